@@ -1,0 +1,66 @@
+/* core/http/api.h - every operation an operator has, as request -> response.
+ *
+ * One router for all doors: TCP (needs the key for mutations), the daemon's Unix socket
+ * (0600: whoever may open it is the operator; `trusted`), and the command line without a
+ * daemon, which calls exj_api_call itself. So a command does the same with and without a
+ * daemon. Paths below the prefix (default /v1); bodies are JSON.
+ *
+ *   GET  /health[?probe=dependencies]   GET /metrics        GET /version
+ *   GET  /graphs                        GET /matrices
+ *   PATCH /graphs/:id/operational       PATCH /graphs/:id/publication
+ *   GET  /workers/status[?matrixCatalogId=]
+ *   POST /workers/pause                 POST /workers/resume
+ *   GET  /configs/graphs[/:id]          GET /configs/matrices[/:id]      the documents
+ *   PUT  /configs/graphs/:id            PUT /configs/matrices/:id
+ *          body: the document; ?dryRun=true checks and answers the difference;
+ *          ?expectedVersion=N (else: whatever it is)
+ *          -> {"kind","id","action":"created|updated|unchanged","version","dryRun",
+ *              "changes":[{"path","from","to"}]}
+ *   DELETE /configs/graphs/:id          DELETE /configs/matrices/:id  [?dryRun=true]
+ *   GET  /rows?matrixCatalogId&graphId&matrixRunId&status&after&limit
+ *          -> {"rows":[…],"next":N|null}
+ *   GET  /rows/:matrixRowId  (percent-encoded once)   POST /rows/:matrixRowId/retry
+ *   GET  /plugins                       GET /plugins/:id
+ *
+ * Errors: {"statusCode","error","code","message"} (spec 1.7).
+ * Threads: exj_api_call from any thread.
+ */
+#ifndef EXJ_CORE_HTTP_API_H
+#define EXJ_CORE_HTTP_API_H
+
+#include "core/run/engine.h"
+
+typedef struct exj_api {
+    exj_store *store;         /* borrowed */
+    exj_engine *engine;       /* NULL without a daemon: workers routes answer 503 */
+    exj_registry *plugins;
+    exj_metrics *metrics;     /* may be NULL */
+    const char *prefix;       /* "/v1" */
+    const char *api_key;      /* NULL: mutations over TCP answer 501 */
+    const char *worker_id, *build_id;
+    uint32_t running_states;
+    bool scheduler_probe;
+    exj_nsec started;
+} exj_api;
+
+typedef struct exj_request {
+    const char *method; /* "GET" */
+    exj_slice path;     /* raw, still percent-encoded, without the query */
+    exj_slice query;    /* raw, without '?' */
+    exj_slice body;
+    bool trusted;       /* Unix socket or in process: no key needed */
+    exj_slice api_key;  /* x-exellix-jobs-api-key or Bearer; empty: none */
+} exj_request;
+
+typedef struct exj_response {
+    unsigned status;
+    const char *content_type; /* static */
+    const char *allow;        /* static; 405 only, else NULL */
+    exj_buf body;
+} exj_response;
+
+/* Always fills *ret (500 on lack of memory); exj_response_release it. */
+void exj_api_call(const exj_api *api, const exj_request *q, exj_response *ret);
+void exj_response_release(exj_response *r);
+
+#endif /* EXJ_CORE_HTTP_API_H */

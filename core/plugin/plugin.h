@@ -1,0 +1,106 @@
+/* core/plugin/plugin.h - guests: found, judged before any of their code runs, loaded
+ * beside each other, called through one door (lane L0, in process).
+ *
+ * A file is read with pread only (ELF header, segments and sections inside the file, the
+ * note), copied into a private folder under a name that is never used twice, probed again,
+ * and only then dlopen'ed (RTLD_NOW|RTLD_LOCAL). Nothing is ever dlclose'd in this version.
+ * Every refusal names file, field, wanted and found.
+ *
+ * Threads: registry functions are serialised inside; calls run on the caller's thread with
+ * no lock held.
+ */
+#ifndef EXJ_CORE_PLUGIN_PLUGIN_H
+#define EXJ_CORE_PLUGIN_PLUGIN_H
+
+#include "core/base/str.h"
+#include "exellix/plugin.h"
+
+typedef struct exj_registry exj_registry;
+typedef struct exj_guest exj_guest;       /* one plugin of one loaded file */
+typedef struct exj_instance exj_instance; /* what create made */
+typedef struct exj_call_slot exj_call_slot;
+
+/* ---- judging a file without running it ----------------------------------------------- */
+typedef struct exj_probe {
+    uint32_t abi_major, abi_minor, kinds, flags;
+    uint64_t bytes;
+    char sha256[65]; /* of the content; lower-case hex */
+} exj_probe;
+/* Errors: EXJ_INVALID (file, field, wanted, found), EXJ_IO. */
+exj_code exj_probe_file(const char *path, exj_probe *ret, exj_err *err);
+
+/* ---- the registry --------------------------------------------------------------------- */
+/* `dirs`: NULL-terminated, searched in order (missing ones are skipped). `private_dir` is
+ * made 0700 and emptied of old copies; NULL: a fresh folder under $TMPDIR, removed at free. */
+exj_code exj_registry_new(const char *const *dirs, const char *private_dir,
+                          exj_registry **ret, exj_err *err);
+void exj_registry_free(exj_registry *r); /* destroys instances; leaves libraries mapped */
+
+/* By plugin id ("exellix.stub"), file name with or without ".so", or a path (contains
+ * '/'). Loads at first use. `kind`: EXJ_KIND_*; a plugin of another kind is EXJ_INVALID
+ * naming both. EXJ_NOT_FOUND lists the directories searched and the names found there. */
+exj_code exj_registry_find(exj_registry *r, const char *name, uint32_t kind,
+                           exj_guest **ret, exj_err *err);
+
+typedef struct exj_guest_info {
+    const char *path, *id, *version, *sha256;
+    uint32_t kind, flags, abi_minor;
+    exj_slice describe;
+    const char *error; /* not NULL: the file was refused, and why; id etc. are then "" */
+} exj_guest_info;
+/* Visit every .so of the directories. `load` false: only probe (no code runs; id, version
+ * and describe are empty unless it is loaded already). */
+exj_code exj_registry_each(exj_registry *r, bool load,
+                           bool (*visit)(void *user, const exj_guest_info *i), void *user,
+                           exj_err *err);
+void exj_guest_describe(const exj_guest *g, exj_guest_info *ret);
+
+/* ---- instances and calls -------------------------------------------------------------- */
+/* [control] `config`: JSON text. Errors carry plugin id, version and what error() said. */
+exj_code exj_instance_new(exj_guest *g, exj_slice config, exj_instance **ret, exj_err *err);
+void exj_instance_free(exj_instance *i); /* waits for pending calls and host threads */
+exj_guest *exj_instance_guest(exj_instance *i);
+
+/* What a call needs from its caller; called on whatever thread the plugin uses. */
+typedef struct exj_call_ports {
+    void *user;
+    /* A record or page end of a resolver, or an engine's answer. NULL: the host keeps the
+     * (single) emission in ret->answer. Return EXJ_R_OK, EXJ_R_CANCELLED, EXJ_R_INPUT. */
+    exj_result (*emit)(void *user, exj_slice json);
+    int32_t (*cancelled)(void *user);                             /* may be NULL */
+    void (*progress)(void *user, double at, exj_slice note);      /* may be NULL */
+    exj_code (*step_get)(void *user, exj_slice key, exj_buf *ret, exj_err *err);   /* may be NULL */
+    exj_code (*step_put)(void *user, exj_slice key, exj_slice body, exj_err *err); /* may be NULL */
+} exj_call_ports;
+
+/* How a call ended. */
+typedef struct exj_call_end {
+    exj_result result;
+    exj_slice answer; /* what was emitted; empty: nothing. Lives in the slot. */
+    uint32_t emits;   /* how often emit was accepted or tried */
+    exj_slice error_code, error_text; /* what error() said last; lives in the slot */
+} exj_call_end;
+
+/* A slot holds one call's buffers and is used over and over: no allocation per call once
+ * warm. Answers over `answer_max` bytes are refused (EXJ_R_INPUT) and the call fails with
+ * code AnswerTooLarge. */
+exj_code exj_call_slot_new(size_t answer_max, exj_call_slot **ret, exj_err *err);
+void exj_call_slot_free(exj_call_slot *s); /* not while a call is in it */
+
+/* Run execute. Returns true when the call ended and *ret is filled; false when it is
+ * PENDING: `done` runs exactly once later, on a thread of the plugin's, and until then slot,
+ * args' texts, ports and user must stay. `done` may be NULL: then PENDING is waited for.
+ * After the end every use of the call by the plugin is refused, logged as
+ * plugin-misbehaves with id and version, and counted. */
+bool exj_call_run(exj_instance *i, exj_call_slot *s, const exj_args *args,
+                  const exj_call_ports *ports, exj_call_end *ret,
+                  void (*done)(void *user, exj_call_slot *s, const exj_call_end *end));
+/* The cancel hint, if the plugin has one; safe when the call is over. [any] */
+void exj_call_cancel(exj_call_slot *s);
+/* Model from the plugin's resolver. EXJ_NOT_FOUND: it has none or answered MISS. */
+exj_code exj_instance_model(exj_instance *i, exj_slice graph_id, exj_buf *ret, exj_err *err);
+
+/* How often plugins were caught misbehaving since start, for metrics. */
+uint64_t exj_plugin_misdeeds(void);
+
+#endif /* EXJ_CORE_PLUGIN_PLUGIN_H */

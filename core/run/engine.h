@@ -1,0 +1,72 @@
+/* core/run/engine.h - the worker: every thread of the core that moves rows.
+ *
+ * discovery (configs -> pools), one cycle loop a matrix (resolver -> materialize), one
+ * claimer, W workers, one keeper (renew, reap, promote). Rows move one way: claimed in
+ * batches, wait in a bounded ring per pool, are executed, their outcomes join the next
+ * commit. docs/threads.md has threads, locks and their order.
+ *
+ * Memory: the engine borrows store and registry; both outlive it.
+ * Threads: all functions from any thread.
+ */
+#ifndef EXJ_CORE_RUN_ENGINE_H
+#define EXJ_CORE_RUN_ENGINE_H
+
+#include "core/base/json.h"
+#include "core/plugin/plugin.h"
+#include "core/run/metrics.h"
+#include "core/store/store.h"
+
+typedef struct exj_engine exj_engine;
+
+typedef struct exj_engine_options {
+    exj_store *store;
+    exj_registry *plugins;
+    exj_metrics *metrics;
+    const char *worker_id;     /* copied, as are all texts */
+    const char *executor;      /* plugin name or path; NULL: the stub, said loudly */
+    uint32_t max_concurrent;   /* executions at once, 1..1024; also the worker threads */
+    uint32_t prefetch;         /* rows claimed ahead, 1..8192; 0: 4096 */
+    exj_msec lease_ms;         /* 1000..900000; 0: 60000 */
+    uint32_t running_states;   /* 0: EXJ_RUNNING_STATES_DEFAULT */
+    bool strict;               /* a row whose graph has no config is refused */
+    bool exclusive_store;      /* at start, reap all rows of other holders at once */
+    uint64_t max_rows;         /* one-shot: stop claiming after so many; 0: no limit */
+    bool one_cycle;            /* one-shot: each matrix runs one cycle, then no more */
+    const char *only_matrix;   /* NULL: all */
+} exj_engine_options;
+
+exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err *err);
+
+void exj_engine_pause(exj_engine *e);  /* no new claims; what runs goes on */
+void exj_engine_resume(exj_engine *e);
+bool exj_engine_is_paused(exj_engine *e);
+/* Configs changed (a PATCH, an apply): look again now. Returns at once. */
+void exj_engine_wake(exj_engine *e);
+
+/* One-shot: wait until every matrix did its cycle and no row is claimable, waiting or in
+ * flight (or max_rows are done), the store failed, or `until` (monotonic; 0: for ever)
+ * passed. True: idle. */
+bool exj_engine_wait_idle(exj_engine *e, exj_nsec until);
+
+typedef struct exj_engine_counts {
+    uint64_t claimed, completed, failed, blocked, suspended, retried, fenced, materialized,
+        scanned, result_bytes;
+    uint32_t in_flight, ready; /* executing now; claimed and waiting in the ring */
+    int64_t open;              /* rows queued, waiting or running in known pools */
+    bool scanning;             /* some cycle is still asking its resolver */
+    bool store_failed;
+} exj_engine_counts;
+void exj_engine_get_counts(exj_engine *e, exj_engine_counts *ret);
+
+/* The body of GET /workers/status; `matrix` empty: all. New reference. */
+json_t *exj_engine_status(exj_engine *e, exj_slice matrix);
+/* Parts of the dependency probe: executor found, cycles alive. text: what fails. */
+bool exj_engine_health(exj_engine *e, char *ret_text, size_t cap);
+/* Name and version of the executor in use, and whether it is the fallback stub. */
+void exj_engine_executor(exj_engine *e, exj_buf *ret, bool *ret_is_stub);
+
+/* Stop claiming, give unstarted rows back, wait for what runs up to grace_ms, then leave
+ * the rest to its leases; end all threads; free. Returns how many were left running. */
+uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms);
+
+#endif /* EXJ_CORE_RUN_ENGINE_H */

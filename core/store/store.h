@@ -1,0 +1,272 @@
+/* core/store/store.h - the one way to rows: batches of operations, answered when durable.
+ *
+ * WRITES are operations (exj_op) handed to exj_store_submit. The store groups whatever is
+ * waiting into one transaction and calls each op's `done` on its writer thread after the
+ * commit. Each op has a guard; each item of an op has a verdict of its own: EXJ_OK (won),
+ * EXJ_FENCED (the claim named is over), EXJ_CONFLICT (somebody changed it first),
+ * EXJ_NOT_FOUND. op->rc is the fate of the op as a whole: EXJ_OK, EXJ_UNKNOWN (the commit
+ * failed half-way: may be applied), EXJ_IO/EXJ_FULL (disk; nothing applied), EXJ_NOMEM.
+ * After an EXJ_IO/EXJ_UNKNOWN at commit the store is failed: every later op answers EXJ_IO
+ * and the owner must restart; a retried fsync proves nothing.
+ *
+ * READS are synchronous, on connections of their own, from any thread.
+ *
+ * Time:    the store judges due times and leases by its own clock (exj_store_now): the
+ *          embedded one takes max(highest seen, wall clock), so a clock that steps back
+ *          neither revives nor reaps.
+ * Memory:  an op and all it points to belong to the store from submit until done; results
+ *          are written into memory of the op's owner.
+ * Threads: submit and reads from any; `done` runs on the writer thread, must be short, may
+ *          submit, must not wait for another op.
+ *
+ * The store knows pools (small integers for matrix+run+graph), rows and documents; it knows
+ * nothing of graphs' meaning, plugins or HTTP.
+ */
+#ifndef EXJ_CORE_STORE_STORE_H
+#define EXJ_CORE_STORE_STORE_H
+
+#include "core/base/str.h"
+#include "core/job/state.h"
+
+typedef struct exj_store exj_store;
+typedef struct exj_op exj_op;
+
+typedef enum exj_doc_kind { EXJ_DOC_GRAPH, EXJ_DOC_MATRIX } exj_doc_kind;
+
+/* ---- items of operations ------------------------------------------------------------ */
+
+typedef struct exj_insert_item {
+    exj_slice record_id; /* unique within the pool, for ever */
+    exj_slice input;     /* the record, checked JSON */
+    exj_msec run_after;  /* 0: at once */
+    exj_code verdict;    /* out: EXJ_OK inserted, EXJ_CONFLICT it was there already */
+    int64_t seq;         /* out, when inserted */
+} exj_insert_item;
+
+typedef struct exj_want {
+    int64_t pool;
+    uint32_t want;
+    /* Guard: claim only while this document has this version (0: while it is absent),
+     * compared inside the claiming transaction. NULL id: no guard. */
+    exj_slice guard_id;
+    exj_doc_kind guard_kind;
+    int64_t guard_version;
+    exj_code verdict; /* out: EXJ_OK, or EXJ_CONFLICT when the guard failed */
+    uint32_t got;     /* out */
+} exj_want;
+
+typedef struct exj_claim { /* one granted claim */
+    int64_t seq;          /* the row */
+    int64_t pool;
+    int64_t token;        /* fencing token: grows by one with every claim of the row */
+    int64_t nonce;        /* of this claim; what later writes must name */
+    uint32_t attempt;     /* first is 1 */
+    uint32_t max_attempts;
+} exj_claim;
+
+typedef struct exj_outcome {
+    int64_t seq, nonce, token; /* in: the claim */
+    exj_event event;      /* SUCCEED, FAIL_RETRY, FAIL_DEAD, BLOCK, SUSPEND */
+    exj_msec run_after;   /* FAIL_RETRY: first instant of the next attempt */
+    exj_slice result;     /* JSON text or empty */
+    exj_slice error_code, error_text; /* plain text; empty unless FAIL_* or BLOCK */
+    exj_code verdict;     /* out: EXJ_OK also when this very outcome had landed before;
+                             EXJ_FENCED */
+} exj_outcome;
+
+typedef struct exj_held {
+    int64_t seq, nonce;
+    exj_code verdict; /* out: EXJ_OK, EXJ_FENCED */
+} exj_held;
+
+typedef struct exj_reaped {
+    int64_t seq, pool, token;
+    uint32_t attempt;
+    exj_status to; /* QUEUED or FAILED */
+} exj_reaped;
+
+/* ---- operations --------------------------------------------------------------------- */
+
+typedef enum exj_op_kind {
+    EXJ_OP_POOL,    /* find or make the pool of (matrix, run, graph) */
+    EXJ_OP_INSERT,  /* rows of one pool; idempotent by record_id */
+    EXJ_OP_CLAIM,
+    EXJ_OP_FINISH,
+    EXJ_OP_RENEW,   /* until = now + lease_ms; allowed although past, while still held */
+    EXJ_OP_RELEASE, /* not started: back to queued, the attempt is not counted */
+    EXJ_OP_REAP,    /* leases over: back to queued, or failed when attempts are used up
+                       (error code LEASE_EXPIRED) */
+    EXJ_OP_PROMOTE, /* waiting rows that are due become queued */
+    EXJ_OP_RETRY,   /* an operator's: failed, blocked, canceled, dropped -> queued,
+                       attempts = 0, token kept */
+    EXJ_OP_DOC_PUT, EXJ_OP_DOC_DELETE,
+    EXJ_OP_STEP_PUT /* journal a finished step once; the first writer's entry stands */
+} exj_op_kind;
+
+struct exj_op {
+    exj_op_kind kind;
+    void (*done)(exj_op *op); /* [writer]; from here on the op is its owner's again */
+    void *user;
+    exj_code rc;  /* out */
+    exj_err err;  /* out, when rc is not EXJ_OK */
+    exj_op *next; /* the store's, until done */
+    union {
+        struct {
+            exj_slice matrix, run, graph;
+            int64_t ret_pool;
+        } pool;
+        struct {
+            int64_t pool;
+            int32_t priority; /* higher first */
+            uint32_t max_attempts;
+            exj_insert_item *items;
+            size_t len;
+            size_t ret_inserted;
+        } insert;
+        struct {
+            exj_want *wants;
+            size_t wants_len;
+            const char *holder; /* worker id; kept on the row */
+            int64_t nonce;      /* fresh and random, never 0 */
+            exj_msec lease_ms;
+            exj_claim *ret;     /* room for the sum of wants */
+            size_t ret_len;     /* in claim order: priority high first, oldest first */
+            exj_msec ret_until;
+        } claim;
+        struct {
+            exj_outcome *items;
+            size_t len;
+        } finish;
+        struct {
+            exj_held *items;
+            size_t len;
+            exj_msec lease_ms; /* RENEW */
+        } held;                /* RENEW, RELEASE */
+        struct {
+            const char *all_but; /* NULL, or: rows of every other holder are over, whatever
+                                    their time (exclusive store, at start) */
+            exj_msec grace_ms;
+            exj_reaped *ret; /* room for `limit` */
+            size_t limit, ret_len;
+        } reap;
+        struct {
+            size_t limit, ret_promoted;
+            exj_msec ret_next_due; /* 0: none waits */
+        } promote;
+        struct {
+            int64_t seq;
+        } retry; /* EXJ_REFUSED with the table's reason; EXJ_NOT_FOUND */
+        struct {
+            exj_doc_kind kind;
+            exj_slice id;
+            int64_t expected; /* version; 0: must be absent; -1: whatever it is */
+            exj_slice body;   /* DOC_PUT: JSON text */
+            int64_t ret_version; /* new one; on EXJ_CONFLICT the current one (0: absent) */
+        } doc; /* rc EXJ_CONFLICT, EXJ_NOT_FOUND (expected > 0 and absent) */
+        struct {
+            int64_t seq, nonce, token;
+            uint32_t attempt;
+            exj_slice key, body;
+            exj_code verdict; /* EXJ_OK, EXJ_CONFLICT (there already: read it), EXJ_FENCED */
+        } step;
+    } u;
+};
+
+/* ---- what reads give ------------------------------------------------------------------ */
+
+typedef struct exj_pool_info {
+    int64_t pool;
+    exj_slice matrix, run, graph; /* valid during the visit */
+    int64_t counts[EXJ_STATUS_COUNT]; /* rows now in each status; kept at each commit,
+                                         never counted by a scan */
+} exj_pool_info;
+
+typedef struct exj_row_view {
+    int64_t seq, pool, token;
+    exj_slice matrix, run, graph, record_id, input; /* valid during the visit */
+    exj_status status;
+    int32_t priority;
+    uint32_t attempts, max_attempts;
+    exj_msec created_at, run_after, lease_until, finished_at; /* 0: none */
+    exj_slice holder, result, error_code, error_text;
+} exj_row_view;
+
+typedef struct exj_row_filter {
+    exj_slice matrix, run, graph; /* empty: any (run: any) */
+    int status;                   /* -1: any; EXJ_QUEUED includes WAITING */
+    int64_t after_seq;            /* keyset: rows with a larger seq, ascending */
+    size_t limit;                 /* 1..1000 */
+} exj_row_filter;
+
+typedef struct exj_loaded {
+    exj_slice record_id, input; /* inside the caller's buffer */
+} exj_loaded;
+
+/* A visitor returns false to stop. */
+typedef bool (*exj_doc_visit)(void *user, exj_slice id, int64_t version, exj_slice body,
+                              exj_msec created_at, exj_msec updated_at);
+typedef bool (*exj_pool_visit)(void *user, const exj_pool_info *p);
+typedef bool (*exj_row_visit)(void *user, const exj_row_view *r);
+
+typedef struct exj_store_health {
+    bool config_ok, execution_ok;
+    char text[256]; /* what failed, or "ok" */
+    char where[512], backend[64]; /* "…/store.db", "SQLite 3.40.1" */
+    int schema_version;
+    int64_t wal_bytes, commits, ops;
+} exj_store_health;
+
+/* ---- the table behind which stores stand ------------------------------------------- */
+
+typedef struct exj_store_vtable {
+    const char *name;                                    /* "sqlite" */
+    void (*submit)(exj_store *s, exj_op *first);          /* linked by `next`; any thread */
+    exj_msec (*now)(exj_store *s);                        /* any thread */
+    /* Fill `ret[i]` for claims[i]; texts are appended to `arena`, which must be kept. */
+    exj_code (*load)(exj_store *s, const exj_claim *claims, size_t n, exj_loaded *ret,
+                     exj_buf *arena, exj_err *err);
+    exj_code (*doc_get)(exj_store *s, exj_doc_kind kind, exj_slice id, exj_doc_visit visit,
+                        void *user, exj_err *err); /* EXJ_NOT_FOUND */
+    exj_code (*doc_page)(exj_store *s, exj_doc_kind kind, exj_slice after_id, size_t limit,
+                         exj_doc_visit visit, void *user, exj_err *err); /* by id, ascending */
+    exj_code (*pools)(exj_store *s, exj_pool_visit visit, void *user, exj_err *err);
+    exj_code (*row_get)(exj_store *s, exj_slice matrix, exj_slice run, exj_slice graph,
+                        exj_slice record_id, exj_row_visit visit, void *user, exj_err *err);
+    exj_code (*row_page)(exj_store *s, const exj_row_filter *f, exj_row_visit visit,
+                         void *user, exj_err *err);
+    exj_code (*step_get)(exj_store *s, int64_t seq, exj_slice key, exj_buf *ret, exj_err *err);
+    exj_code (*health)(exj_store *s, exj_store_health *ret); /* a real round trip */
+    void (*close)(exj_store *s); /* finishes what was submitted, then checkpoints */
+} exj_store_vtable;
+
+struct exj_store {
+    const exj_store_vtable *v;
+};
+
+static inline void exj_store_submit(exj_store *s, exj_op *first)
+{
+    s->v->submit(s, first);
+}
+
+/* Submit one op and wait for it. Not from `done`. Returns op->rc, copies op->err. */
+exj_code exj_store_do(exj_store *s, exj_op *op, exj_err *err);
+
+/* ---- the embedded store ---------------------------------------------------------------- */
+
+typedef struct exj_sqlite_options {
+    const char *dir;     /* data directory; made (0700) when absent */
+    const char *lock_note; /* written into the lock file, e.g. "pid 12 worker w-1 socket …" */
+    bool fast;           /* synchronous=NORMAL: may lose the last commits at power loss */
+    bool read_only;      /* open without the lock, for looking only; writes: EXJ_REFUSED */
+} exj_sqlite_options;
+
+/* Opens DIR/exellix-jobs.db, making or migrating it, under an exclusive lock on
+ * DIR/exellix-jobs.lock held until close. *ret: end it with v->close.
+ * Errors: EXJ_BUSY (text says who holds it: the lock file's note), EXJ_REFUSED (schema
+ * newer than this program: both numbers), EXJ_CORRUPT, EXJ_IO (directory not writable,
+ * disk full; the text names path and cause), EXJ_NOMEM. */
+exj_code exj_sqlite_open(const exj_sqlite_options *o, exj_store **ret, exj_err *err);
+/* Reads the note of whoever holds DIR's lock. EXJ_NOT_FOUND: nobody does. */
+exj_code exj_sqlite_holder(const char *dir, exj_buf *ret_note, exj_err *err);
+
+#endif /* EXJ_CORE_STORE_STORE_H */

@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# tests/run.sh - the test command: installs what is missing, builds, runs everything.
+#
+#   bash tests/run.sh           everything; at most 15 minutes on two cores
+#   bash tests/run.sh --quick   the release build only
+#
+# The last line is "N passed, N failed"; the exit status is 0 only when something passed
+# and nothing failed. Logs stay in build/logs.
+set -uo pipefail
+exec </dev/null
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
+
+quick=no
+for word in "$@"; do
+  case $word in
+    --quick) quick=yes ;;
+    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "tests/run.sh: unknown argument '$word'; did you mean --quick?" >&2; exit 2 ;;
+  esac
+done
+
+PACKAGES="gcc g++ libc6-dev clang libclang-rt-14-dev binutils cmake ninja-build pkg-config
+  libjansson-dev libsqlite3-dev libmicrohttpd-dev libcriterion-dev spin curl
+  ca-certificates file procps"
+JOBS=2
+LOGS=build/logs
+passed=0
+failed=0
+SECONDS=0
+mkdir -p "$LOGS" || exit 1
+rm -f "$LOGS"/*.log "$LOGS"/sanitizer.*
+
+say() { printf '%s\n' "$*"; }
+
+# ---- what is missing ------------------------------------------------------------------
+install_missing() {
+  local missing=() p as_root=()
+  command -v dpkg-query >/dev/null || {
+    say "not a Debian system: install by hand: $PACKAGES"
+    return 0
+  }
+  for p in $PACKAGES; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] ||
+      missing+=("$p")
+  done
+  [ ${#missing[@]} -eq 0 ] && return 0
+  [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+  say "installing: ${missing[*]}"
+  { "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q update &&
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qy \
+      --no-install-recommends install "${missing[@]}"; } >"$LOGS/apt.log" 2>&1 || {
+    tail -n 20 "$LOGS/apt.log"
+    say "tests/run.sh: apt-get failed; its output is in $LOGS/apt.log"
+    return 1
+  }
+}
+
+# ---- steps ------------------------------------------------------------------------------
+# step NAME SECONDS COMMAND...: run it, bounded; keep its output; show the end on failure.
+step() {
+  local name=$1 limit=$2 began=$SECONDS rc
+  shift 2
+  timeout -k 10 "$limit" "$@" >"$LOGS/$name.log" 2>&1
+  rc=$?
+  if [ $rc -ne 0 ]; then
+    say "---- $name: exit $rc; the end of $LOGS/$name.log:"
+    tail -n 60 "$LOGS/$name.log"
+    say "----"
+  fi
+  say "$(printf '%-16s %s  %3d s' "$name" "$([ $rc -eq 0 ] && echo ok || echo FAILED)" \
+    $((SECONDS - began)))"
+  return $rc
+}
+
+# A check of its own counts as one test.
+check() {
+  if step "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
+build() {
+  step "build-$1" 600 bash -ec '
+    cmake --preset "$1"
+    cmake --build --preset "$1" -j "$2"' build "$1" "$JOBS" && return 0
+  failed=$((failed + 1))
+  return 1
+}
+
+# Counts what ran: each Criterion test, and each other program as one.
+count() {
+  awk '
+    /^[0-9]+\/[0-9]+ Test(ing)?: / { seen = 0 }
+    / Synthesis: / {
+      seen = 1
+      n = split($0, f, /[^0-9]+/); k = 0
+      for (i = 1; i <= n; i++) if (f[i] != "") v[++k] = f[i]
+      good += v[2]; bad += v[3] + v[4]
+      ok = v[3] + v[4] == 0
+    }
+    /^Test Passed\.$/ { if (!seen) good++; seen = 0 }
+    /^Test (Failed|Timeout)/ { if (!seen || ok) bad++; seen = 0 }
+    END { print good + 0, bad + 0 }' "$1"
+}
+
+# suite PRESET SECONDS CTEST-ARGUMENTS...
+suite() {
+  local preset=$1 limit=$2 log counts rc
+  shift 2
+  log=build/$preset/Testing/Temporary/LastTest.log
+  rm -f "$log"
+  step "test-$preset" "$limit" ctest --preset "$preset" --timeout 300 -j "$JOBS" \
+    --no-tests=error "$@"
+  rc=$?
+  read -r -a counts < <([ -f "$log" ] && count "$log" || echo 0 0)
+  if [ $rc -ne 0 ] && [ "${counts[1]}" -eq 0 ]; then
+    counts[1]=1
+  fi
+  passed=$((passed + counts[0]))
+  failed=$((failed + counts[1]))
+}
+
+install_missing || { say "0 passed, 1 failed"; exit 1; }
+
+if build release; then
+  suite release 600
+fi
+
+if [ $quick = no ]; then
+  check model 120 bash tests/model/run.sh
+
+  if build clang; then
+    suite clang 300 -R '^unit_'
+  fi
+
+  # Criterion passes a test whose leak the sanitizer reports: a report is a failure.
+  if build asan; then
+    export ASAN_OPTIONS="log_path=$PWD/$LOGS/sanitizer.asan:detect_leaks=1"
+    export UBSAN_OPTIONS="log_path=$PWD/$LOGS/sanitizer.ubsan:print_stacktrace=1"
+    suite asan 600 -LE 'house|bench'
+    unset ASAN_OPTIONS UBSAN_OPTIONS
+    check asan-silence 10 bash -c '
+      shopt -s nullglob
+      set -- "$1"/sanitizer.*
+      [ $# -eq 0 ] || { cat -- "$@"; exit 1; }' silence "$LOGS"
+  fi
+
+  # Criterion does not live with the thread sanitizer: tests/race has plain programs.
+  if [ -f tests/race/CMakeLists.txt ] && build tsan; then
+    export TSAN_OPTIONS="halt_on_error=1:second_deadlock_stack=1"
+    suite tsan 300 -LE 'house|bench'
+    unset TSAN_OPTIONS
+  fi
+
+  if compgen -G 'tests/fuzz/fuzz_*.c' >/dev/null; then
+    check fuzz 180 bash tests/fuzz/run.sh
+  fi
+fi
+
+say "total $((SECONDS / 60)) min $((SECONDS % 60)) s"
+say "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# tests/house/links.sh BUILD - holds what was linked against the table of rooms: which room
+# uses which symbols, what a room's unit tests link, what a plugin exports, what the binary
+# needs and how it is hardened. BUILD is a finished, uninstrumented build folder.
+set -uo pipefail
+build=${1:?BUILD}
+cd "$build" || exit 2
+export LC_ALL=C
+rc=0
+bad() {
+  echo "$*"
+  rc=1
+}
+
+declare -A may=(
+  [base]="base"
+  [job]="base job"
+  [store]="base job store"
+  [plugin]="base plugin"
+  [run]="base job store plugin run"
+  [http]="base job run http"
+)
+# Undefined symbols by pattern, and the only rooms that may have them.
+declare -A only=(
+  ['sqlite3_[a-z0-9_]*']="store"
+  ['MHD_[a-z_]*']="http"
+  ['dl(open|sym|close|mopen)']="plugin"
+  ['mongoc_[a-z_]*|bson_[a-z_]*']=""
+  ['exit']=""
+)
+allows() { case " $1 " in *" $2 "*) true ;; *) false ;; esac }
+
+declare -A home=()
+rooms=0
+for room in "${!may[@]}"; do
+  [ -f "libexj_$room.a" ] || continue
+  rooms=$((rooms + 1))
+  while read -r symbol; do
+    home[$symbol]=$room
+  done < <(nm -g --defined-only "libexj_$room.a" 2>/dev/null | awk 'NF == 3 { print $3 }')
+done
+[ $rooms -gt 0 ] || { echo "links: no room in $build"; exit 2; }
+
+for room in "${!may[@]}"; do
+  [ -f "libexj_$room.a" ] || continue
+  while read -r symbol; do
+    there=${home[$symbol]:-}
+    if [ -n "$there" ] && ! allows "${may[$room]}" "$there"; then
+      bad "room $room uses $symbol of room $there"
+    fi
+    for pattern in "${!only[@]}"; do
+      if [[ $symbol =~ ^($pattern)$ ]] && ! allows "${only[$pattern]}" "$room"; then
+        bad "room $room uses $symbol; only (${only[$pattern]}) may"
+      fi
+    done
+  done < <(nm -u "libexj_$room.a" 2>/dev/null | awk 'NF == 2 { print $2 }' | sort -u)
+  while read -r symbol; do
+    case $symbol in
+      exj_* | _*) ;;
+      *) bad "room $room defines $symbol without our prefix" ;;
+    esac
+  done < <(nm -g --defined-only "libexj_$room.a" 2>/dev/null | awk 'NF == 3 { print $3 }')
+done
+
+# What a room's unit tests link: that room and what it may use (run and http also link what
+# the rooms they use bring with them).
+declare -A links=(
+  [base]="base" [job]="base job" [store]="base job store" [plugin]="base plugin"
+  [run]="base job store plugin run" [http]="base job store plugin run http"
+)
+tests=0
+if [ -f build.ninja ] && command -v ninja >/dev/null; then
+  for t in $(ninja -t targets all | sed -n 's/^tests\/\(unit_[A-Za-z0-9_]*\):.*EXECUTABLE.*/\1/p'); do
+    room=${t#unit_}
+    room=${room%%_*}
+    tests=$((tests + 1))
+    for lib in $(ninja -t commands "tests/$t" | tail -n 1 | grep -oE 'libexj_[a-z]+\.a|libexellix-jobs\.a' | sort -u); do
+      lib=${lib#libexj_}
+      lib=${lib%.a}
+      allows "${links[$room]:-}" "$lib" || bad "$t links room $lib"
+    done
+  done
+fi
+
+plugins=0
+for so in bin/plugins/*.so examples/plugins/*.so; do
+  [ -f "$so" ] || continue
+  plugins=$((plugins + 1))
+  exported=$(nm -D --defined-only "$so" | awk '{ print $NF }' | tr '\n' ' ')
+  [ "$exported" = "exellix_plugin_v1 " ] || bad "$so exports: $exported"
+  needed=$(readelf -d "$so" | sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' | grep -E 'exellix|sqlite|microhttpd|mongoc')
+  [ -z "$needed" ] || bad "$so needs $needed"
+  readelf -n "$so" 2>/dev/null | grep -q exellix || bad "$so has no exellix note"
+done
+
+if [ -f bin/exellix-jobs ]; then
+  dynamic=$(readelf -d bin/exellix-jobs)
+  headers=$(readelf -lW bin/exellix-jobs)
+  for lib in $(sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' <<<"$dynamic"); do
+    case $lib in
+      libjansson.so.* | libsqlite3.so.* | libmicrohttpd.so.* | libm.so.* | libc.so.* | ld-linux*) ;;
+      *) bad "exellix-jobs needs $lib" ;;
+    esac
+  done
+  grep -q 'BIND_NOW\|FLAGS.*NOW' <<<"$dynamic" || bad "exellix-jobs: not linked with -z now"
+  grep -q 'PIE' <<<"$dynamic" || bad "exellix-jobs: not position independent"
+  grep -q 'GNU_RELRO' <<<"$headers" || bad "exellix-jobs: no relro"
+  grep -E 'GNU_STACK.*RWE' <<<"$headers" && bad "exellix-jobs: executable stack"
+  nm -D bin/exellix-jobs | grep -q '__stack_chk_fail' || bad "exellix-jobs: no stack protector"
+  nm -D --defined-only bin/exellix-jobs | grep -E ' exj_| exellix_' && bad "exellix-jobs exports our symbols"
+fi
+
+[ $rc -eq 0 ] && echo "links: $rooms rooms, $tests unit tests, $plugins plugins keep to the table"
+exit $rc

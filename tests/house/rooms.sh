@@ -163,9 +163,13 @@ sizes() {
 
 # A path of somebody's machine works nowhere else. (The pattern must not match itself.)
 paths() {
-  ! grep -rnIE '(^|[^A-Za-z0-9_.:/-])/(wor[k]|hom[e]/[a-z]+|roo[t]|User[s])/[A-Za-z0-9_.]' \
-    --include='*' core sdk plugins examples include tests docs .ci \
-    README.md CHANGELOG.md CMakeLists.txt CMakePresets.json 2>/dev/null
+  local found
+  found=$(grep -rnIE '(^|[^A-Za-z0-9_.:/-])/(wor[k]|hom[e]/[a-z]+|roo[t]|User[s])/[A-Za-z0-9_.]' \
+    core sdk plugins examples include tests docs .ci \
+    README.md CHANGELOG.md CMakeLists.txt CMakePresets.json 2>/dev/null)
+  [ -z "$found" ] && return 0
+  printf 'a path of one machine: %s\n' "$found"
+  return 1
 }
 
 # The top level is a short list.

@@ -1,0 +1,227 @@
+/* A graph engine that does what the row's record says, and writes down that it did.
+ *
+ * Before anything else it appends "B <job> <token> <attempt> <ns>" to the file named by
+ * the environment variable EXJ_TEST_EFFECTS, with one write. Fields of the record:
+ *   "sleepMs":N     work for so long (ends early, CANCELLED, when asked to stop)
+ *   "ends":true     append "E …" when done
+ *   "failTimes":N   attempts 1..N answer EXJ_R_RETRY
+ *   "then":"…"      what comes after: "completed" (default), "failed", "blocked",
+ *                   "suspended" (answers), "final", "input" (results), "crash" (abort),
+ *                   "schema", "none", "twice", "huge", "latin1" (bad manners)
+ *   "gate":"PATH"   wait until a file of this name exists
+ * EXJ_TEST_ENGINE_CREATE=fail makes create fail.
+ */
+#include "exellix/plugin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+struct engine {
+    const exj_host *host;
+    int fd; /* -1: nothing is written down */
+};
+
+static exj_str str(const char *s)
+{
+    return (exj_str){ s, strlen(s) };
+}
+
+/* Where the value of `key` begins in the runtime object; NULL: not there. */
+static const char *value_of(const char *text, const char *key)
+{
+    char quoted[40];
+    const char *at;
+
+    snprintf(quoted, sizeof(quoted), "\"%s\":", key);
+    at = strstr(text, quoted);
+    return at ? at + strlen(quoted) + strspn(at + strlen(quoted), " ") : NULL;
+}
+
+static long number_of(const char *text, const char *key)
+{
+    const char *at = value_of(text, key);
+
+    return at ? strtol(at, NULL, 10) : 0;
+}
+
+static void word_of(const char *text, const char *key, char *ret, size_t cap)
+{
+    const char *at = value_of(text, key);
+
+    *ret = '\0';
+    if (at && *at == '"')
+        snprintf(ret, cap, "%.*s", (int)strcspn(at + 1, "\""), at + 1);
+}
+
+static long long now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (long long)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static int note(struct engine *e, char what, const exj_args *a)
+{
+    char line[1024];
+    int n;
+
+    if (e->fd < 0)
+        return 0;
+    n = snprintf(line, sizeof(line), "%c %.*s %llu %u %lld\n", what, (int)a->job_id.n,
+                 a->job_id.p, (unsigned long long)a->token, a->attempt, now_ns());
+    return write(e->fd, line, (size_t)n) == n ? 0 : -1;
+}
+
+static exj_result answer(struct engine *e, exj_call c, const char *json)
+{
+    return e->host->emit(e->host->ctx, c, str(json));
+}
+
+static exj_result fail(struct engine *e, exj_call c, exj_result r, const char *code)
+{
+    e->host->error(e->host->ctx, c, r, str(code), str("the record asked for it"));
+    return r;
+}
+
+static exj_result huge(struct engine *e, exj_call c)
+{
+    static const char head[] = "{\"status\":\"completed\",\"taskId\":\"";
+    size_t n = 64u << 20;
+    char *p = malloc(n);
+
+    if (!p)
+        return EXJ_R_INTERNAL;
+    memset(p, 'x', n);
+    memcpy(p, head, sizeof(head) - 1);
+    memcpy(p + n - 2, "\"}", 2);
+    (void)e->host->emit(e->host->ctx, c, (exj_str){ p, n });
+    free(p);
+    return EXJ_R_OK;
+}
+
+static exj_result end_as(struct engine *e, exj_call c, const char *then)
+{
+    static const char *const words[] = { "completed", "failed", "blocked", "suspended" };
+    char json[256];
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strcmp(then, words[i]) != 0)
+            continue;
+        snprintf(json, sizeof(json), "{\"status\":\"%s\",\"taskId\":\"test\"%s}", then,
+                 i == 1 ? ",\"error\":{\"code\":\"AnswerFailed\",\"message\":\"as told\"}"
+                        : "");
+        answer(e, c, json);
+        return EXJ_R_OK;
+    }
+    if (strcmp(then, "final") == 0)
+        return fail(e, c, EXJ_R_FAILED, "ToldToFail");
+    if (strcmp(then, "input") == 0)
+        return fail(e, c, EXJ_R_INPUT, "ToldToRefuse");
+    if (strcmp(then, "crash") == 0)
+        abort();
+    if (strcmp(then, "schema") == 0)
+        answer(e, c, "{\"status\":\"completed\",\"surprise\":1}");
+    else if (strcmp(then, "latin1") == 0)
+        answer(e, c, "{\"status\":\"completed\",\"taskId\":\"caf\xe9\"}");
+    else if (strcmp(then, "huge") == 0)
+        return huge(e, c);
+    else if (strcmp(then, "twice") == 0) {
+        answer(e, c, "{\"status\":\"completed\"}");
+        answer(e, c, "{\"status\":\"failed\"}");
+    }
+    return EXJ_R_OK; /* "none": nothing was emitted */
+}
+
+/* Waits for the time or the gate. False: asked to stop. */
+static int work(struct engine *e, exj_call c, long ms, const char *gate)
+{
+    long long end = now_ns() + ms * 1000000LL;
+
+    while (now_ns() < end || (*gate && access(gate, F_OK) != 0)) {
+        long long left = (end - now_ns()) / 1000000;
+
+        if (e->host->cancelled(e->host->ctx, c))
+            return 0;
+        poll(NULL, 0, left > 0 && left < 5 ? (int)left : 5);
+    }
+    return 1;
+}
+
+static exj_result create(const exj_host *h, exj_str config, void **instance)
+{
+    const char *fails = getenv("EXJ_TEST_ENGINE_CREATE");
+    const char *path = getenv("EXJ_TEST_EFFECTS");
+    struct engine *e;
+
+    (void)config;
+    if (fails && strcmp(fails, "fail") == 0) {
+        h->error(h->ctx, 0, EXJ_R_FAILED, str("NoLicence"), str("told to fail in create"));
+        return EXJ_R_FAILED;
+    }
+    e = calloc(1, sizeof(*e));
+    if (!e)
+        return EXJ_R_INTERNAL;
+    e->host = h;
+    e->fd = path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
+    *instance = e;
+    return EXJ_R_OK;
+}
+
+static exj_result execute(void *instance, exj_call c, const exj_args *a)
+{
+    struct engine *e = instance;
+    char then[32], gate[256], *text = strndup(a->runtime.p, a->runtime.n);
+    exj_result r = EXJ_R_INTERNAL;
+
+    if (!text)
+        return EXJ_R_INTERNAL;
+    if (note(e, 'B', a) != 0)
+        goto out;
+    word_of(text, "then", then, sizeof(then));
+    word_of(text, "gate", gate, sizeof(gate));
+    if (!work(e, c, number_of(text, "sleepMs"), gate)) {
+        r = EXJ_R_CANCELLED;
+        goto out;
+    }
+    if (value_of(text, "ends") && note(e, 'E', a) != 0)
+        goto out;
+    if ((long)a->attempt <= number_of(text, "failTimes"))
+        r = fail(e, c, EXJ_R_RETRY, "ToldToRetry");
+    else
+        r = end_as(e, c, *then ? then : "completed");
+out:
+    free(text);
+    return r;
+}
+
+static void destroy(void *instance)
+{
+    struct engine *e = instance;
+
+    if (e->fd >= 0)
+        close(e->fd);
+    free(e);
+}
+
+static const exj_plugin engine = {
+    .size_of = EXJ_SIZE(exj_plugin, destroy),
+    .kind = EXJ_KIND_GRAPH_ENGINE,
+    .flags = EXJ_FLAG_CONCURRENT | EXJ_FLAG_BLOCKING,
+    .id = "test-engine",
+    .version = "7.8.9",
+    .create = create,
+    .execute = execute,
+    .destroy = destroy,
+};
+static const exj_plugin *const plugins[] = { &engine };
+static const exj_bundle bundle = { EXJ_SIZE(exj_bundle, plugins), EXJ_ABI_MINOR, 1, 0,
+                                   plugins };
+EXJ_PLUGIN_EXPORT(bundle, 1u << EXJ_KIND_GRAPH_ENGINE,
+                  EXJ_FLAG_CONCURRENT | EXJ_FLAG_BLOCKING)

@@ -24,7 +24,8 @@ typedef enum exj_json_kind {
     EXJ_JSON_REAL, EXJ_JSON_TRUE, EXJ_JSON_FALSE, EXJ_JSON_NULL
 } exj_json_kind;
 
-/* Is `text` exactly one JSON value? No allocation; linear. `ret_kind` may be NULL.
+/* Is `text` exactly one JSON value? No allocation; linear. `ret_kind` may be NULL. A scalar
+ * has depth 0; a max_depth over 1024 counts as 1024.
  * Errors: EXJ_INVALID. */
 exj_code exj_json_check(exj_slice text, unsigned max_depth, exj_json_kind *ret_kind,
                         exj_err *err);

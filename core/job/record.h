@@ -24,8 +24,9 @@ exj_code exj_id_check(exj_slice id, const char *what, exj_err *err);
 bool exj_row_name_add(exj_buf *b, exj_slice matrix, exj_slice run, exj_slice graph,
                       exj_slice record);
 typedef struct exj_row_name {
-    char *matrix, *run, *graph, *record; /* owned; record is last, release frees all */
+    char *matrix, *run, *graph, *record; /* owned, one piece of memory: end all at once */
 } exj_row_name;
+/* Only the one spelling that exj_row_name_add gives. Errors: EXJ_INVALID, EXJ_NOMEM. */
 exj_code exj_row_name_parse(exj_slice name, exj_row_name *ret, exj_err *err);
 void exj_row_name_release(exj_row_name *n);
 

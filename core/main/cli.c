@@ -1,0 +1,444 @@
+#include "core/main/cli.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/main/out.h"
+
+#define BIT(id) (1u << EXJ_CLI_##id)
+#define ANYWHERE (BIT(HELP) | BIT(JSON) | BIT(NO_COLOR))
+
+static const struct flag_info {
+    const char *name;
+    char letter;
+    const char *value, *help;
+} flag_infos[EXJ_CLI_COUNT] = {
+#define EXJ_X(id, name, letter, value, help) { name, letter, value, help },
+    EXJ_FLAGS_TABLE(EXJ_X)
+#undef EXJ_X
+};
+
+static const exj_command commands[] = {
+    { "serve", "", 0, 0, 0, "run the worker and its HTTP doors until a signal",
+      { "exellix-jobs serve", "exellix-jobs serve --port 9090 --executor my-engine" },
+      false, exj_cmd_serve },
+    { "run", "", 0, 0, BIT(UNTIL_IDLE) | BIT(MAX) | BIT(MATRIX),
+      "do the work that is there, then end",
+      { "exellix-jobs run --until-idle", "exellix-jobs run --matrix m1 --max 1000 --json" },
+      false, exj_cmd_run },
+    { "apply", "", 0, 0, BIT(FILE) | BIT(DRY_RUN),
+      "store graph and matrix configs, all or none",
+      { "exellix-jobs apply -f configs/ --dry-run", "exellix-jobs apply -f matrix.json" },
+      false, exj_cmd_apply },
+    { "get graph", "[ID]", 0, 1, 0, "print a graph config, or list them",
+      { "exellix-jobs get graph", "exellix-jobs get graph g1" }, false, exj_cmd_get_graph },
+    { "get matrix", "[ID]", 0, 1, 0, "print a matrix config, or list them",
+      { "exellix-jobs get matrix", "exellix-jobs get matrix m1 --json" }, false,
+      exj_cmd_get_matrix },
+    { "delete graph", "ID", 1, 1, BIT(DRY_RUN) | BIT(YES), "delete a graph config",
+      { "exellix-jobs delete graph g1 --dry-run", "exellix-jobs delete graph g1 --yes" },
+      false, exj_cmd_delete_graph },
+    { "delete matrix", "ID", 1, 1, BIT(DRY_RUN) | BIT(YES), "delete a matrix config",
+      { "exellix-jobs delete matrix m1 --dry-run", "exellix-jobs delete matrix m1 --yes" },
+      false, exj_cmd_delete_matrix },
+    { "graphs", "", 0, 0, 0, "list graphs with their states and matrices",
+      { "exellix-jobs graphs", "exellix-jobs graphs --json" }, false, exj_cmd_graphs },
+    { "matrices", "", 0, 0, 0, "list matrices with their graphs",
+      { "exellix-jobs matrices", "exellix-jobs matrices --json" }, false, exj_cmd_matrices },
+    { "rows list", "", 0, 0,
+      BIT(MATRIX) | BIT(GRAPH) | BIT(RUN) | BIT(STATUS) | BIT(LIMIT) | BIT(AFTER),
+      "list rows, oldest first",
+      { "exellix-jobs rows list --status failed",
+        "exellix-jobs rows list --matrix m1 --limit 20" },
+      false, exj_cmd_rows_list },
+    { "rows show", "ID", 1, 1, 0, "print one row",
+      { "exellix-jobs rows show 'm1||g1|r1'", "exellix-jobs rows show 'm1||g1|r1' --json" },
+      false, exj_cmd_rows_show },
+    { "rows retry", "ID", 1, 1, 0, "queue a failed or blocked row again",
+      { "exellix-jobs rows retry 'm1||g1|r1'",
+        "exellix-jobs rows retry 'm1||g1|r1' --json" },
+      false, exj_cmd_rows_retry },
+    { "status", "", 0, 0, BIT(MATRIX), "show what the worker does",
+      { "exellix-jobs status", "exellix-jobs status --matrix m1 --json" }, false,
+      exj_cmd_status },
+    { "pause", "", 0, 0, 0, "stop claiming; what runs goes on",
+      { "exellix-jobs pause", "exellix-jobs pause --data-dir ./data" }, false,
+      exj_cmd_pause },
+    { "resume", "", 0, 0, 0, "claim again",
+      { "exellix-jobs resume", "exellix-jobs resume --data-dir ./data" }, false,
+      exj_cmd_resume },
+    { "plugin list", "", 0, 0, 0, "list the plugins in the plugins directories",
+      { "exellix-jobs plugin list", "exellix-jobs plugin list --plugins-dir ./plugins" },
+      false, exj_cmd_plugin_list },
+    { "plugin inspect", "NAME", 1, 1, 0, "show what a plugin says about itself",
+      { "exellix-jobs plugin inspect stub", "exellix-jobs plugin inspect ./my-engine.so" },
+      false, exj_cmd_plugin_inspect },
+    { "plugin check", "FILE", 1, 1, 0, "judge a plugin in a process of its own",
+      { "exellix-jobs plugin check ./my-engine.so",
+        "exellix-jobs plugin check ./my-engine.so --json" },
+      false, exj_cmd_plugin_check },
+    { "config", "", 0, 0, 0, "print every setting, its value and where it came from",
+      { "exellix-jobs config", "exellix-jobs config --json" }, false, exj_cmd_config },
+    { "version", "", 0, 0, 0, "print the version",
+      { "exellix-jobs version", "exellix-jobs version --json" }, true, exj_cmd_version },
+    { "help", "[COMMAND]", 0, 2, 0, "show help",
+      { "exellix-jobs help", "exellix-jobs help rows list" }, true, exj_cmd_help },
+};
+#define COMMANDS (sizeof(commands) / sizeof(*commands))
+
+/* ---- finding -------------------------------------------------------------------------- */
+
+/* Do the first `len` words of `c` spell `words`? */
+static bool begins_with(const exj_command *c, const char *const *words, unsigned len,
+                        bool whole)
+{
+    const char *at = c->words;
+
+    for (unsigned i = 0; i < len; i++) {
+        size_t n = strcspn(at, " ");
+
+        if (strlen(words[i]) != n || memcmp(at, words[i], n) != 0)
+            return false;
+        at += n + (at[n] == ' ');
+    }
+    return !whole || !*at;
+}
+
+const exj_command *exj_cli_find(const char *const *words, unsigned len)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (begins_with(&commands[i], words, len, true))
+            return &commands[i];
+    return NULL;
+}
+
+static bool is_group(const char *word)
+{
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (begins_with(&commands[i], &word, 1, false) && strchr(commands[i].words, ' '))
+            return true;
+    return false;
+}
+
+/* Keeps the nearest of what it is shown. */
+struct nearest {
+    const char *word;
+    char text[64], best[64];
+    unsigned least;
+};
+
+static void consider(struct nearest *n, const char *candidate, size_t len)
+{
+    unsigned d;
+
+    if (len >= sizeof(n->text))
+        return;
+    memcpy(n->text, candidate, len);
+    n->text[len] = '\0';
+    d = exj_edit_distance(n->word, n->text);
+    if (d < n->least) {
+        n->least = d;
+        memcpy(n->best, n->text, len + 1);
+    }
+}
+
+static struct nearest nearest_to(const char *word)
+{
+    size_t n = strlen(word);
+
+    return (struct nearest){ .word = word, .least = n < 4 ? 2 : n < 8 ? 3 : 4 };
+}
+
+static exj_code unknown_word(const char *group, const char *word, exj_err *err)
+{
+    struct nearest n = nearest_to(word);
+
+    for (size_t i = 0; i < COMMANDS; i++) {
+        const char *w = commands[i].words, *space = strchr(w, ' ');
+
+        if (!group)
+            consider(&n, w, strcspn(w, " "));
+        else if (space && begins_with(&commands[i], &group, 1, false))
+            consider(&n, space + 1, strlen(space + 1));
+    }
+    if (n.best[0])
+        return exj_err_set(err, EXJ_INVALID, "unknown command '%s%s%.80s'; did you mean '%s'?",
+                           group ? group : "", group ? " " : "", word, n.best);
+    return exj_err_set(err, EXJ_INVALID,
+                       "unknown command '%s%s%.80s'; 'exellix-jobs help' lists them",
+                       group ? group : "", group ? " " : "", word);
+}
+
+static exj_code missing_word(const char *group, exj_err *err)
+{
+    char list[128] = "";
+    size_t n = 0;
+
+    for (size_t i = 0; i < COMMANDS; i++)
+        if (begins_with(&commands[i], &group, 1, false) && strchr(commands[i].words, ' '))
+            n += (size_t)snprintf(list + n, sizeof(list) - n, "%s%s", n ? ", " : "",
+                                  strchr(commands[i].words, ' ') + 1);
+    return exj_err_set(err, EXJ_INVALID, "'%s' needs one of: %s", group, list);
+}
+
+static exj_code unknown_flag(const exj_command *c, const char *shown, exj_err *err)
+{
+    struct nearest n = nearest_to(shown + strspn(shown, "-"));
+
+    for (int i = 0; i < EXJ_CLI_COUNT; i++)
+        if (!c || ((c->flags | ANYWHERE) & (1u << i)))
+            consider(&n, flag_infos[i].name, strlen(flag_infos[i].name));
+    for (int i = 0; i < EXJ_SETTING_COUNT; i++)
+        if (exj_setting_infos[i].flag)
+            consider(&n, exj_setting_infos[i].flag, strlen(exj_setting_infos[i].flag));
+    if (n.best[0])
+        return exj_err_set(err, EXJ_INVALID, "unknown flag '%.80s'; did you mean '--%s'?",
+                           shown, n.best);
+    return exj_err_set(err, EXJ_INVALID, "unknown flag '%.80s'; 'exellix-jobs %s%s' lists them",
+                       shown, c ? c->words : "help", c ? " --help" : "");
+}
+
+/* ---- parsing ---------------------------------------------------------------------------- */
+
+struct parser {
+    int argc, at;
+    char **argv;
+    exj_cli *cli;
+    const char *words[2];
+    unsigned words_len;
+};
+
+static exj_code flag_value(struct parser *p, const char *shown, const char *inside,
+                           const char **ret, exj_err *err)
+{
+    if (inside) {
+        *ret = inside;
+        return EXJ_OK;
+    }
+    if (p->at + 1 >= p->argc)
+        return exj_err_set(err, EXJ_INVALID, "flag '%.80s' needs a value", shown);
+    *ret = p->argv[++p->at];
+    return EXJ_OK;
+}
+
+static exj_code take_flag(struct parser *p, int id, const char *shown, const char *inside,
+                          exj_err *err)
+{
+    if (!flag_infos[id].value) {
+        if (inside)
+            return exj_err_set(err, EXJ_INVALID, "flag '--%s' takes no value",
+                               flag_infos[id].name);
+        p->cli->flags[id] = "";
+        return EXJ_OK;
+    }
+    return flag_value(p, shown, inside, &p->cli->flags[id], err);
+}
+
+static exj_code take_setting(struct parser *p, exj_setting id, const char *shown,
+                             const char *inside, exj_err *err)
+{
+    const char *value = inside;
+    exj_code rc;
+
+    /* A boolean may stand alone: --strict; its value only follows '='. */
+    if (exj_setting_infos[id].kind == EXJ_SETTING_BOOL)
+        value = inside ? inside : "true";
+    else if ((rc = flag_value(p, shown, inside, &value, err)) != EXJ_OK)
+        return rc;
+    return exj_settings_set_flag(&p->cli->settings, id, value, err);
+}
+
+static exj_code take_long(struct parser *p, const char *arg, exj_err *err)
+{
+    const char *name = arg + 2, *eq = strchr(name, '=');
+    size_t n = eq ? (size_t)(eq - name) : strlen(name);
+    const char *inside = eq ? eq + 1 : NULL;
+    char shown[96];
+
+    snprintf(shown, sizeof(shown), "--%.*s", (int)(n > 80 ? 80 : n), name);
+    for (int i = 0; i < EXJ_CLI_COUNT; i++)
+        if (strlen(flag_infos[i].name) == n && memcmp(flag_infos[i].name, name, n) == 0)
+            return take_flag(p, i, shown, inside, err);
+    for (int i = 0; i < EXJ_SETTING_COUNT; i++) {
+        const char *flag = exj_setting_infos[i].flag;
+
+        if (flag && strlen(flag) == n && memcmp(flag, name, n) == 0)
+            return take_setting(p, (exj_setting)i, shown, inside, err);
+    }
+    return unknown_flag(p->cli->command, shown, err);
+}
+
+static exj_code take_short(struct parser *p, const char *arg, exj_err *err)
+{
+    for (int i = 0; i < EXJ_CLI_COUNT; i++)
+        if (flag_infos[i].letter && flag_infos[i].letter == arg[1]) {
+            const char *rest = arg[2] == '=' ? arg + 3 : arg[2] ? arg + 2 : NULL;
+
+            return take_flag(p, i, arg, rest, err);
+        }
+    return unknown_flag(p->cli->command, arg, err);
+}
+
+static exj_code take_word(struct parser *p, const char *word, exj_err *err)
+{
+    exj_cli *c = p->cli;
+
+    if (!c->command) {
+        p->words[p->words_len++] = word;
+        c->command = exj_cli_find(p->words, p->words_len);
+        if (c->command)
+            return EXJ_OK;
+        if (p->words_len == 1 && is_group(word))
+            return EXJ_OK;
+        return unknown_word(p->words_len == 2 ? p->words[0] : NULL, word, err);
+    }
+    if (c->args_len == c->command->max_args)
+        return exj_err_set(err, EXJ_INVALID, "'%s' takes %s; '%.80s' is too much",
+                           c->command->words,
+                           c->command->max_args ? c->command->args : "no arguments", word);
+    c->args[c->args_len++] = word;
+    return EXJ_OK;
+}
+
+/* Flags may come before the command, so what fits is only known at the end. */
+static exj_code check_fit(const struct parser *p, exj_err *err)
+{
+    const exj_cli *c = p->cli;
+
+    if (c->flags[EXJ_CLI_HELP])
+        return EXJ_OK;
+    if (!c->command && p->words_len)
+        return missing_word(p->words[0], err);
+    if (!c->command)
+        return EXJ_OK;
+    for (int i = 0; i < EXJ_CLI_COUNT; i++)
+        if (c->flags[i] && !((c->command->flags | ANYWHERE) & (1u << i)))
+            return exj_err_set(err, EXJ_INVALID, "'%s' has no flag '--%s'",
+                               c->command->words, flag_infos[i].name);
+    if (c->args_len < c->command->min_args)
+        return exj_err_set(err, EXJ_INVALID, "'%s' needs %s", c->command->words,
+                           c->command->args);
+    return EXJ_OK;
+}
+
+exj_code exj_cli_parse(int argc, char **argv, exj_cli *ret, exj_err *err)
+{
+    struct parser p = { .argc = argc, .at = 1, .argv = argv, .cli = ret };
+    bool only_words = false;
+
+    for (; p.at < argc; p.at++) {
+        const char *arg = argv[p.at];
+        exj_code rc;
+
+        if (only_words || arg[0] != '-' || !arg[1]) {
+            rc = take_word(&p, arg, err);
+        } else if (strcmp(arg, "--") == 0) {
+            only_words = true;
+            continue;
+        } else if (arg[1] == '-') {
+            rc = take_long(&p, arg, err);
+        } else {
+            rc = take_short(&p, arg, err);
+        }
+        if (rc != EXJ_OK)
+            return rc;
+    }
+    ret->json = ret->flags[EXJ_CLI_JSON] != NULL;
+    return check_fit(&p, err);
+}
+
+exj_code exj_cli_number(const exj_cli *c, exj_flag flag, int64_t low, int64_t high,
+                        int64_t fallback, int64_t *ret, exj_err *err)
+{
+    const char *text = c->flags[flag];
+    char *end;
+    intmax_t v;
+
+    if (!text) {
+        *ret = fallback;
+        return EXJ_OK;
+    }
+    errno = 0;
+    v = strtoimax(text, &end, 10);
+    if (errno || end == text || *end || strspn(text, "-0123456789") != strlen(text) ||
+        v < low || v > high)
+        return exj_err_set(err, EXJ_INVALID,
+                           "--%s=%.80s: wanted a whole number from %" PRId64 " to %" PRId64,
+                           flag_infos[flag].name, text, low, high);
+    *ret = v;
+    return EXJ_OK;
+}
+
+/* ---- help ----------------------------------------------------------------------------- */
+
+static void print_flag(char letter, const char *name, const char *value, const char *help)
+{
+    char left[64];
+
+    snprintf(left, sizeof(left), "%c%c%s--%s%s%s", letter ? '-' : ' ', letter ? letter : ' ',
+             letter ? ", " : "  ", name, value ? " " : "", value ? value : "");
+    printf("  %-36s %s\n", left, help);
+}
+
+static void help_overview(void)
+{
+    printf("exellix-jobs %s - durable jobs, executors written in anything\n\n"
+           "Usage: exellix-jobs COMMAND [ARGUMENTS] [FLAGS]\n\nCommands:\n",
+           EXJ_VERSION);
+    for (size_t i = 0; i < COMMANDS; i++) {
+        char left[64];
+
+        snprintf(left, sizeof(left), "%s %s", commands[i].words, commands[i].args);
+        printf("  %-22s %s\n", left, commands[i].help);
+    }
+    printf("\nEvery command works beside a running daemon and without one.\n"
+           "'exellix-jobs COMMAND --help' shows its flags, settings and examples.\n\n"
+           "Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 4 not allowed, 5 changed by\n"
+           "another, 6 did not pass its checks, 7 no daemon or store held by another, 8 some\n"
+           "rows dead, 124 timed out, 130 interrupted.\n");
+}
+
+void exj_cli_help(const exj_command *c)
+{
+    if (!c) {
+        help_overview();
+        return;
+    }
+    printf("exellix-jobs %s - %s\n\nUsage: exellix-jobs %s%s%s [FLAGS]\n\nFlags:\n", c->words,
+           c->help, c->words, *c->args ? " " : "", c->args);
+    for (int i = 0; i < EXJ_CLI_COUNT; i++)
+        if ((c->flags | ANYWHERE) & (1u << i))
+            print_flag(flag_infos[i].letter, flag_infos[i].name, flag_infos[i].value,
+                       flag_infos[i].help);
+    if (!c->no_settings) {
+        printf("\nSettings (each is also a variable, see 'exellix-jobs config'):\n");
+        for (int i = 0; i < EXJ_SETTING_COUNT; i++) {
+            const exj_setting_info *s = &exj_setting_infos[i];
+
+            if (s->flag)
+                print_flag(0, s->flag, s->kind == EXJ_SETTING_BOOL ? NULL : "VALUE", s->help);
+        }
+    }
+    printf("\nExamples:\n  %s\n  %s\n", c->examples[0], c->examples[1]);
+}
+
+exj_exit exj_cmd_help(exj_cli *c)
+{
+    const exj_command *about = NULL;
+    exj_err err = { 0 };
+
+    if (c->args_len) {
+        about = exj_cli_find(c->args, c->args_len);
+        if (!about && c->args_len == 1 && is_group(c->args[0]))
+            missing_word(c->args[0], &err);
+        else if (!about)
+            unknown_word(c->args_len == 2 && is_group(c->args[0]) ? c->args[0] : NULL,
+                         c->args[c->args_len == 2 && is_group(c->args[0])], &err);
+        if (!about)
+            return exj_fail(c, EXJ_EXIT_USAGE, "%s", err.text);
+    }
+    exj_cli_help(about);
+    return EXJ_EXIT_OK;
+}

@@ -1,0 +1,131 @@
+/* core/main/settings.h - every setting (spec 1.9): one table, five sources.
+ *
+ * A flag beats the environment, the environment beats `.env` in the working folder, `.env`
+ * beats the config file, that beats the default. Each value remembers where it came from. An
+ * empty value counts as not set. Values are checked when they are taken, so that a message
+ * can name the variable, the value, its origin and what is allowed.
+ *
+ * Memory:  exj_settings owns its texts; exj_settings_release ends them.
+ * Threads: filled in main before threads start, then read only.
+ */
+#ifndef EXJ_CORE_MAIN_SETTINGS_H
+#define EXJ_CORE_MAIN_SETTINGS_H
+
+#include "core/base/json.h"
+
+typedef enum exj_setting_kind {
+    EXJ_SETTING_TEXT,   /* any text without control bytes */
+    EXJ_SETTING_NUMBER, /* a whole number, low..high */
+    EXJ_SETTING_BOOL,   /* true false 1 0 yes no on off */
+    EXJ_SETTING_CHOICE, /* one of the words in `allowed`, split at '|' */
+    EXJ_SETTING_STATES, /* operational states, split at ',' */
+    EXJ_SETTING_PREFIX, /* "" or "/like/this" */
+    EXJ_SETTING_SECRET, /* text that is never printed and has no flag */
+    EXJ_SETTING_URI     /* text whose password is never printed and that has no flag */
+} exj_setting_kind;
+
+/* id, variable, flag (NULL: none), kind, default (NULL: computed or not set), low, high,
+ * allowed words, help. Help is one line and begins in lower case. */
+#define EXJ_SETTINGS_TABLE(X)                                                              \
+    X(MONGO_URI, "MONGO_URI", NULL, URI, NULL, 0, 0, NULL,                                 \
+      "MongoDB store (not part of this build yet)")                                        \
+    X(EXECUTION_DB, "execution_db", "execution-db", TEXT, "exellix-runtime", 0, 0, NULL,   \
+      "name of the database of rows")                                                      \
+    X(CONFIG_DB, "config_db", "config-db", TEXT, "exellix", 0, 0, NULL,                    \
+      "name of the database of configs")                                                   \
+    X(PORT, "PORT", "port", NUMBER, "8080", 0, 65535, NULL,                                \
+      "HTTP port; 0 takes any free one")                                                   \
+    X(PREFIX, "JOBS_HTTP_PREFIX", "http-prefix", PREFIX, "/v1", 0, 0, NULL,                \
+      "path prefix of the HTTP API")                                                       \
+    X(WORKER_ID, "MATRIX_WORKER_ID", "worker-id", TEXT, NULL, 0, 0, NULL,                  \
+      "identity in leases, health and metrics")                                            \
+    X(MAX_CLAIMS, "EXELLIX_JOBS_MAX_CONCURRENT_CLAIMS", "max-concurrent-claims", NUMBER,   \
+      "4", 1, 1024, NULL, "executions at once in this process")                            \
+    X(STRICT, "EXELLIX_JOBS_GRAPH_SCHEDULABILITY_STRICT", "strict", BOOL, "false", 0, 0,   \
+      NULL, "refuse a row whose graph has no config")                                      \
+    X(HTTP, "EXELLIX_JOBS_HTTP_ENABLED", "http", BOOL, "true", 0, 0, NULL,                 \
+      "open the TCP door")                                                                 \
+    X(API_KEY, "EXELLIX_JOBS_API_KEY", NULL, SECRET, NULL, 0, 0, NULL,                     \
+      "key that allows mutations over TCP")                                                \
+    X(EXECUTOR, "EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP", "executor", TEXT, NULL, 0, 0, NULL, \
+      "graph engine: a plugin's name or a path to a .so")                                  \
+    X(HOST, "EXELLIX_JOBS_HOST_BOOTSTRAP", "host-bootstrap", TEXT, NULL, 0, 0, NULL,       \
+      "a .so that wires the worker (not part of this build yet)")                          \
+    X(PLUGINS_DIR, "EXELLIX_JOBS_PLUGINS_DIR", "plugins-dir", TEXT, NULL, 0, 0, NULL,      \
+      "where plugins are dropped; several are split at ':'")                               \
+    X(SCHEDULER_PROBE, "EXELLIX_JOBS_ACTIVIX_SCHEDULER_PROBE", "scheduler-probe", BOOL,    \
+      "false", 0, 0, NULL, "include the scheduler lane in the dependency probe")           \
+    X(DATA_DIR, "EXELLIX_JOBS_DATA_DIR", "data-dir", TEXT, NULL, 0, 0, NULL,               \
+      "where the store lies")                                                              \
+    X(BIND, "EXELLIX_JOBS_BIND", "bind", TEXT, "127.0.0.1", 0, 0, NULL,                    \
+      "address of the TCP door; any but loopback needs the API key")                       \
+    X(LEASE, "EXELLIX_JOBS_LEASE_SECONDS", "lease-seconds", NUMBER, "60", 1, 900, NULL,    \
+      "how long a claim holds without being renewed")                                      \
+    X(PREFETCH, "EXELLIX_JOBS_PREFETCH", "prefetch", NUMBER, "4096", 1, 8192, NULL,        \
+      "rows claimed ahead of their execution, at most")                                    \
+    X(GRACE, "EXELLIX_JOBS_SHUTDOWN_GRACE_SECONDS", "shutdown-grace-seconds", NUMBER,      \
+      "30", 0, 86400, NULL, "how long a stop waits for what runs")                         \
+    X(LOG_LEVEL, "EXELLIX_JOBS_LOG_LEVEL", "log-level", CHOICE, "info", 0, 0,              \
+      "debug|info|warn|error", "least level that is logged")                               \
+    X(LOG_JSON, "EXELLIX_JOBS_LOG_JSON", "log-json", CHOICE, "auto", 0, 0,                 \
+      "auto|true|false", "log lines as JSON; auto: unless on a terminal")                  \
+    X(RUNNING_STATES, "EXELLIX_JOBS_GRAPH_RUNNING_STATES", "running-states", STATES,       \
+      "Ready,Running", 0, 0, NULL, "operational states in which a graph may run")          \
+    X(DURABILITY, "EXELLIX_JOBS_DURABILITY", "durability", CHOICE, "full", 0, 0,           \
+      "full|fast", "fast may lose the last commits when the power fails")                  \
+    X(CONFIG_FILE, "EXELLIX_JOBS_CONFIG_FILE", "config-file", TEXT, NULL, 0, 0, NULL,      \
+      "JSON file of settings, its keys are these names")
+
+typedef enum exj_setting {
+#define EXJ_X(id, ...) EXJ_SET_##id,
+    EXJ_SETTINGS_TABLE(EXJ_X)
+#undef EXJ_X
+    EXJ_SETTING_COUNT
+} exj_setting;
+
+typedef enum exj_origin {
+    EXJ_FROM_DEFAULT, EXJ_FROM_FILE, EXJ_FROM_DOTENV, EXJ_FROM_ENV, EXJ_FROM_FLAG
+} exj_origin;
+
+typedef struct exj_setting_info {
+    const char *name, *flag;
+    exj_setting_kind kind;
+    const char *fallback;
+    int64_t low, high;
+    const char *allowed, *help;
+} exj_setting_info;
+
+extern const exj_setting_info exj_setting_infos[EXJ_SETTING_COUNT];
+
+typedef struct exj_settings {
+    struct {
+        char *text;     /* owned; NULL: not set */
+        int64_t number; /* NUMBER; BOOL: 0, 1; STATES: bits */
+        exj_origin origin;
+        char *where;    /* owned; ".env:3", the config file's path; NULL otherwise */
+    } at[EXJ_SETTING_COUNT];
+    /* From the binary's place: EXE_DIR/plugins, then the installed folders. Owned. */
+    char *exe;              /* the binary itself */
+    char **plugin_dirs;     /* NULL-terminated: the set ones, then the binary's own */
+} exj_settings;
+
+/* A value a flag gave; before exj_settings_load. Errors: EXJ_INVALID, EXJ_NOMEM. */
+exj_code exj_settings_set_flag(exj_settings *s, exj_setting id, const char *value,
+                               exj_err *err);
+/* Fill in what no flag gave. `environment`: a NULL-terminated "K=V" list. `dotenv`: path, may
+ * be absent. `warn` is told of unknown EXELLIX_JOBS_ names.
+ * Errors: EXJ_INVALID, EXJ_IO, EXJ_NOMEM. */
+exj_code exj_settings_load(exj_settings *s, char *const *environment, const char *dotenv,
+                           void (*warn)(const char *line), exj_err *err);
+void exj_settings_release(exj_settings *s); /* accepts a zeroed struct */
+
+const char *exj_settings_text(const exj_settings *s, exj_setting id); /* NULL: not set */
+int64_t exj_settings_number(const exj_settings *s, exj_setting id);
+/* Refuse what this build cannot do (MongoDB, host bootstrap). Errors: EXJ_UNSUPPORTED. */
+exj_code exj_settings_support(const exj_settings *s, exj_err *err);
+
+/* The value for a person, secrets hidden; and where it came from. Errors: EXJ_NOMEM */
+exj_code exj_settings_show(const exj_settings *s, exj_setting id, exj_buf *ret_value,
+                           exj_buf *ret_origin, exj_err *err);
+
+#endif /* EXJ_CORE_MAIN_SETTINGS_H */

@@ -139,10 +139,13 @@ const char *exj_status_reason(unsigned status)
     case 408: return "Request Timeout";
     case 409: return "Conflict";
     case 413: return "Payload Too Large";
+    case 414: return "URI Too Long";
+    case 417: return "Expectation Failed";
     case 421: return "Misdirected Request";
     case 431: return "Request Header Fields Too Large";
     case 501: return "Not Implemented";
     case 503: return "Service Unavailable";
+    case 505: return "HTTP Version Not Supported";
     default: return "Internal Server Error";
     }
 }
@@ -456,6 +459,11 @@ static bool key_is(const char *want, exj_slice got)
     return differs == 0;
 }
 
+bool exj_key_fits(const exj_api *api, exj_slice sent)
+{
+    return api->api_key && api->api_key[0] && key_is(api->api_key, sent);
+}
+
 bool exj_take_permission(exj_exchange *x)
 {
     if (x->q->trusted)
@@ -465,7 +473,7 @@ bool exj_take_permission(exj_exchange *x)
                          "Mutations are disabled until EXELLIX_JOBS_API_KEY is configured");
         return false;
     }
-    if (!key_is(x->api->api_key, x->q->api_key)) {
+    if (!exj_key_fits(x->api, x->q->api_key)) {
         exj_answer_error(x, 401, "Unauthorized", "Unauthorized");
         return false;
     }

@@ -61,6 +61,8 @@ bool exj_take_bool(exj_exchange *x, const char *name, bool *ret);
 bool exj_take_object(exj_exchange *x, json_t **ret);
 /* Is the caller allowed to change things? Answers 501 or 401 when not. */
 bool exj_take_permission(exj_exchange *x);
+/* Is it the configured key? False when none is configured. Constant time. */
+bool exj_key_fits(const exj_api *api, exj_slice sent);
 
 /* Decode %XX (and '+' as a space in queries) into `arena`, which has the room. False: not
  * a well-formed encoding of UTF-8 without control bytes. */

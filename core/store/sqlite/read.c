@@ -1,0 +1,499 @@
+/* core/store/sqlite/read.c - reads, on read-only connections of their own; any thread.
+ *
+ * A connection is taken from the free list for one call and put back after it, so visitors
+ * run without a lock. A read transaction lives as long as its call.
+ */
+#include "core/store/sqlite/internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define READERS_KEPT 8u
+#define LOAD_GAP 8 /* rows of others that are cheaper to step over than to seek past */
+
+#define ROWS "exellix_execution_matrix_rows"
+#define DOC_COLUMNS "id, version, body, created_at, updated_at"
+#define ROW_COLUMNS                                                                            \
+    "r.seq, r.pool, p.matrix, p.run, p.graph, r.record_id, r.input, r.priority,"               \
+    " r.max_attempts, r.created_at, h.status, h.attempts, h.fence, h.run_after, h.until,"      \
+    " n.name, t.status, t.attempts, t.fence, t.at, t.body, t.error_code, t.error_text"
+#define ROW_FILTER                                                                             \
+    " AND (?2='' OR p.matrix=?2) AND (?3='' OR p.run=?3) AND (?4='' OR p.graph=?4)"
+#define FROM_ROWS                                                                              \
+    " FROM " ROWS " r CROSS JOIN exj_pools p ON p.id=r.pool"                                   \
+    " LEFT JOIN exj_hot h ON h.seq=r.seq LEFT JOIN exj_results t ON t.seq=r.seq"               \
+    " LEFT JOIN exj_holders n ON n.id=h.holder"
+#define FROM_HOT                                                                               \
+    " FROM exj_hot h CROSS JOIN " ROWS " r ON r.seq=h.seq"                                     \
+    " CROSS JOIN exj_pools p ON p.id=r.pool LEFT JOIN exj_results t ON t.seq=r.seq"            \
+    " LEFT JOIN exj_holders n ON n.id=h.holder"
+#define FROM_RESULTS                                                                           \
+    " FROM exj_results t CROSS JOIN " ROWS " r ON r.seq=t.seq"                                 \
+    " CROSS JOIN exj_pools p ON p.id=r.pool LEFT JOIN exj_hot h ON h.seq=r.seq"                \
+    " LEFT JOIN exj_holders n ON n.id=h.holder"
+
+static const char *const texts[R_COUNT] = {
+    [R_LOAD] = "SELECT seq, record_id, input FROM " ROWS " WHERE seq BETWEEN ?1 AND ?2"
+               " ORDER BY seq",
+    [R_GRAPH_GET] = "SELECT " DOC_COLUMNS " FROM exellix_graph_configs WHERE id=?1",
+    [R_MATRIX_GET] = "SELECT " DOC_COLUMNS " FROM exellix_matrix_configs WHERE id=?1",
+    [R_GRAPH_PAGE] = "SELECT " DOC_COLUMNS " FROM exellix_graph_configs WHERE id>?1"
+                     " ORDER BY id LIMIT ?2",
+    [R_MATRIX_PAGE] = "SELECT " DOC_COLUMNS " FROM exellix_matrix_configs WHERE id>?1"
+                      " ORDER BY id LIMIT ?2",
+    [R_POOLS] = "SELECT id, matrix, run, graph, n0, n1, n2, n3, n4, n5, n6, n7, n8"
+                " FROM exj_pools ORDER BY id",
+    [R_ROW] = "SELECT " ROW_COLUMNS FROM_ROWS " WHERE r.record_id=?1 AND r.pool="
+              "(SELECT id FROM exj_pools WHERE matrix=?2 AND run=?3 AND graph=?4)",
+    [R_PAGE_ANY] = "SELECT " ROW_COLUMNS FROM_ROWS " WHERE r.seq>?1" ROW_FILTER
+                   " ORDER BY r.seq LIMIT ?5",
+    [R_PAGE_OPEN] = "SELECT " ROW_COLUMNS FROM_HOT " WHERE h.seq>?1 AND h.status IN (0, 1)"
+                    ROW_FILTER " ORDER BY h.seq LIMIT ?5",
+    [R_PAGE_STATUS] = "SELECT " ROW_COLUMNS FROM_HOT " WHERE h.seq>?1 AND h.status=?6"
+                      ROW_FILTER " ORDER BY h.seq LIMIT ?5",
+    [R_PAGE_COMPLETED] = "SELECT " ROW_COLUMNS FROM_RESULTS " WHERE t.seq>?1 AND t.status=3"
+                         ROW_FILTER " ORDER BY t.seq LIMIT ?5",
+    [R_PAGE_ENDED] = "SELECT " ROW_COLUMNS FROM_RESULTS
+                     " WHERE t.seq>?1 AND t.status<>3 AND t.status=?6" ROW_FILTER
+                     " ORDER BY t.seq LIMIT ?5",
+    [R_STEP] = "SELECT body FROM exj_journal WHERE seq=?1 AND step=?2",
+    [R_PROBE_CONFIG] = "SELECT (SELECT count(*) FROM (SELECT 1 FROM exellix_graph_configs"
+                       " LIMIT 1)) + (SELECT count(*) FROM (SELECT 1 FROM"
+                       " exellix_matrix_configs LIMIT 1))",
+    [R_PROBE_EXECUTION] = "SELECT count(*) FROM (SELECT 1 FROM " ROWS " LIMIT 1)",
+};
+
+/* ---- connections ------------------------------------------------------------------------------ */
+
+static void reader_free(exj_reader *r)
+{
+    if (!r)
+        return;
+    for (int i = 0; i < R_COUNT; i++)
+        sqlite3_finalize(r->st[i]);
+    sqlite3_close_v2(r->db);
+    free(r);
+}
+
+static exj_code reader_take(exj_sqlite *s, exj_reader **ret, exj_err *err)
+{
+    exj_reader *r;
+    exj_code rc;
+
+    pthread_mutex_lock(&s->readers_mu);
+    r = s->readers;
+    if (r) {
+        s->readers = r->next;
+        s->readers_idle--;
+    }
+    pthread_mutex_unlock(&s->readers_mu);
+    if (!r) {
+        r = calloc(1, sizeof(*r));
+        if (!r)
+            return exj_err_set(err, EXJ_NOMEM, "store %s: no memory for a reader", s->path);
+        rc = exj_sqlite_connect(s, SQLITE_OPEN_READONLY, &r->db, err);
+        if (!rc)
+            rc = exj_sqlite_exec(s, r->db, "PRAGMA cache_size=-512", err);
+        if (rc) {
+            reader_free(r);
+            return rc;
+        }
+    }
+    *ret = r;
+    return EXJ_OK;
+}
+
+static void reader_put(exj_sqlite *s, exj_reader *r)
+{
+    pthread_mutex_lock(&s->readers_mu);
+    if (s->readers_idle < READERS_KEPT) {
+        r->next = s->readers;
+        s->readers = r;
+        s->readers_idle++;
+        r = NULL;
+    }
+    pthread_mutex_unlock(&s->readers_mu);
+    reader_free(r);
+}
+
+void exj_sqlite_close_readers(exj_sqlite *s)
+{
+    while (s->readers) {
+        exj_reader *r = s->readers;
+
+        s->readers = r->next;
+        reader_free(r);
+    }
+}
+
+/* Take a connection and its statement; both go back with `end`. */
+static exj_code begin(exj_sqlite *s, enum exj_sqlite_read which, exj_reader **ret,
+                      sqlite3_stmt **ret_st, exj_err *err)
+{
+    exj_reader *r = NULL;
+    exj_code rc = reader_take(s, &r, err);
+
+    if (rc)
+        return rc;
+    if (!r->st[which] &&
+        sqlite3_prepare_v3(r->db, texts[which], -1, SQLITE_PREPARE_PERSISTENT, &r->st[which],
+                           NULL) != SQLITE_OK) {
+        rc = exj_sqlite_fail(s, r->db, "cannot prepare a read", err);
+        reader_put(s, r);
+        return rc;
+    }
+    *ret = r;
+    *ret_st = r->st[which];
+    return EXJ_OK;
+}
+
+/* `step`: what the last step said; anything but ROW and DONE is an error. */
+static exj_code end(exj_sqlite *s, exj_reader *r, sqlite3_stmt *st, int step, exj_err *err)
+{
+    exj_code rc = EXJ_OK;
+
+    if (step != SQLITE_ROW && step != SQLITE_DONE)
+        rc = exj_sqlite_fail(s, r->db, "cannot read", err);
+    sqlite3_reset(st);
+    sqlite3_clear_bindings(st); /* they point into the caller's memory */
+    reader_put(s, r);
+    return rc;
+}
+
+exj_code exj_sqlite_probe(exj_sqlite *s, enum exj_sqlite_read which, exj_err *err)
+{
+    exj_reader *r;
+    sqlite3_stmt *st;
+    exj_code rc = begin(s, which, &r, &st, err);
+
+    return rc ? rc : end(s, r, st, sqlite3_step(st), err);
+}
+
+/* ---- inputs of claimed rows ---------------------------------------------------------------------- */
+
+struct wanted {
+    int64_t seq;
+    size_t at; /* place in claims */
+};
+
+static int by_seq(const void *a, const void *b)
+{
+    int64_t x = ((const struct wanted *)a)->seq, y = ((const struct wanted *)b)->seq;
+
+    return (x > y) - (x < y);
+}
+
+/* Until the arena stands still, `p` carries an offset into it. */
+static const char *offset_as_pointer(size_t offset)
+{
+    return (const char *)(uintptr_t)offset;
+}
+
+/* One range of neighbouring rows: w[0..n), by seq. */
+static exj_code load_range(exj_sqlite *s, sqlite3_stmt *st, const struct wanted *w, size_t n,
+                           exj_loaded *ret, exj_buf *arena, int *ret_step, exj_err *err)
+{
+    size_t i = 0;
+    int rc;
+
+    sqlite3_bind_int64(st, 1, w[0].seq);
+    sqlite3_bind_int64(st, 2, w[n - 1].seq);
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW && i < n) {
+        int64_t seq = sqlite3_column_int64(st, 0);
+        exj_slice id, input;
+
+        if (seq < w[i].seq)
+            continue;
+        if (seq > w[i].seq)
+            break;
+        id = exj_sqlite_column(st, 1);
+        input = exj_sqlite_column(st, 2);
+        for (; i < n && w[i].seq == seq; i++) {
+            exj_loaded *l = &ret[w[i].at];
+
+            l->record_id = (exj_slice){ offset_as_pointer(arena->n), id.n };
+            l->input = (exj_slice){ offset_as_pointer(arena->n + id.n), input.n };
+            if (!exj_buf_add_slice(arena, id) || !exj_buf_add_slice(arena, input)) {
+                *ret_step = SQLITE_ROW;
+                return exj_err_set(err, EXJ_NOMEM, "store %s: no memory for inputs", s->path);
+            }
+        }
+    }
+    *ret_step = rc;
+    if ((rc == SQLITE_ROW || rc == SQLITE_DONE) && i < n)
+        return exj_err_set(err, EXJ_CORRUPT,
+                           "store %s: row %" PRId64 " is claimed and has no input", s->path,
+                           w[i].seq);
+    sqlite3_reset(st);
+    return EXJ_OK;
+}
+
+static exj_code load(exj_store *base, const exj_claim *claims, size_t n, exj_loaded *ret,
+                     exj_buf *arena, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    struct wanted *w = NULL;
+    exj_reader *r = NULL;
+    sqlite3_stmt *st = NULL;
+    bool sorted = true;
+    int step = SQLITE_DONE;
+    exj_code rc, ended;
+
+    if (n == 0)
+        return EXJ_OK;
+    w = malloc(n * sizeof(*w));
+    if (!w)
+        return exj_err_set(err, EXJ_NOMEM, "store %s: no memory for inputs", s->path);
+    for (size_t i = 0; i < n; i++) {
+        w[i] = (struct wanted){ claims[i].seq, i };
+        sorted = sorted && (i == 0 || claims[i - 1].seq <= claims[i].seq);
+    }
+    if (!sorted)
+        qsort(w, n, sizeof(*w), by_seq);
+    rc = begin(s, R_LOAD, &r, &st, err);
+    if (rc)
+        goto out;
+    for (size_t i = 0, k; i < n && !rc && step == SQLITE_DONE; i = k) {
+        for (k = i + 1; k < n && w[k].seq - w[k - 1].seq <= LOAD_GAP;)
+            k++;
+        rc = load_range(s, st, w + i, k - i, ret, arena, &step, err);
+    }
+    ended = end(s, r, st, step, err);
+    rc = rc ? rc : ended;
+    for (size_t i = 0; i < n && !rc; i++) {
+        ret[i].record_id.p = arena->p + (uintptr_t)ret[i].record_id.p;
+        ret[i].input.p = arena->p + (uintptr_t)ret[i].input.p;
+    }
+out:
+    free(w);
+    return rc;
+}
+
+/* ---- documents and steps ---------------------------------------------------------------------------- */
+
+static bool visit_doc(sqlite3_stmt *st, exj_doc_visit visit, void *user)
+{
+    return visit(user, exj_sqlite_column(st, 0), sqlite3_column_int64(st, 1),
+                 exj_sqlite_column(st, 2), sqlite3_column_int64(st, 3),
+                 sqlite3_column_int64(st, 4));
+}
+
+static exj_code doc_get(exj_store *base, exj_doc_kind kind, exj_slice id, exj_doc_visit visit,
+                        void *user, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc = begin(s, kind == EXJ_DOC_GRAPH ? R_GRAPH_GET : R_MATRIX_GET, &r, &st, err);
+
+    if (rc)
+        return rc;
+    exj_sqlite_bind(st, 1, id);
+    step = sqlite3_step(st);
+    if (step == SQLITE_ROW)
+        visit_doc(st, visit, user);
+    rc = end(s, r, st, step, err);
+    if (!rc && step == SQLITE_DONE)
+        rc = exj_err_set(err, EXJ_NOT_FOUND, "no %s \"%.*s\"",
+                         kind == EXJ_DOC_GRAPH ? "graph" : "matrix",
+                         id.n > 200 ? 200 : (int)id.n, id.p);
+    return rc;
+}
+
+static exj_code doc_page(exj_store *base, exj_doc_kind kind, exj_slice after_id, size_t limit,
+                         exj_doc_visit visit, void *user, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc =
+        begin(s, kind == EXJ_DOC_GRAPH ? R_GRAPH_PAGE : R_MATRIX_PAGE, &r, &st, err);
+
+    if (rc)
+        return rc;
+    exj_sqlite_bind(st, 1, after_id);
+    sqlite3_bind_int64(st, 2, (int64_t)limit);
+    while ((step = sqlite3_step(st)) == SQLITE_ROW)
+        if (!visit_doc(st, visit, user))
+            break;
+    return end(s, r, st, step, err);
+}
+
+static exj_code step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *ret,
+                         exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    bool added = true;
+    int step;
+    exj_code rc = begin(s, R_STEP, &r, &st, err);
+
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(st, 1, seq);
+    exj_sqlite_bind(st, 2, key);
+    step = sqlite3_step(st);
+    if (step == SQLITE_ROW)
+        added = exj_buf_add_slice(ret, exj_sqlite_column(st, 0));
+    rc = end(s, r, st, step, err);
+    if (!rc && !added)
+        rc = exj_err_set(err, EXJ_NOMEM, "store %s: no memory for a step", s->path);
+    if (!rc && step == SQLITE_DONE)
+        rc = exj_err_set(err, EXJ_NOT_FOUND, "row %" PRId64 " has no step \"%.*s\"", seq,
+                         key.n > 200 ? 200 : (int)key.n, key.p);
+    return rc;
+}
+
+/* ---- pools and rows ------------------------------------------------------------------------------------ */
+
+static exj_code pools(exj_store *base, exj_pool_visit visit, void *user, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc = begin(s, R_POOLS, &r, &st, err);
+
+    if (rc)
+        return rc;
+    while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+        exj_pool_info p = { .pool = sqlite3_column_int64(st, 0),
+                            .matrix = exj_sqlite_column(st, 1),
+                            .run = exj_sqlite_column(st, 2),
+                            .graph = exj_sqlite_column(st, 3) };
+
+        for (int i = 0; i < EXJ_STATUS_COUNT; i++)
+            p.counts[i] = sqlite3_column_int64(st, 4 + i);
+        if (!visit(user, &p))
+            break;
+    }
+    return end(s, r, st, step, err);
+}
+
+/* The columns of ROW_COLUMNS. A row is in exj_hot or in exj_results, never in both. */
+static bool visit_row(exj_sqlite *s, sqlite3_stmt *st, exj_row_visit visit, void *user,
+                      exj_err *err, exj_code *ret)
+{
+    bool is_hot = sqlite3_column_type(st, 10) != SQLITE_NULL;
+    exj_row_view v = { .seq = sqlite3_column_int64(st, 0),
+                       .pool = sqlite3_column_int64(st, 1),
+                       .matrix = exj_sqlite_column(st, 2),
+                       .run = exj_sqlite_column(st, 3),
+                       .graph = exj_sqlite_column(st, 4),
+                       .record_id = exj_sqlite_column(st, 5),
+                       .input = exj_sqlite_column(st, 6),
+                       .priority = sqlite3_column_int(st, 7),
+                       .max_attempts = (uint32_t)sqlite3_column_int64(st, 8),
+                       .created_at = sqlite3_column_int64(st, 9) };
+
+    if (!is_hot && sqlite3_column_type(st, 16) == SQLITE_NULL) {
+        *ret = exj_err_set(err, EXJ_CORRUPT,
+                           "store %s: row %" PRId64 " is neither queued nor ended", s->path,
+                           v.seq);
+        return false;
+    }
+    if (is_hot) {
+        v.status = (exj_status)sqlite3_column_int(st, 10);
+        v.attempts = (uint32_t)sqlite3_column_int64(st, 11);
+        v.token = sqlite3_column_int64(st, 12);
+        v.run_after = v.status == EXJ_WAITING ? sqlite3_column_int64(st, 13) : 0;
+        v.lease_until = sqlite3_column_int64(st, 14);
+        v.holder = exj_sqlite_column(st, 15);
+    } else {
+        v.status = (exj_status)sqlite3_column_int(st, 16);
+        v.attempts = (uint32_t)sqlite3_column_int64(st, 17);
+        v.token = sqlite3_column_int64(st, 18);
+        v.finished_at = sqlite3_column_int64(st, 19);
+        v.result = exj_sqlite_column(st, 20);
+    }
+    v.error_code = exj_sqlite_column(st, 21);
+    v.error_text = exj_sqlite_column(st, 22);
+    return visit(user, &v);
+}
+
+static exj_code row_get(exj_store *base, exj_slice matrix, exj_slice run, exj_slice graph,
+                        exj_slice record_id, exj_row_visit visit, void *user, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc = begin(s, R_ROW, &r, &st, err), seen = EXJ_OK;
+
+    if (rc)
+        return rc;
+    exj_sqlite_bind(st, 1, record_id);
+    exj_sqlite_bind(st, 2, matrix);
+    exj_sqlite_bind(st, 3, run);
+    exj_sqlite_bind(st, 4, graph);
+    step = sqlite3_step(st);
+    if (step == SQLITE_ROW)
+        visit_row(s, st, visit, user, err, &seen);
+    rc = end(s, r, st, step, err);
+    if (!rc && step == SQLITE_DONE)
+        rc = exj_err_set(err, EXJ_NOT_FOUND, "no row of record \"%.*s\"",
+                         record_id.n > 200 ? 200 : (int)record_id.n, record_id.p);
+    return rc ? rc : seen;
+}
+
+static exj_code row_page(exj_store *base, const exj_row_filter *f, exj_row_visit visit,
+                         void *user, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    enum exj_sqlite_read which = R_PAGE_ENDED;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc, seen = EXJ_OK;
+
+    if (f->limit < 1 || f->limit > 1000 || f->status < -1 || f->status >= EXJ_STATUS_COUNT)
+        return exj_err_set(err, EXJ_INVALID,
+                           "a page of %zu rows of status %d: 1 to 1000, -1 to %d are allowed",
+                           f->limit, f->status, EXJ_STATUS_COUNT - 1);
+    if (f->status == -1)
+        which = R_PAGE_ANY;
+    else if (f->status == EXJ_QUEUED)
+        which = R_PAGE_OPEN;
+    else if (f->status == EXJ_WAITING || f->status == EXJ_RUNNING)
+        which = R_PAGE_STATUS;
+    else if (f->status == EXJ_COMPLETED)
+        which = R_PAGE_COMPLETED;
+    rc = begin(s, which, &r, &st, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(st, 1, f->after_seq);
+    exj_sqlite_bind(st, 2, f->matrix);
+    exj_sqlite_bind(st, 3, f->run);
+    exj_sqlite_bind(st, 4, f->graph);
+    sqlite3_bind_int64(st, 5, (int64_t)f->limit);
+    if (which == R_PAGE_STATUS || which == R_PAGE_ENDED)
+        sqlite3_bind_int64(st, 6, f->status);
+    while ((step = sqlite3_step(st)) == SQLITE_ROW)
+        if (!visit_row(s, st, visit, user, err, &seen))
+            break;
+    rc = end(s, r, st, step, err);
+    return rc ? rc : seen;
+}
+
+static exj_msec now(exj_store *base)
+{
+    return exj_sqlite_now((exj_sqlite *)base);
+}
+
+const exj_store_vtable exj_sqlite_vtable = {
+    .name = "sqlite",
+    .submit = exj_sqlite_submit,
+    .now = now,
+    .load = load,
+    .doc_get = doc_get,
+    .doc_page = doc_page,
+    .pools = pools,
+    .row_get = row_get,
+    .row_page = row_page,
+    .step_get = step_get,
+    .health = exj_sqlite_health,
+    .close = exj_sqlite_close,
+};

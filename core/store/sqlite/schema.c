@@ -1,0 +1,119 @@
+/* core/store/sqlite/schema.c - tables, and the way from any older version to this one.
+ *
+ * Recipe for changing the stored format: raise EXJ_SQLITE_SCHEMA, append ONE step below,
+ * never touch an older step, add a file of the version before to the contract suite's
+ * migration test, describe the change in docs/store-format.md. A new store takes every
+ * step from 0, so each step runs on each new store. All steps of one opening are one
+ * transaction: a crash leaves the old version.
+ */
+#include "core/store/sqlite/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#define STR2(x) #x
+#define STR(x) STR2(x)
+
+static const char *const steps[EXJ_SQLITE_SCHEMA] = {
+    /* 0 -> 1 */
+    "CREATE TABLE exj_meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE exellix_graph_configs(id TEXT PRIMARY KEY, version INTEGER NOT NULL,"
+    " body TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE exellix_matrix_configs(id TEXT PRIMARY KEY, version INTEGER NOT NULL,"
+    " body TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;"
+    /* nS: rows of the pool whose status is S (core/job/state.h). */
+    "CREATE TABLE exj_pools(id INTEGER PRIMARY KEY, matrix TEXT NOT NULL, run TEXT NOT NULL,"
+    " graph TEXT NOT NULL, n0 INTEGER NOT NULL DEFAULT 0, n1 INTEGER NOT NULL DEFAULT 0,"
+    " n2 INTEGER NOT NULL DEFAULT 0, n3 INTEGER NOT NULL DEFAULT 0,"
+    " n4 INTEGER NOT NULL DEFAULT 0, n5 INTEGER NOT NULL DEFAULT 0,"
+    " n6 INTEGER NOT NULL DEFAULT 0, n7 INTEGER NOT NULL DEFAULT 0,"
+    " n8 INTEGER NOT NULL DEFAULT 0, UNIQUE(matrix, run, graph)) STRICT;"
+    "CREATE TABLE exellix_execution_matrix_rows(seq INTEGER PRIMARY KEY,"
+    " pool INTEGER NOT NULL, record_id TEXT NOT NULL, priority INTEGER NOT NULL,"
+    " max_attempts INTEGER NOT NULL, created_at INTEGER NOT NULL, input TEXT NOT NULL,"
+    " UNIQUE(pool, record_id)) STRICT;"
+    /* rank is -priority, so that the claim order is the index's order. */
+    "CREATE TABLE exj_hot(seq INTEGER PRIMARY KEY, pool INTEGER NOT NULL,"
+    " status INTEGER NOT NULL, rank INTEGER NOT NULL, run_after INTEGER NOT NULL,"
+    " attempts INTEGER NOT NULL, max_attempts INTEGER NOT NULL, fence INTEGER NOT NULL,"
+    " nonce INTEGER NOT NULL, holder INTEGER NOT NULL, until INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX exj_hot_ready ON exj_hot(pool, rank) WHERE status=0;"
+    "CREATE INDEX exj_hot_waiting ON exj_hot(run_after) WHERE status=1;"
+    "CREATE INDEX exj_hot_leases ON exj_hot(until) WHERE status=2;"
+    "CREATE TABLE exj_results(seq INTEGER PRIMARY KEY, status INTEGER NOT NULL,"
+    " attempts INTEGER NOT NULL, fence INTEGER NOT NULL, nonce INTEGER NOT NULL,"
+    " at INTEGER NOT NULL, error_code TEXT NOT NULL, error_text TEXT NOT NULL,"
+    " body TEXT NOT NULL) STRICT;"
+    "CREATE TABLE exellix_execution_matrix_failures(seq INTEGER NOT NULL,"
+    " fence INTEGER NOT NULL, attempt INTEGER NOT NULL, at INTEGER NOT NULL,"
+    " code TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY(seq, fence)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE exellix_execution_matrix_snapshots(seq INTEGER NOT NULL,"
+    " fence INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL,"
+    " PRIMARY KEY(seq, fence, n)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE exj_journal(seq INTEGER NOT NULL, step TEXT NOT NULL,"
+    " fence INTEGER NOT NULL, attempt INTEGER NOT NULL, at INTEGER NOT NULL,"
+    " body TEXT NOT NULL, PRIMARY KEY(seq, step)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE exj_holders(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;",
+
+    /* 1 -> 2: a failure knows its claim, so that a holder who repeats the report of a failed
+     * attempt is told that it landed; deleted documents leave their version behind, so that
+     * a guard on a version can never mean a later document of the same id; rows that ended
+     * otherwise than well are found without a walk over all results. */
+    "ALTER TABLE exellix_execution_matrix_failures ADD COLUMN nonce INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE exj_gone(kind INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,"
+    " PRIMARY KEY(kind, id)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX exj_results_ended ON exj_results(status) WHERE status<>3;",
+};
+
+exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,
+                                  exj_err *err)
+{
+    int64_t tables = 0, meta = 0, version = 0;
+    exj_code rc;
+
+    rc = exj_sqlite_number(s, db, "SELECT count(*) FROM sqlite_schema", &tables, err);
+    if (!rc)
+        rc = exj_sqlite_number(
+            s, db, "SELECT count(*) FROM sqlite_schema WHERE name='exj_meta'", &meta, err);
+    if (!rc && meta)
+        rc = exj_sqlite_number(s, db, "SELECT value FROM exj_meta WHERE key='schema'",
+                               &version, err);
+    if (rc)
+        return rc;
+    if (tables && version < 1)
+        return exj_err_set(err, EXJ_REFUSED,
+                           "store %s: a database, but not a store of exellix-jobs", s->path);
+    if (version > EXJ_SQLITE_SCHEMA)
+        return exj_err_set(err, EXJ_REFUSED,
+                           "store %s: its schema is version %" PRId64
+                           ", this program knows versions up to %d: use a newer program",
+                           s->path, version, EXJ_SQLITE_SCHEMA);
+    *ret = version;
+    return EXJ_OK;
+}
+
+exj_code exj_sqlite_migrate(exj_sqlite *s, exj_err *err)
+{
+    int64_t version = 0;
+    exj_code rc = exj_sqlite_check_version(s, s->db, &version, err);
+
+    if (rc || version == EXJ_SQLITE_SCHEMA)
+        return rc;
+    rc = exj_sqlite_exec(s, s->db, "BEGIN IMMEDIATE", err);
+    for (int64_t v = version; !rc && v < EXJ_SQLITE_SCHEMA; v++) {
+        rc = exj_sqlite_exec(s, s->db, steps[v], err);
+        if (rc)
+            exj_err_prefix(err, "schema %" PRId64 " to %" PRId64, v, v + 1);
+    }
+    if (!rc)
+        rc = exj_sqlite_exec(s, s->db,
+                             "INSERT OR REPLACE INTO exj_meta(key, value)"
+                             " VALUES('schema', " STR(EXJ_SQLITE_SCHEMA) ");"
+                             "INSERT OR IGNORE INTO exj_meta(key, value) VALUES('clock', 0)",
+                             err);
+    if (!rc)
+        rc = exj_sqlite_exec(s, s->db, "COMMIT", err);
+    if (rc && !sqlite3_get_autocommit(s->db))
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    return rc;
+}

@@ -1,0 +1,442 @@
+/* core/store/sqlite/writer.c - the only thread that writes, and the only checkpointer.
+ *
+ *   submit ──▶ queue ──▶ [BEGIN IMMEDIATE, apply each op, COMMIT] ──▶ done of each op
+ *
+ * No timer gathers a batch: it forms while the previous commit waits for the disk. What
+ * goes into one transaction is bounded by items and by time, so that nobody's answer waits
+ * for a crowd.
+ *
+ * An op that fails for a reason of its own (no memory, a full disk, our own mistake) rolls
+ * its transaction back; the others of that transaction are then tried again one by one.
+ */
+#include "core/store/sqlite/internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <time.h>
+
+#include "core/base/clock.h"
+
+#define TICK_ITEMS 8192
+#define TICK_NS (8 * (exj_nsec)1000000)
+#define PAGE_BYTES 4096
+#define WAL_IDLE_BYTES (4 * (int64_t)1024 * 1024)  /* worth a checkpoint when idle */
+#define WAL_BUSY_BYTES (64 * (int64_t)1024 * 1024) /* worth one although busy */
+#define IDLE_MS 20
+#define CLOCK_SAVE_MS 1000
+
+/* `status` is a literal everywhere: a partial index must not depend on a binding. */
+static const char *const texts[W_COUNT] = {
+    [W_BEGIN] = "BEGIN IMMEDIATE",
+    [W_COMMIT] = "COMMIT",
+    [W_ROLLBACK] = "ROLLBACK",
+    [W_CLOCK] = "UPDATE exj_meta SET value=?1 WHERE key='clock'",
+
+    [W_POOL_FIND] = "SELECT id FROM exj_pools WHERE matrix=?1 AND run=?2 AND graph=?3",
+    [W_POOL_ADD] = "INSERT INTO exj_pools(matrix, run, graph) VALUES(?1, ?2, ?3) RETURNING id",
+    [W_POOL_COUNTS] = "UPDATE exj_pools SET n0=?2, n1=?3, n2=?4, n3=?5, n4=?6, n5=?7, n6=?8,"
+                      " n7=?9, n8=?10 WHERE id=?1",
+
+    [W_ROW_ADD] = "INSERT INTO exellix_execution_matrix_rows(seq, pool, record_id, priority,"
+                  " max_attempts, created_at, input) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+                  " ON CONFLICT(pool, record_id) DO NOTHING",
+    [W_HOT_ADD] = "INSERT INTO exj_hot(seq, pool, status, rank, run_after, attempts,"
+                  " max_attempts, fence, nonce, holder, until)"
+                  " VALUES(?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, 0, 0, 0)",
+
+    [W_GUARD_GRAPH] = "SELECT version FROM exellix_graph_configs WHERE id=?1",
+    [W_GUARD_MATRIX] = "SELECT version FROM exellix_matrix_configs WHERE id=?1",
+    [W_HOLDER_FIND] = "SELECT id FROM exj_holders WHERE name=?1",
+    [W_HOLDER_ADD] = "INSERT INTO exj_holders(name) VALUES(?1) RETURNING id",
+    [W_READY] = "SELECT seq, fence, attempts, max_attempts FROM exj_hot INDEXED BY exj_hot_ready"
+                " WHERE status=0 AND pool=?1 ORDER BY rank, seq LIMIT ?2",
+    [W_CLAIM] = "UPDATE exj_hot SET status=2, fence=?2, attempts=?3, nonce=?4, holder=?5,"
+                " until=?6 WHERE seq=?1 AND status=0",
+    [W_HELD] = "SELECT pool, attempts, max_attempts FROM exj_hot"
+               " WHERE seq=?1 AND status=2 AND nonce=?2 AND fence=?3",
+    [W_LEAVE] = "DELETE FROM exj_hot WHERE seq=?1 AND status=2",
+    [W_RESULT_ADD] = "INSERT INTO exj_results(seq, status, attempts, fence, nonce, at,"
+                     " error_code, error_text, body)"
+                     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [W_WAIT] = "UPDATE exj_hot SET status=1, run_after=?2, nonce=0, holder=0, until=0"
+               " WHERE seq=?1 AND status=2",
+    [W_FAILURE_ADD] = "INSERT INTO exellix_execution_matrix_failures(seq, fence, attempt, at,"
+                      " code, text, nonce) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [W_RESULT_MINE] = "SELECT 1 FROM exj_results"
+                      " WHERE seq=?1 AND nonce=?2 AND fence=?3 AND status=?4",
+    [W_FAILURE_MINE] = "SELECT 1 FROM exellix_execution_matrix_failures"
+                       " WHERE seq=?1 AND nonce=?2 AND fence=?3",
+
+    [W_RENEW] = "UPDATE exj_hot SET until=?3 WHERE seq=?1 AND status=2 AND nonce=?2",
+    [W_RELEASE] = "UPDATE exj_hot SET status=0, attempts=max(attempts-1, 0), nonce=0,"
+                  " holder=0, until=0 WHERE seq=?1 AND status=2 AND nonce=?2 RETURNING pool",
+    [W_REAPABLE] = "SELECT seq, pool, fence, attempts, max_attempts"
+                   " FROM exj_hot INDEXED BY exj_hot_leases"
+                   " WHERE status=2 AND until<?1 ORDER BY until LIMIT ?2",
+    [W_REAPABLE_BUT] = "SELECT seq, pool, fence, attempts, max_attempts"
+                       " FROM exj_hot INDEXED BY exj_hot_leases"
+                       " WHERE status=2 AND (until<?1 OR holder<>?3) ORDER BY until LIMIT ?2",
+    [W_REQUEUE] = "UPDATE exj_hot SET status=0, nonce=0, holder=0, until=0"
+                  " WHERE seq=?1 AND status=2",
+
+    [W_DUE] = "SELECT seq, pool FROM exj_hot INDEXED BY exj_hot_waiting"
+              " WHERE status=1 AND run_after<=?1 ORDER BY run_after LIMIT ?2",
+    [W_PROMOTE] = "UPDATE exj_hot SET status=0 WHERE seq=?1 AND status=1",
+    [W_NEXT_DUE] = "SELECT run_after FROM exj_hot INDEXED BY exj_hot_waiting"
+                   " WHERE status=1 ORDER BY run_after LIMIT 1",
+
+    [W_ENDED] = "SELECT t.status, t.fence, r.pool, r.priority, r.max_attempts"
+                " FROM exj_results t JOIN exellix_execution_matrix_rows r ON r.seq=t.seq"
+                " WHERE t.seq=?1",
+    [W_HOT_STATUS] = "SELECT status FROM exj_hot WHERE seq=?1",
+    [W_RESULT_DROP] = "DELETE FROM exj_results WHERE seq=?1",
+
+    [W_GRAPH_VERSION] = "SELECT version FROM exellix_graph_configs WHERE id=?1",
+    [W_GRAPH_ADD] = "INSERT INTO exellix_graph_configs(id, version, body, created_at,"
+                    " updated_at) VALUES(?1, ?2, ?3, ?4, ?4)",
+    [W_GRAPH_SET] = "UPDATE exellix_graph_configs SET version=?2, body=?3, updated_at=?4"
+                    " WHERE id=?1",
+    [W_GRAPH_DROP] = "DELETE FROM exellix_graph_configs WHERE id=?1",
+    [W_MATRIX_VERSION] = "SELECT version FROM exellix_matrix_configs WHERE id=?1",
+    [W_MATRIX_ADD] = "INSERT INTO exellix_matrix_configs(id, version, body, created_at,"
+                     " updated_at) VALUES(?1, ?2, ?3, ?4, ?4)",
+    [W_MATRIX_SET] = "UPDATE exellix_matrix_configs SET version=?2, body=?3, updated_at=?4"
+                     " WHERE id=?1",
+    [W_MATRIX_DROP] = "DELETE FROM exellix_matrix_configs WHERE id=?1",
+    [W_GONE] = "SELECT version FROM exj_gone WHERE kind=?1 AND id=?2",
+    [W_GONE_SET] = "INSERT OR REPLACE INTO exj_gone(kind, id, version) VALUES(?1, ?2, ?3)",
+
+    [W_STEP_ADD] = "INSERT INTO exj_journal(seq, step, fence, attempt, at, body)"
+                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+};
+
+static int wal_grew(void *store, sqlite3 *db, const char *name, int frames)
+{
+    exj_sqlite *s = store;
+
+    (void)db;
+    (void)name;
+    atomic_store_explicit(&s->wal_bytes, 32 + (int64_t)frames * (PAGE_BYTES + 24),
+                          memory_order_relaxed);
+    return SQLITE_OK;
+}
+
+exj_code exj_sqlite_prepare(exj_sqlite *s, exj_err *err)
+{
+    for (int i = 0; i < W_COUNT; i++)
+        if (sqlite3_prepare_v3(s->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i],
+                               NULL) != SQLITE_OK)
+            return exj_sqlite_fail(s, s->db, texts[i], err);
+    sqlite3_wal_hook(s->db, wal_grew, s); /* takes the place of automatic checkpoints */
+    return EXJ_OK;
+}
+
+bool exj_sqlite_run(exj_sqlite *s, enum exj_sqlite_write which, const char *what)
+{
+    bool good = sqlite3_step(s->st[which]) == SQLITE_DONE;
+
+    if (!good)
+        exj_sqlite_fail(s, s->db, what, &s->err);
+    sqlite3_reset(s->st[which]);
+    return good;
+}
+
+static size_t items_of(const exj_op *op)
+{
+    switch (op->kind) {
+    case EXJ_OP_INSERT:
+        return op->u.insert.len;
+    case EXJ_OP_FINISH:
+        return op->u.finish.len;
+    case EXJ_OP_RENEW:
+    case EXJ_OP_RELEASE:
+        return op->u.held.len;
+    case EXJ_OP_CLAIM:
+        return op->u.claim.ret_len;
+    case EXJ_OP_REAP:
+        return op->u.reap.ret_len;
+    case EXJ_OP_PROMOTE:
+        return op->u.promote.ret_promoted;
+    default:
+        return 1;
+    }
+}
+
+/* Errors that belong to the op alone go into op->rc and keep the result true. */
+static bool apply(exj_sqlite *s, exj_op *op)
+{
+    op->rc = EXJ_OK;
+    exj_err_clear(&op->err);
+    switch (op->kind) {
+    case EXJ_OP_POOL:
+        return exj_sqlite_pool(s, op);
+    case EXJ_OP_INSERT:
+        return exj_sqlite_insert(s, op);
+    case EXJ_OP_CLAIM:
+        return exj_sqlite_claim(s, op);
+    case EXJ_OP_FINISH:
+        return exj_sqlite_finish(s, op);
+    case EXJ_OP_RENEW:
+        return exj_sqlite_renew(s, op);
+    case EXJ_OP_RELEASE:
+        return exj_sqlite_release(s, op);
+    case EXJ_OP_REAP:
+        return exj_sqlite_reap(s, op);
+    case EXJ_OP_PROMOTE:
+        return exj_sqlite_promote(s, op);
+    case EXJ_OP_RETRY:
+        return exj_sqlite_retry(s, op);
+    case EXJ_OP_DOC_PUT:
+        return exj_sqlite_doc_put(s, op);
+    case EXJ_OP_DOC_DELETE:
+        return exj_sqlite_doc_delete(s, op);
+    case EXJ_OP_STEP_PUT:
+        return exj_sqlite_step_put(s, op);
+    default:
+        break;
+    }
+    if (op->kind == EXJ_OP_PING) {
+        s->clock_force = true;
+        return true;
+    }
+    op->rc = exj_err_set(&op->err, EXJ_BUG, "unknown operation %d", (int)op->kind);
+    return true;
+}
+
+static void mark_failed(exj_sqlite *s)
+{
+    if (!atomic_load(&s->failed))
+        s->failure = s->err;
+    atomic_store(&s->failed, true);
+}
+
+static void roll_back(exj_sqlite *s)
+{
+    for (int i = 0; i < W_COUNT; i++)
+        sqlite3_reset(s->st[i]);
+    /* SQLite may have rolled back by itself; then there is nothing left to end. */
+    if (!sqlite3_get_autocommit(s->db)) {
+        sqlite3_step(s->st[W_ROLLBACK]);
+        sqlite3_reset(s->st[W_ROLLBACK]);
+    }
+    if (s->holder)
+        s->holder[0] = '\0'; /* its id may have been rolled back */
+    if (s->err.code == EXJ_IO || s->err.code == EXJ_UNKNOWN || s->err.code == EXJ_CORRUPT ||
+        !exj_sqlite_load_pools(s))
+        mark_failed(s);
+}
+
+static bool save_clock(exj_sqlite *s, int changes_before)
+{
+    bool due = s->now - s->clock_saved >= CLOCK_SAVE_MS &&
+               sqlite3_total_changes(s->db) != changes_before;
+
+    if (!due && !s->clock_force)
+        return true;
+    sqlite3_bind_int64(s->st[W_CLOCK], 1, s->now);
+    return exj_sqlite_run(s, W_CLOCK, "cannot save the clock");
+}
+
+static bool commit(exj_sqlite *s)
+{
+    int rc;
+
+    do
+        rc = sqlite3_step(s->st[W_COMMIT]);
+    while ((rc & 0xff) == SQLITE_BUSY && (sqlite3_reset(s->st[W_COMMIT]), true));
+    if (rc != SQLITE_DONE) {
+        exj_sqlite_fail(s, s->db, "cannot commit", &s->err);
+        /* A full disk stops the write before the commit's last frame. Anything else may
+         * have happened after it: a restart may find the transaction whole. */
+        if (s->err.code != EXJ_FULL)
+            s->err.code = EXJ_UNKNOWN;
+    }
+    sqlite3_reset(s->st[W_COMMIT]);
+    return rc == SQLITE_DONE;
+}
+
+/* Apply ops from `first` on, at most `most` of them, in one transaction. *ret_tried: how
+ * many the transaction was about. */
+static bool transact(exj_sqlite *s, exj_op *first, size_t most, size_t *ret_tried)
+{
+    size_t items = 0;
+    exj_nsec until = exj_clock_mono_ns() + TICK_NS;
+    int changes = sqlite3_total_changes(s->db);
+
+    exj_err_clear(&s->err);
+    s->clock_force = false;
+    s->now = exj_sqlite_now(s);
+    *ret_tried = 1;
+    if (!exj_sqlite_run(s, W_BEGIN, "cannot begin"))
+        return false;
+    for (exj_op *op = first;;) {
+        if (!apply(s, op))
+            return false;
+        items += items_of(op);
+        op = op->next;
+        if (!op || *ret_tried == most || items >= TICK_ITEMS || exj_clock_mono_ns() >= until)
+            break;
+        ++*ret_tried;
+    }
+    if (!exj_sqlite_save_pools(s) || !save_clock(s, changes) || !commit(s))
+        return false;
+    if (s->now - s->clock_saved >= CLOCK_SAVE_MS)
+        s->clock_saved = s->now;
+    atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->ops, (int64_t)*ret_tried, memory_order_relaxed);
+    return true;
+}
+
+static void answer_error(exj_op *op, const exj_err *e, exj_code code)
+{
+    op->rc = code;
+    op->err = *e;
+    op->err.code = code;
+}
+
+/* Give `n` ops back to their owners; returns the op after them. */
+static exj_op *answer(exj_op *first, size_t n)
+{
+    while (n--) {
+        exj_op *op = first;
+
+        first = op->next; /* the op may be gone after done */
+        op->next = NULL;
+        if (op->done)
+            op->done(op);
+    }
+    return first;
+}
+
+static exj_op *tick(exj_sqlite *s, exj_op *first)
+{
+    size_t n = 1, one;
+    exj_op *op = first;
+
+    if (atomic_load_explicit(&s->failed, memory_order_relaxed)) {
+        answer_error(first, &s->failure, EXJ_IO);
+        return answer(first, 1);
+    }
+    if (transact(s, first, SIZE_MAX, &n))
+        return answer(first, n);
+    roll_back(s);
+    for (size_t i = 0; i < n; i++, op = op->next) {
+        if (n == 1 || atomic_load(&s->failed)) {
+            answer_error(op, &s->err, s->err.code);
+        } else if (!transact(s, op, 1, &one)) {
+            roll_back(s);
+            answer_error(op, &s->err, s->err.code);
+        }
+    }
+    return answer(first, n);
+}
+
+static void checkpoint(exj_sqlite *s, int mode)
+{
+    int frames = -1, moved = -1;
+
+    if (atomic_load_explicit(&s->failed, memory_order_relaxed))
+        return;
+    /* Never wait for a reader here: writers would wait with us. */
+    sqlite3_busy_timeout(s->db, 0);
+    sqlite3_wal_checkpoint_v2(s->db, "main", mode, &frames, &moved);
+    sqlite3_busy_timeout(s->db, 10000);
+    /* All moved: the next commit starts the log anew. */
+    if (frames >= 0 && frames == moved)
+        atomic_store_explicit(&s->wal_bytes, 0, memory_order_relaxed);
+}
+
+/* Wait for work. NULL: closing, and all is answered. */
+static exj_op *take(exj_sqlite *s)
+{
+    exj_op *first;
+    struct timespec until;
+    bool tidy;
+
+    pthread_mutex_lock(&s->mu);
+    while (!s->head && !s->closing) {
+        tidy = atomic_load_explicit(&s->wal_bytes, memory_order_relaxed) > WAL_IDLE_BYTES;
+        if (!tidy) {
+            pthread_cond_wait(&s->work, &s->mu);
+            continue;
+        }
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += IDLE_MS * 1000000L;
+        if (until.tv_nsec >= 1000000000L) {
+            until.tv_nsec -= 1000000000L;
+            until.tv_sec++;
+        }
+        if (pthread_cond_timedwait(&s->work, &s->mu, &until) == ETIMEDOUT && !s->head) {
+            pthread_mutex_unlock(&s->mu);
+            checkpoint(s, SQLITE_CHECKPOINT_PASSIVE);
+            pthread_mutex_lock(&s->mu);
+            /* A reader may have kept it from finishing: wait for the next commit. */
+            if (!s->head && !s->closing)
+                pthread_cond_wait(&s->work, &s->mu);
+        }
+    }
+    first = s->head;
+    s->head = NULL;
+    s->tail = &s->head;
+    pthread_mutex_unlock(&s->mu);
+    return first;
+}
+
+/* Move what was submitted meanwhile behind `last`. */
+static void join_queue(exj_sqlite *s, exj_op *last)
+{
+    pthread_mutex_lock(&s->mu);
+    last->next = s->head;
+    s->head = NULL;
+    s->tail = &s->head;
+    pthread_mutex_unlock(&s->mu);
+}
+
+void *exj_sqlite_writer(void *store)
+{
+    exj_sqlite *s = store;
+    exj_op *todo;
+    int64_t wal;
+
+    while ((todo = take(s)) != NULL) {
+        while (todo) {
+            todo = tick(s, todo);
+            wal = atomic_load_explicit(&s->wal_bytes, memory_order_relaxed);
+            if (wal > 2 * WAL_BUSY_BYTES)
+                checkpoint(s, SQLITE_CHECKPOINT_TRUNCATE);
+            else if (wal > WAL_BUSY_BYTES)
+                checkpoint(s, SQLITE_CHECKPOINT_RESTART);
+            if (todo && !todo->next)
+                join_queue(s, todo);
+        }
+    }
+    return NULL;
+}
+
+void exj_sqlite_submit(exj_store *base, exj_op *first)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_op *last = first;
+    bool was_empty;
+
+    assert(first);
+    if (s->read_only) {
+        for (exj_op *op = first; op; op = op->next) {
+            exj_err_clear(&op->err);
+            op->rc = exj_err_set(&op->err, EXJ_REFUSED,
+                                 "store %s is open for reading only", s->path);
+        }
+        while (first)
+            first = answer(first, 1);
+        return;
+    }
+    while (last->next)
+        last = last->next;
+    pthread_mutex_lock(&s->mu);
+    was_empty = !s->head;
+    *s->tail = first;
+    s->tail = &last->next;
+    if (was_empty)
+        pthread_cond_signal(&s->work);
+    pthread_mutex_unlock(&s->mu);
+}

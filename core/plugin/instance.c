@@ -1,0 +1,138 @@
+/* core/plugin/instance.c - what create makes, and its end. */
+#include "core/plugin/guest.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "core/base/json.h"
+#include "core/base/log.h"
+
+#define MODEL_MAX_BYTES (8u * 1024u * 1024u)
+#define THREADS_WAIT_S 10
+
+static const char *name_of_result(exj_result r)
+{
+    static const char *const names[] = { "OK", "PENDING", "FAILED", "RETRY", "CANCELLED",
+                                         "DEADLINE", "INPUT", "UNSUPPORTED", "INTERNAL",
+                                         "MISS" };
+
+    return r >= 0 && r < (exj_result)(sizeof names / sizeof *names) ? names[r] : "an unknown result";
+}
+
+exj_code exj_instance_new(exj_guest *g, exj_slice config, exj_instance **ret, exj_err *err)
+{
+    exj_instance *i = calloc(1, sizeof *i);
+    exj_result r;
+    exj_code rc;
+
+    if (!i)
+        return exj_err_set(err, EXJ_NOMEM, "plugin %s %s: out of memory", g->id, g->version);
+    i->guest = g;
+    i->creating = true;
+    pthread_mutex_init(&i->mu, NULL);
+    pthread_cond_init(&i->calm, NULL);
+    exj_host_fill(i);
+    r = g->vt.create(&i->host, (exj_str){ config.p ? config.p : "", config.n }, &i->self);
+    pthread_mutex_lock(&i->mu);
+    i->creating = false;
+    pthread_mutex_unlock(&i->mu);
+    if (r == EXJ_R_OK) {
+        exj_registry_add_instance(g->registry, i);
+        *ret = i;
+        return EXJ_OK;
+    }
+    rc = r == EXJ_R_UNSUPPORTED ? EXJ_UNSUPPORTED : r == EXJ_R_RETRY ? EXJ_BUSY : EXJ_INVALID;
+    exj_err_set(err, rc, "plugin %s %s: create answered %s%s%s", g->id, g->version,
+                name_of_result(r), i->error[0] ? ": " : "", i->error);
+    if (i->threads == 0) { /* a thread it left behind still uses the table */
+        pthread_cond_destroy(&i->calm);
+        pthread_mutex_destroy(&i->mu);
+        free(i);
+    }
+    return rc;
+}
+
+void exj_instance_free(exj_instance *i)
+{
+    struct timespec until;
+    bool left;
+
+    if (!i)
+        return;
+    exj_registry_drop_instance(i->guest->registry, i);
+    pthread_mutex_lock(&i->mu);
+    while (i->pending)
+        pthread_cond_wait(&i->calm, &i->mu);
+    pthread_mutex_unlock(&i->mu);
+
+    i->guest->vt.destroy(i->self); /* also tells its threads to end */
+
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += THREADS_WAIT_S;
+    pthread_mutex_lock(&i->mu);
+    while (i->threads && pthread_cond_timedwait(&i->calm, &i->mu, &until) != ETIMEDOUT)
+        ;
+    left = i->threads != 0;
+    pthread_mutex_unlock(&i->mu);
+    if (left) { /* the table stays for them; the code is never unmapped anyway */
+        exj_misdeed(i, "threads go on %d s after destroy", THREADS_WAIT_S);
+        return;
+    }
+    pthread_cond_destroy(&i->calm);
+    pthread_mutex_destroy(&i->mu);
+    free(i);
+}
+
+exj_guest *exj_instance_guest(exj_instance *i)
+{
+    return i->guest;
+}
+
+static exj_result resolve(exj_instance *i, exj_call c, const void *user)
+{
+    const exj_slice *id = user;
+
+    return i->guest->vt.resolve_model(i->self, c, (exj_str){ id->p, id->n });
+}
+
+exj_code exj_instance_model(exj_instance *i, exj_slice graph_id, exj_buf *ret, exj_err *err)
+{
+    static const exj_call_ports ports = { 0 };
+    const exj_guest *g = i->guest;
+    exj_call_slot *s = NULL;
+    exj_call_end end;
+    exj_json_kind kind;
+    exj_code rc;
+
+    if (!g->vt.resolve_model)
+        return exj_err_set(err, EXJ_NOT_FOUND, "plugin %s %s resolves no models", g->id,
+                           g->version);
+    rc = exj_call_slot_new(MODEL_MAX_BYTES, &s, err);
+    if (rc)
+        return rc;
+    exj_call_other(i, s, &ports, resolve, &graph_id, &end);
+    if (end.result == EXJ_R_MISS) {
+        rc = exj_err_set(err, EXJ_NOT_FOUND, "plugin %s %s has no model of graph '%.*s'", g->id,
+                         g->version, (int)graph_id.n, graph_id.p);
+    } else if (end.result != EXJ_R_OK || end.emits == 0) {
+        rc = exj_err_set(err, EXJ_INVALID,
+                         "plugin %s %s: model of graph '%.*s': %s%s%.*s%s%.*s", g->id, g->version,
+                         (int)graph_id.n, graph_id.p,
+                         end.result == EXJ_R_OK ? "nothing was emitted"
+                                                : name_of_result(end.result),
+                         end.error_code.n ? ": " : "", (int)end.error_code.n, end.error_code.p,
+                         end.error_text.n ? ": " : "", (int)end.error_text.n, end.error_text.p);
+    } else {
+        rc = exj_json_check(end.answer, EXJ_JSON_MAX_DEPTH, &kind, err);
+        if (!rc && kind != EXJ_JSON_OBJECT)
+            rc = exj_err_set(err, EXJ_INVALID, "wanted an object");
+        if (rc)
+            exj_err_prefix(err, "plugin %s %s: model of graph '%.*s'", g->id, g->version,
+                           (int)graph_id.n, graph_id.p);
+        else if (!exj_buf_add_slice(ret, end.answer))
+            rc = exj_err_set(err, EXJ_NOMEM, "plugin %s: out of memory", g->id);
+    }
+    exj_call_slot_free(s);
+    return rc;
+}

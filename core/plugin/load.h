@@ -1,0 +1,40 @@
+/* core/plugin/load.h - from a file on disk to guests: copy, probe, dlopen, judge.
+ *
+ * Threads: none of its own; the registry serialises.
+ */
+#ifndef EXJ_CORE_PLUGIN_LOAD_H
+#define EXJ_CORE_PLUGIN_LOAD_H
+
+#include <sys/stat.h>
+
+#include "core/plugin/guest.h"
+
+#define EXJ_BUNDLE_MAX 64u
+
+/* A file as it was seen; another stat makes another file. */
+typedef struct exj_plugin_file {
+    char *source; /* owned; real path */
+    struct stat seen;
+    exj_probe probe;
+    bool loaded;
+    char *error;        /* owned; not NULL: refused, and why */
+    exj_code error_code;
+    exj_guest *guests;  /* owned; `guests_len` of them; never move once loaded */
+    size_t guests_len;
+    struct exj_plugin_file *next;
+} exj_plugin_file;
+
+/* Make the copy in `private_dir` under a name built with *generation (raised with every
+ * use), load it and fill f->probe, guests. Nothing of f changes on failure.
+ * Errors: EXJ_INVALID (refused), EXJ_IO, EXJ_BUSY (it is being written), EXJ_NOMEM. */
+exj_code exj_plugin_file_load(exj_plugin_file *f, exj_registry *owner,
+                              const char *private_dir, uint64_t *generation, exj_err *err);
+void exj_plugin_file_free(exj_plugin_file *f);
+
+/* Is this the name of a private copy? */
+bool exj_is_copy_name(const char *name);
+
+/* "exellix.stub", "graph engine" and the like, for messages. */
+const char *exj_kind_name(uint32_t kind);
+
+#endif /* EXJ_CORE_PLUGIN_LOAD_H */

@@ -33,6 +33,11 @@ const char *exj_operational_word(exj_operational o);
 exj_code exj_publication_parse(exj_slice word, exj_publication *ret, exj_err *err);
 exj_code exj_operational_parse(exj_slice word, exj_operational *ret, exj_err *err);
 
+#define EXJ_RETRY_HAS_INITIAL 1u
+#define EXJ_RETRY_HAS_MAX 2u
+#define EXJ_RETRY_HAS_FACTOR 4u
+#define EXJ_RETRY_HAS_JITTER 8u
+
 typedef struct exj_graph_config {
     char *graph_id;             /* owned, as are all pointers here */
     exj_publication publication;
@@ -45,6 +50,7 @@ typedef struct exj_graph_config {
     bool memory_needs_record;   /* memory names fields of the record (mappedInput `from`) */
     json_t *mapped_input;       /* NULL, or the array/object as given */
     bool has_priority, has_timeout, has_max_attempts, has_retry;
+    uint32_t retry_set;         /* which members of `retry` the document names: EXJ_RETRY_HAS_* */
     int32_t priority;           /* higher first; -1000..1000 */
     exj_msec timeout_ms;        /* 0: none */
     uint32_t concurrency;       /* 0: none */
@@ -102,7 +108,7 @@ void exj_matrix_config_release(exj_matrix_config *c);
 /* May it run? Errors: EXJ_REFUSED, text begins "GraphNotSchedulableError: " + reason. */
 exj_code exj_graph_schedulable(const exj_graph_config *c, uint32_t running_states,
                                exj_err *err);
-/* NULL graph: defaults and matrix only. */
+/* NULL graph: defaults and matrix only; NULL matrix: defaults and graph only. */
 exj_effective exj_effective_of(const exj_matrix_config *m, const exj_graph_config *g);
 /* Append the executionMemory object for one record: graphEntry.inputs (object) and
  * mappedInput: an object is copied; array items are a field name "f" (copies that field of

@@ -1,0 +1,748 @@
+#include "core/job/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/job/field.h"
+#include "core/job/record.h"
+
+#define PRIORITY_LIMIT 1000
+#define CONCURRENCY_LIMIT 100000
+#define TIMEOUT_LIMIT_SECONDS (366.0 * 86400)
+#define BACKOFF_LIMIT_SECONDS (366.0 * 86400)
+
+#define WORDS_LEN(a) (sizeof(a) / sizeof((a)[0]))
+
+static const char *const publication_words[] = { "Draft", "Published", "Archived" };
+static const char *const operational_words[] = { "NotOperational", "Ready", "Running",
+                                                 "Paused", "Failed" };
+static const char *const source_words[] = { "record", "storage", "query-snapshot", "event" };
+static const char *const overflow_words[] = { "queue", "drop" };
+
+/* Find `word`; else name it and list what is allowed. */
+static exj_code parse_word(exj_slice word, const char *name, const char *const *words,
+                           size_t words_len, unsigned *ret, exj_err *err)
+{
+    char allowed[128];
+    int at = 0;
+
+    for (unsigned i = 0; i < words_len; i++) {
+        if (exj_slice_is(word, words[i])) {
+            *ret = i;
+            return EXJ_OK;
+        }
+    }
+    for (size_t i = 0; i < words_len; i++)
+        at += snprintf(allowed + at, sizeof(allowed) - (size_t)at, "%s%s", i ? ", " : "",
+                       words[i]);
+    return exj_err_set(err, EXJ_INVALID, "%s: \"%.*s\" is not allowed; allowed: %s", name,
+                       (int)(word.n < 64 ? word.n : 64), word.n ? word.p : "", allowed);
+}
+
+const char *exj_publication_word(exj_publication p)
+{
+    return (size_t)p < WORDS_LEN(publication_words) ? publication_words[p] : "unknown";
+}
+
+const char *exj_operational_word(exj_operational o)
+{
+    return (size_t)o < WORDS_LEN(operational_words) ? operational_words[o] : "unknown";
+}
+
+exj_code exj_publication_parse(exj_slice word, exj_publication *ret, exj_err *err)
+{
+    unsigned i;
+    exj_code rc = parse_word(word, "publicationStatus", publication_words,
+                             WORDS_LEN(publication_words), &i, err);
+
+    if (rc == EXJ_OK)
+        *ret = (exj_publication)i;
+    return rc;
+}
+
+exj_code exj_operational_parse(exj_slice word, exj_operational *ret, exj_err *err)
+{
+    unsigned i;
+    exj_code rc = parse_word(word, "operationalState", operational_words,
+                             WORDS_LEN(operational_words), &i, err);
+
+    if (rc == EXJ_OK)
+        *ret = (exj_operational)i;
+    return rc;
+}
+
+/* A member that is one of some words; `*ret` stays when it is absent. */
+static void read_word(exj_field_reader *r, const json_t *object, const char *path,
+                      const char *name, const char *const *words, size_t words_len,
+                      unsigned *ret)
+{
+    exj_slice word = exj_field_text(r, object, path, name);
+    char where[EXJ_FIELD_PATH_BYTES];
+
+    if (word.n == 0)
+        return;
+    snprintf(where, sizeof(where), "%s%s%s", path, *path ? "." : "", name);
+    r->code = parse_word(word, where, words, words_len, ret, r->err);
+}
+
+static void read_retry(exj_field_reader *r, const json_t *parent, const char *parent_path,
+                       exj_retry_policy *policy, uint32_t *ret_set)
+{
+    static const char *const known[] = { "initialSeconds", "maxSeconds", "factor", "jitter",
+                                         NULL };
+    const json_t *o = exj_field_object(r, parent, parent_path, "retry");
+    char path[EXJ_FIELD_PATH_BYTES];
+    uint32_t set = 0;
+
+    if (!o)
+        return;
+    snprintf(path, sizeof(path), "%s.retry", parent_path);
+    exj_field_known(r, o, path, known);
+    if (exj_field_seconds(r, o, path, "initialSeconds", 0, BACKOFF_LIMIT_SECONDS,
+                          &policy->initial_ms))
+        set |= EXJ_RETRY_HAS_INITIAL;
+    if (exj_field_seconds(r, o, path, "maxSeconds", 0, BACKOFF_LIMIT_SECONDS,
+                          &policy->max_ms))
+        set |= EXJ_RETRY_HAS_MAX;
+    if (exj_field_real(r, o, path, "factor", 1, 100, &policy->factor))
+        set |= EXJ_RETRY_HAS_FACTOR;
+    if (exj_field_real(r, o, path, "jitter", 0, 1, &policy->jitter))
+        set |= EXJ_RETRY_HAS_JITTER;
+    if (r->code != EXJ_OK)
+        return;
+    if (policy->max_ms < policy->initial_ms) {
+        if ((set & EXJ_RETRY_HAS_MAX) && (set & EXJ_RETRY_HAS_INITIAL)) {
+            exj_field_wrong(r, path, "maxSeconds", json_object_get(o, "maxSeconds"),
+                            "at least initialSeconds");
+            return;
+        }
+        /* Only one was named: it wins over the other's default. */
+        if (set & EXJ_RETRY_HAS_MAX)
+            policy->initial_ms = policy->max_ms;
+        else
+            policy->max_ms = policy->initial_ms;
+    }
+    *ret_set = set;
+}
+
+static void read_execution(exj_field_reader *r, const json_t *payload, exj_graph_config *c)
+{
+    static const char path[] = "payload.execution";
+    static const char *const known[] = { "priority",  "timeoutSeconds", "concurrency",
+                                         "maxAttempts", "isolation",    "executor",
+                                         "retry",     NULL };
+    const json_t *o = exj_field_object(r, payload, "payload", "execution");
+    int64_t v;
+
+    if (!o)
+        return;
+    exj_field_known(r, o, path, known);
+    if (exj_field_int(r, o, path, "priority", -PRIORITY_LIMIT, PRIORITY_LIMIT, &v)) {
+        c->priority = (int32_t)v;
+        c->has_priority = true;
+    }
+    c->has_timeout = exj_field_seconds(r, o, path, "timeoutSeconds", 0, TIMEOUT_LIMIT_SECONDS,
+                                       &c->timeout_ms);
+    if (exj_field_int(r, o, path, "concurrency", 1, CONCURRENCY_LIMIT, &v))
+        c->concurrency = (uint32_t)v;
+    if (exj_field_int(r, o, path, "maxAttempts", 1, 1000, &v)) {
+        c->retry.max_attempts = (uint32_t)v;
+        c->has_max_attempts = true;
+    }
+    exj_field_text(r, o, path, "isolation");
+    c->executor = exj_field_id(r, o, path, "executor");
+    read_retry(r, o, path, &c->retry, &c->retry_set);
+    c->has_retry = c->retry_set != 0;
+}
+
+/* What mappedInput says about one name. */
+struct mapping {
+    const char *name;  /* borrowed from the item; NULL: the item says nothing we know */
+    const char *from;  /* the record's field; NULL: `value` */
+    const json_t *value;
+};
+
+static struct mapping mapping_of(const json_t *item)
+{
+    struct mapping m = { 0 };
+    const json_t *name;
+
+    if (json_is_string(item)) {
+        m.name = m.from = json_string_value(item);
+        return m;
+    }
+    name = json_object_get(item, "name");
+    if (!json_is_string(name))
+        return m;
+    m.from = json_string_value(json_object_get(item, "from"));
+    m.value = json_object_get(item, "value");
+    if (m.from || m.value)
+        m.name = json_string_value(name);
+    return m;
+}
+
+static void check_mapped_items(exj_field_reader *r, const json_t *items)
+{
+    char where[48];
+
+    if (json_array_size(items) > EXJ_RECORD_MAX_FIELDS)
+        r->code = exj_err_set(r->err, EXJ_INVALID,
+                              "payload.mappedInput: %zu items; at most %u are allowed",
+                              json_array_size(items), EXJ_RECORD_MAX_FIELDS);
+    for (size_t i = 0; i < json_array_size(items) && r->code == EXJ_OK; i++) {
+        const json_t *item = json_array_get(items, i);
+
+        if (r->strict && !mapping_of(item).name) {
+            snprintf(where, sizeof(where), "mappedInput[%zu]", i);
+            exj_field_wrong(r, "payload", where, item,
+                            "a field name, {\"name\",\"value\"} or {\"name\",\"from\"}");
+        }
+    }
+}
+
+/* What executionMemory holds whatever the record says: graphEntry.inputs, then mappedInput. */
+static void read_memory(exj_field_reader *r, const json_t *payload, exj_graph_config *c)
+{
+    const json_t *entry = exj_field_object(r, payload, "payload", "graphEntry");
+    json_t *inputs = json_object_get(entry, "inputs");
+    json_t *mapped = json_object_get(payload, "mappedInput");
+    json_t *memory = NULL;
+
+    if (json_is_null(mapped))
+        mapped = NULL;
+    if (mapped && !json_is_array(mapped) && !json_is_object(mapped))
+        exj_field_wrong(r, "payload", "mappedInput", mapped, "an array or an object");
+    if (json_is_array(mapped))
+        check_mapped_items(r, mapped);
+    if (r->code != EXJ_OK)
+        return;
+    memory = json_object();
+    if (!memory || (json_is_object(inputs) && json_object_update(memory, inputs) != 0) ||
+        (json_is_object(mapped) && json_object_update(memory, mapped) != 0))
+        goto nomem;
+    for (size_t i = 0; i < json_array_size(mapped); i++) {
+        struct mapping m = mapping_of(json_array_get(mapped, i));
+
+        if (m.name && m.from)
+            c->memory_needs_record = true;
+        else if (m.name && json_object_set(memory, m.name,
+                                           (json_t *)(uintptr_t)m.value) != 0)
+            goto nomem;
+    }
+    c->memory = exj_field_print(r, memory);
+    c->mapped_input = json_incref(mapped);
+    json_decref(memory);
+    return;
+nomem:
+    json_decref(memory);
+    exj_field_nomem(r);
+}
+
+static void read_model(exj_field_reader *r, const json_t *payload, exj_graph_config *c)
+{
+    const json_t *model = exj_field_object(r, payload, "payload", "model");
+    exj_buf b = EXJ_BUF_INIT;
+
+    if (r->code != EXJ_OK)
+        return;
+    if (model) {
+        c->model = exj_field_print(r, model);
+        return;
+    }
+    exj_buf_add_text(&b, "{\"id\":");
+    exj_buf_add_json_string(&b, exj_slice_of(c->graph_id));
+    exj_buf_add_text(&b, ",\"nodes\":[]}");
+    if (b.failed) {
+        exj_buf_release(&b);
+        exj_field_nomem(r);
+    } else {
+        c->model = exj_buf_take(&b);
+    }
+}
+
+static bool is_present(const json_t *root, const char *name)
+{
+    const json_t *value = json_object_get(root, name);
+
+    return value && !json_is_null(value);
+}
+
+/* The document's own id; it must be the one that was asked for. */
+static char *read_id(exj_field_reader *r, const json_t *root, const char *name,
+                     exj_slice expected)
+{
+    char *id = exj_field_id(r, root, "", name);
+
+    if (r->code != EXJ_OK)
+        return NULL;
+    if (!id && expected.n > 0) {
+        r->code = exj_id_check(expected, name, r->err);
+        if (r->code != EXJ_OK)
+            return NULL;
+        id = exj_slice_dup(expected);
+        if (!id)
+            exj_field_nomem(r);
+        return id;
+    }
+    if (!id) {
+        r->code = exj_err_set(r->err, EXJ_INVALID, "%s: missing; a string is wanted", name);
+        return NULL;
+    }
+    if (expected.n > 0 && !exj_slice_is(expected, id)) {
+        r->code = exj_err_set(r->err, EXJ_INVALID, "%s: found \"%.80s\"; wanted \"%.*s\"",
+                              name, id, (int)(expected.n < 80 ? expected.n : 80), expected.p);
+        free(id);
+        return NULL;
+    }
+    return id;
+}
+
+static void check_times(exj_field_reader *r, const json_t *root)
+{
+    static const char *const names[] = { "createdAt", "updatedAt", "deletedAt",
+                                         "tombstoneId" };
+
+    /* What is stored may come from another store's hand: a date there is no text. */
+    for (size_t i = 0; r->strict && i < WORDS_LEN(names); i++)
+        exj_field_text(r, root, "", names[i]);
+}
+
+static void read_graph(exj_field_reader *r, const json_t *root, exj_slice id_expected,
+                       exj_graph_config *c)
+{
+    static const char *const known[] = { "graphId",   "version",   "payload",
+                                         "publicationStatus", "operationalState",
+                                         "createdAt", "updatedAt", "deletedAt",
+                                         "tombstoneId", NULL };
+    static const char *const known_payload[] = { "graphId", "mappedInput", "graphEntry",
+                                                 "model", "execution", "metadata", NULL };
+    unsigned publication = EXJ_DRAFT, operational = EXJ_NOT_OPERATIONAL;
+    const json_t *payload;
+    exj_slice inner;
+    int64_t version;
+
+    exj_field_known(r, root, "", known);
+    c->graph_id = read_id(r, root, "graphId", id_expected);
+    exj_field_int(r, root, "", "version", 0, INT64_MAX, &version);
+    check_times(r, root);
+    c->tombstoned = is_present(root, "deletedAt") || is_present(root, "tombstoneId");
+    read_word(r, root, "", "publicationStatus", publication_words,
+              WORDS_LEN(publication_words), &publication);
+    read_word(r, root, "", "operationalState", operational_words,
+              WORDS_LEN(operational_words), &operational);
+    c->publication = (exj_publication)publication;
+    c->operational = (exj_operational)operational;
+
+    payload = exj_field_object(r, root, "", "payload");
+    if (payload)
+        exj_field_known(r, payload, "payload", known_payload);
+    inner = exj_field_text(r, payload, "payload", "graphId");
+    if (r->code == EXJ_OK && inner.n > 0 && !exj_slice_is(inner, c->graph_id)) {
+        c->id_mismatch = true;
+        if (r->strict)
+            r->code = exj_err_set(r->err, EXJ_INVALID,
+                                  "payload.graphId: found \"%.80s\"; it must equal graphId, "
+                                  "\"%.80s\"",
+                                  inner.p, c->graph_id);
+    }
+    exj_field_object(r, payload, "payload", "metadata");
+    read_execution(r, payload, c);
+    read_model(r, payload, c);
+    read_memory(r, payload, c);
+}
+
+static void read_graph_list(exj_field_reader *r, const json_t *payload, exj_matrix_config *c)
+{
+    const json_t *graphs = exj_field_array(r, payload, "payload", "graphs");
+    size_t n = json_array_size(graphs);
+    json_t *seen = NULL;
+
+    if (r->code != EXJ_OK)
+        return;
+    if (n == 0) {
+        r->code = exj_err_set(r->err, EXJ_INVALID,
+                              "payload.graphs: %s; a non-empty list of graph ids is wanted",
+                              graphs ? "empty" : "missing");
+        return;
+    }
+    seen = json_object();
+    c->graphs = calloc(n, sizeof(*c->graphs));
+    if (!seen || !c->graphs)
+        exj_field_nomem(r);
+    for (size_t i = 0; i < n && r->code == EXJ_OK; i++) {
+        const json_t *item = json_array_get(graphs, i);
+        exj_slice id = { json_string_value(item), json_string_length(item) };
+        char where[48];
+
+        snprintf(where, sizeof(where), "graphs[%zu]", i);
+        if (!json_is_string(item)) {
+            exj_field_wrong(r, "payload", where, item, "a graph id (string)");
+        } else if (json_object_get(seen, id.p)) {
+            exj_field_wrong(r, "payload", where, item, "each graph once");
+        } else {
+            snprintf(where, sizeof(where), "payload.graphs[%zu]", i);
+            r->code = exj_id_check(id, where, r->err);
+            if (r->code != EXJ_OK)
+                break;
+            c->graphs[i] = exj_slice_dup(id);
+            if (!c->graphs[i] || json_object_set_new(seen, id.p, json_true()) != 0)
+                exj_field_nomem(r);
+            c->graphs_len = i + 1;
+        }
+    }
+    json_decref(seen);
+}
+
+static void read_source(exj_field_reader *r, const json_t *payload, exj_matrix_config *c)
+{
+    static const char path[] = "payload.dataSource";
+    static const char *const known[] = { "kind", "resolver", "config", NULL };
+    const json_t *o = exj_field_object(r, payload, "payload", "dataSource");
+    unsigned kind = WORDS_LEN(source_words);
+    const json_t *config;
+
+    if (o)
+        exj_field_known(r, o, path, known);
+    read_word(r, o, path, "kind", source_words, WORDS_LEN(source_words), &kind);
+    if (r->code != EXJ_OK)
+        return;
+    if (kind == WORDS_LEN(source_words)) {
+        r->code = exj_err_set(r->err, EXJ_INVALID,
+                              "payload.dataSource.kind: missing; allowed: record, storage, "
+                              "query-snapshot, event");
+        return;
+    }
+    c->source = (exj_source_kind)kind;
+    c->resolver = exj_field_id(r, o, path, "resolver");
+    config = exj_field_object(r, o, path, "config");
+    if (r->code == EXJ_OK) {
+        json_t *none = json_object();
+
+        c->resolver_config = exj_field_print(r, config ? config : none);
+        json_decref(none);
+    }
+}
+
+static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_expected,
+                        exj_matrix_config *c)
+{
+    static const char *const known[] = { "matrixCatalogId", "version", "payload", "createdAt",
+                                         "updatedAt", NULL };
+    static const char *const known_payload[] = {
+        "input", "graphs", "dataSource", "pollWhenEmptySeconds", "maxAttempts", "overflow",
+        "concurrency", "maxQueue", "retry", "matrixRunId", "priority", "metadata", NULL
+    };
+    static const char path[] = "payload";
+    unsigned overflow = EXJ_OVERFLOW_QUEUE;
+    const json_t *payload, *input;
+    uint32_t retry_set = 0;
+    int64_t v;
+
+    exj_field_known(r, root, "", known);
+    c->matrix_id = read_id(r, root, "matrixCatalogId", id_expected);
+    exj_field_int(r, root, "", "version", 0, INT64_MAX, &v);
+    check_times(r, root);
+    payload = exj_field_object(r, root, "", path);
+    if (r->code == EXJ_OK && !payload)
+        r->code = exj_err_set(r->err, EXJ_INVALID, "payload: missing; an object is wanted");
+    if (r->code != EXJ_OK)
+        return;
+    exj_field_known(r, payload, path, known_payload);
+    read_graph_list(r, payload, c);
+    read_source(r, payload, c);
+    exj_field_seconds(r, payload, path, "pollWhenEmptySeconds", 0.1, 86400, &c->poll_ms);
+    if (exj_field_int(r, payload, path, "maxAttempts", 1, 1000, &v))
+        c->retry.max_attempts = (uint32_t)v;
+    read_word(r, payload, path, "overflow", overflow_words, WORDS_LEN(overflow_words),
+              &overflow);
+    c->overflow = (exj_overflow)overflow;
+    if (exj_field_int(r, payload, path, "concurrency", 1, CONCURRENCY_LIMIT, &v))
+        c->concurrency = (uint32_t)v;
+    if (exj_field_int(r, payload, path, "maxQueue", 1, INT32_MAX, &v))
+        c->max_queue = (uint32_t)v;
+    read_retry(r, payload, path, &c->retry, &retry_set);
+    if (exj_field_int(r, payload, path, "priority", -PRIORITY_LIMIT, PRIORITY_LIMIT, &v))
+        c->priority = (int32_t)v;
+    exj_field_object(r, payload, path, "metadata");
+    c->run_id = exj_field_id(r, payload, path, "matrixRunId");
+    if (r->code == EXJ_OK && !c->run_id) {
+        c->run_id = exj_slice_dup((exj_slice){ 0 });
+        if (!c->run_id)
+            exj_field_nomem(r);
+    }
+    input = exj_field_object(r, payload, path, "input");
+    if (r->code == EXJ_OK) {
+        json_t *none = json_object();
+
+        c->input = exj_field_print(r, input ? input : none);
+        json_decref(none);
+    }
+}
+
+static exj_code load(exj_slice doc, json_t **ret, exj_err *err)
+{
+    exj_code rc = exj_json_parse(doc, ret, err);
+
+    if (rc == EXJ_OK && !json_is_object(*ret)) {
+        json_decref(*ret);
+        *ret = NULL;
+        return exj_err_set(err, EXJ_INVALID, "the document is not a JSON object");
+    }
+    return rc;
+}
+
+/* The document as it is stored: what the store itself writes is taken out, the id put in
+ * (first, where a reader looks for it). */
+static exj_code print_canonical(json_t *root, const char *id_name, const char *id,
+                                bool id_in_payload, exj_buf *b, exj_err *err)
+{
+    json_t *out = json_object(), *payload = json_object_get(root, "payload");
+    exj_code rc;
+
+    json_object_del(root, "version");
+    json_object_del(root, "createdAt");
+    json_object_del(root, "updatedAt");
+    if (!out || json_object_set_new(out, id_name, json_string(id)) != 0 ||
+        json_object_update(out, root) != 0)
+        goto nomem;
+    if (id_in_payload && !json_is_object(payload)) {
+        payload = json_object();
+        if (json_object_set_new(out, "payload", payload) != 0)
+            goto nomem;
+    }
+    if (id_in_payload && json_object_set_new(payload, id_name, json_string(id)) != 0)
+        goto nomem;
+    rc = exj_json_print(out, false, b, err);
+    json_decref(out);
+    return rc;
+nomem:
+    json_decref(out);
+    return exj_err_set(err, EXJ_NOMEM, "out of memory while printing a document");
+}
+
+static exj_code graph_from(exj_slice doc, exj_slice id_expected, bool strict,
+                           exj_graph_config *ret, exj_buf *ret_canonical, exj_err *err)
+{
+    exj_graph_config c = { .retry = EXJ_RETRY_DEFAULT };
+    exj_field_reader r = { .err = err, .strict = strict };
+    json_t *root = NULL;
+
+    r.code = load(doc, &root, err);
+    if (r.code == EXJ_OK)
+        read_graph(&r, root, id_expected, &c);
+    if (r.code == EXJ_OK && ret_canonical)
+        r.code = print_canonical(root, "graphId", c.graph_id, true, ret_canonical, err);
+    json_decref(root);
+    if (r.code == EXJ_OK)
+        *ret = c;
+    else
+        exj_graph_config_release(&c);
+    return r.code;
+}
+
+static exj_code matrix_from(exj_slice doc, exj_slice id_expected, bool strict,
+                            exj_matrix_config *ret, exj_buf *ret_canonical, exj_err *err)
+{
+    exj_matrix_config c = { .retry = EXJ_RETRY_DEFAULT, .poll_ms = 5000, .max_queue = 100 };
+    exj_field_reader r = { .err = err, .strict = strict };
+    json_t *root = NULL;
+
+    r.code = load(doc, &root, err);
+    if (r.code == EXJ_OK)
+        read_matrix(&r, root, id_expected, &c);
+    if (r.code == EXJ_OK && ret_canonical)
+        r.code = print_canonical(root, "matrixCatalogId", c.matrix_id, false, ret_canonical,
+                                 err);
+    json_decref(root);
+    if (r.code == EXJ_OK)
+        *ret = c;
+    else
+        exj_matrix_config_release(&c);
+    return r.code;
+}
+
+exj_code exj_graph_config_parse(exj_slice doc, exj_slice id_expected, exj_graph_config *ret,
+                                exj_buf *ret_canonical, exj_err *err)
+{
+    return graph_from(doc, id_expected, true, ret, ret_canonical, err);
+}
+
+exj_code exj_matrix_config_parse(exj_slice doc, exj_slice id_expected,
+                                 exj_matrix_config *ret, exj_buf *ret_canonical, exj_err *err)
+{
+    return matrix_from(doc, id_expected, true, ret, ret_canonical, err);
+}
+
+exj_code exj_graph_config_read(exj_slice doc, exj_graph_config *ret, exj_err *err)
+{
+    return graph_from(doc, (exj_slice){ 0 }, false, ret, NULL, err);
+}
+
+exj_code exj_matrix_config_read(exj_slice doc, exj_matrix_config *ret, exj_err *err)
+{
+    return matrix_from(doc, (exj_slice){ 0 }, false, ret, NULL, err);
+}
+
+void exj_graph_config_release(exj_graph_config *c)
+{
+    free(c->graph_id);
+    free(c->model);
+    free(c->memory);
+    json_decref(c->mapped_input);
+    free(c->executor);
+    *c = (exj_graph_config){ 0 };
+}
+
+void exj_matrix_config_release(exj_matrix_config *c)
+{
+    free(c->matrix_id);
+    free(c->run_id);
+    for (size_t i = 0; i < c->graphs_len; i++)
+        free(c->graphs[i]);
+    free(c->graphs);
+    free(c->resolver);
+    free(c->resolver_config);
+    free(c->input);
+    *c = (exj_matrix_config){ 0 };
+}
+
+exj_code exj_graph_schedulable(const exj_graph_config *c, uint32_t running_states,
+                               exj_err *err)
+{
+    static const char name[] = "GraphNotSchedulableError";
+
+    if (c->tombstoned)
+        return exj_err_set(err, EXJ_REFUSED, "%s: graph \"%s\" is deleted", name, c->graph_id);
+    if (c->id_mismatch)
+        return exj_err_set(err, EXJ_REFUSED,
+                           "%s: payload.graphId of graph \"%s\" names another graph", name,
+                           c->graph_id);
+    if (c->publication != EXJ_PUBLISHED)
+        return exj_err_set(err, EXJ_REFUSED,
+                           "%s: graph \"%s\": publicationStatus is %s, Published is wanted",
+                           name, c->graph_id, exj_publication_word(c->publication));
+    if (!(running_states >> c->operational & 1))
+        return exj_err_set(err, EXJ_REFUSED,
+                           "%s: graph \"%s\": operationalState is %s, which does not run", name,
+                           c->graph_id, exj_operational_word(c->operational));
+    return EXJ_OK;
+}
+
+exj_effective exj_effective_of(const exj_matrix_config *m, const exj_graph_config *g)
+{
+    exj_effective e = { .retry = EXJ_RETRY_DEFAULT };
+
+    if (m) {
+        e.retry = m->retry;
+        e.priority = m->priority;
+        e.concurrency = m->concurrency;
+    }
+    if (!g)
+        return e;
+    if (g->has_priority)
+        e.priority = g->priority;
+    if (g->has_timeout)
+        e.timeout_ms = g->timeout_ms;
+    if (g->concurrency > 0)
+        e.concurrency = g->concurrency;
+    if (g->has_max_attempts)
+        e.retry.max_attempts = g->retry.max_attempts;
+    if (g->retry_set & EXJ_RETRY_HAS_FACTOR)
+        e.retry.factor = g->retry.factor;
+    if (g->retry_set & EXJ_RETRY_HAS_JITTER)
+        e.retry.jitter = g->retry.jitter;
+    if (g->retry_set & EXJ_RETRY_HAS_INITIAL)
+        e.retry.initial_ms = g->retry.initial_ms;
+    if (g->retry_set & EXJ_RETRY_HAS_MAX)
+        e.retry.max_ms = g->retry.max_ms;
+    /* The two may come from different documents: the graph's word stands. */
+    if (e.retry.max_ms < e.retry.initial_ms) {
+        if (g->retry_set & EXJ_RETRY_HAS_INITIAL)
+            e.retry.max_ms = e.retry.initial_ms;
+        else
+            e.retry.initial_ms = e.retry.max_ms;
+    }
+    return e;
+}
+
+static bool find_member(exj_slice object, const char *name, exj_slice *ret)
+{
+    exj_json_iter it;
+
+    exj_json_iter_init(&it, object);
+    while (exj_json_iter_next(&it)) {
+        if (exj_json_key_is(it.key, name)) {
+            *ret = it.value;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Does an item set `key` (escaped) from this record? */
+static bool is_set_by_record(const json_t *items, exj_slice key, exj_slice record)
+{
+    exj_slice value;
+
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        struct mapping m = mapping_of(json_array_get(items, i));
+
+        if (m.name && m.from && exj_json_key_is(key, m.name) &&
+            find_member(record, m.from, &value))
+            return true;
+    }
+    return false;
+}
+
+exj_code exj_memory_seed_add(const exj_graph_config *g, exj_slice record, exj_buf *b,
+                             exj_err *err)
+{
+    exj_slice fixed = exj_slice_of(g->memory);
+    const char *comma = "";
+    size_t before = b->n;
+    exj_json_iter it;
+
+    if (!g->memory_needs_record) {
+        if (fixed.n > 0 ? exj_buf_add_slice(b, fixed) : exj_buf_add_text(b, "{}"))
+            return EXJ_OK;
+        return exj_err_set(err, EXJ_NOMEM, "out of memory");
+    }
+    exj_buf_add_char(b, '{');
+    exj_json_iter_init(&it, fixed);
+    while (exj_json_iter_next(&it)) {
+        if (is_set_by_record(g->mapped_input, it.key, record))
+            continue;
+        exj_buf_add_text(b, comma);
+        exj_buf_add(b, it.key.p - 1, it.key.n + 2); /* with its quotes */
+        exj_buf_add_char(b, ':');
+        exj_buf_add_slice(b, it.value);
+        comma = ",";
+    }
+    for (size_t i = 0; i < json_array_size(g->mapped_input); i++) {
+        struct mapping m = mapping_of(json_array_get(g->mapped_input, i));
+        bool is_last = true;
+        exj_slice value;
+
+        if (!m.name || !m.from || !find_member(record, m.from, &value))
+            continue;
+        for (size_t k = i + 1; k < json_array_size(g->mapped_input) && is_last; k++) {
+            struct mapping later = mapping_of(json_array_get(g->mapped_input, k));
+            exj_slice ignored;
+
+            is_last = !(later.name && later.from && strcmp(later.name, m.name) == 0 &&
+                        find_member(record, later.from, &ignored));
+        }
+        if (!is_last)
+            continue;
+        exj_buf_add_text(b, comma);
+        exj_buf_add_json_string(b, exj_slice_of(m.name));
+        exj_buf_add_char(b, ':');
+        exj_buf_add_slice(b, value);
+        comma = ",";
+    }
+    if (!exj_buf_add_char(b, '}')) {
+        b->n = before;
+        return exj_err_set(err, EXJ_NOMEM, "out of memory");
+    }
+    return EXJ_OK;
+}

@@ -53,6 +53,7 @@ typedef struct exj_engine_counts {
         scanned, result_bytes;
     uint32_t in_flight, ready; /* executing now; claimed and waiting in the ring */
     int64_t open;              /* rows queued, waiting or running in known pools */
+    uint64_t cycle_errors;     /* cycles that could not ask their resolver to the end */
     bool scanning;             /* some cycle is still asking its resolver */
     bool store_failed;
 } exj_engine_counts;

@@ -1,0 +1,336 @@
+/* The claimer fills the pools' rings: one claim a pool, all pools' claims in one commit,
+ * each guarded by the version of the graph's config that made the pool runnable. */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/run/inside.h"
+
+#define CLAIMS_AT_ONCE 64u
+
+/* ---- batches ---------------------------------------------------------------------------- */
+
+static struct batch *batch_new(struct pool *p, struct spec *spec, uint32_t want)
+{
+    struct batch *b = calloc(1, sizeof(*b) + want * sizeof(struct row));
+
+    if (!b)
+        return NULL;
+    b->claims = malloc(want * sizeof(*b->claims));
+    b->loaded = malloc(want * sizeof(*b->loaded));
+    if (!b->claims || !b->loaded) {
+        free(b->claims);
+        free(b->loaded);
+        free(b);
+        return NULL;
+    }
+    b->pool = p;
+    b->spec = exj_spec_ref(spec);
+    atomic_init(&b->open, 1);
+    return b;
+}
+
+void exj_batch_unref(exj_engine *e, struct batch *b)
+{
+    if (atomic_fetch_sub_explicit(&b->open, 1, memory_order_acq_rel) != 1)
+        return;
+    pthread_mutex_lock(&e->mu);
+    if (b->prev)
+        b->prev->next = b->next;
+    else if (e->batches == b)
+        e->batches = b->next;
+    if (b->next)
+        b->next->prev = b->prev;
+    pthread_mutex_unlock(&e->mu);
+    exj_spec_unref(b->spec);
+    exj_buf_release(&b->arena);
+    free(b->claims);
+    free(b->loaded);
+    free(b);
+}
+
+void exj_batch_row_over(exj_engine *e, struct row *r)
+{
+    atomic_store_explicit(&r->phase, ROW_OVER, memory_order_release);
+    exj_batch_unref(e, r->batch);
+}
+
+/* ---- giving back -------------------------------------------------------------------------- */
+
+struct giving_back {
+    exj_engine *engine;
+    struct pool *pool;
+    exj_op op;
+    uint32_t len;
+    struct row **rows;
+    exj_held items[];
+};
+
+static void given_back(exj_op *op)
+{
+    struct giving_back *g = op->user;
+    exj_engine *e = g->engine;
+    struct pool *p = g->pool;
+
+    if (op->rc != EXJ_OK)
+        exj_run_store_failed(e, "releases", op);
+    for (uint32_t i = 0; i < g->len; i++)
+        exj_batch_row_over(e, g->rows[i]);
+    pthread_mutex_lock(&e->mu);
+    p->uncommitted -= g->len;
+    e->outstanding -= g->len;
+    e->releasing--;
+    e->counts.claimed -= g->len;
+    p->maybe_work = true;
+    pthread_cond_signal(&e->claim);
+    pthread_cond_broadcast(&e->cycle);
+    pthread_cond_broadcast(&e->idle);
+    pthread_mutex_unlock(&e->mu);
+    free(g->rows);
+    free(g);
+}
+
+void exj_run_release_locked(exj_engine *e, struct pool *p)
+{
+    struct giving_back *g;
+    struct row **rows;
+
+    if (!p->ready)
+        return;
+    g = calloc(1, sizeof(*g) + p->ready * sizeof(g->items[0]));
+    rows = malloc(p->ready * sizeof(*rows));
+    if (!g || !rows) { /* they stay in the ring: executed, not lost */
+        free(g);
+        free(rows);
+        return;
+    }
+    g->engine = e;
+    g->pool = p;
+    g->rows = rows;
+    for (struct row *r = p->head; r; r = r->next) {
+        g->rows[g->len] = r;
+        g->items[g->len++] = (exj_held){ .seq = r->claim.seq, .nonce = r->claim.nonce };
+    }
+    assert(g->len == p->ready);
+    e->ready -= p->ready;
+    p->ready = 0;
+    p->head = p->tail = NULL;
+    e->releasing++;
+    g->op = (exj_op){ .kind = EXJ_OP_RELEASE, .done = given_back, .user = g };
+    g->op.u.held.items = g->items;
+    g->op.u.held.len = g->len;
+    exj_store_submit(e->o.store, &g->op);
+}
+
+/* ---- claiming ----------------------------------------------------------------------------- */
+
+struct round { /* claims that were submitted together */
+    exj_engine *engine;
+    uint32_t len, answered; /* answered: under mu */
+    struct batch *batches[CLAIMS_AT_ONCE];
+};
+
+static void claim_done(exj_op *op)
+{
+    struct round *round = op->user;
+
+    pthread_mutex_lock(&round->engine->mu);
+    round->answered++;
+    pthread_cond_signal(&round->engine->claim);
+    pthread_mutex_unlock(&round->engine->mu);
+}
+
+static bool may_claim_locked(const exj_engine *e, const struct pool *p)
+{
+    return p->wanted && p->maybe_work && !p->stale && !p->claiming && p->spec &&
+           p->spec->runnable && p->ready <= p->depth / 2 && !e->no_more_claims;
+}
+
+/* Rows that were used up within a tenth of a second want a deeper ring; rows that lay for
+ * longer than a second a shallower one. */
+static void adapt_depth_locked(exj_engine *e, struct pool *p, exj_nsec now)
+{
+    uint32_t least = 2 * e->workers_len;
+
+    if (p->filled_at && now - p->filled_at < 100000000)
+        p->depth *= 2;
+    else if (p->filled_at && now - p->filled_at > 1000000000)
+        p->depth /= 2;
+    if (p->depth < least)
+        p->depth = least;
+    if (p->depth > e->o.prefetch)
+        p->depth = e->o.prefetch;
+}
+
+/* Choose pools and make their batches. */
+static void plan_locked(exj_engine *e, struct round *round)
+{
+    exj_nsec now = exj_clock_mono_ns();
+    uint32_t candidates = 0;
+    uint64_t left = UINT64_MAX;
+
+    for (struct pool *p = e->pools; p; p = p->next)
+        candidates += may_claim_locked(e, p);
+    if (e->o.max_rows)
+        left = e->o.max_rows > e->counts.claimed ? e->o.max_rows - e->counts.claimed : 0;
+    for (struct pool *p = e->pools; p && round->len < CLAIMS_AT_ONCE && left; p = p->next) {
+        uint32_t room = e->o.prefetch > e->outstanding ? e->o.prefetch - e->outstanding : 0;
+        uint32_t want;
+        struct batch *b;
+
+        if (!may_claim_locked(e, p))
+            continue;
+        room = room / (candidates ? candidates : 1) + 1;
+        if (candidates > 1)
+            candidates--;
+        if (e->outstanding >= e->o.prefetch + e->o.max_concurrent)
+            break;
+        adapt_depth_locked(e, p, now);
+        want = p->depth > p->ready ? p->depth - p->ready : 1;
+        want = want < room ? want : room;
+        want = want < BATCH_MAX ? want : BATCH_MAX;
+        want = want < left ? want : (uint32_t)left;
+        b = batch_new(p, p->spec, want);
+        if (!b)
+            break;
+        p->claiming = true;
+        p->maybe_work = false; /* an insert from here on sets it again */
+        p->uncommitted += want;
+        e->outstanding += want;
+        left -= want;
+        e->counts.claimed += want;
+        b->want = (exj_want){ .pool = p->id,
+                              .want = want,
+                              .guard_id = exj_slice_of(p->graph_id),
+                              .guard_kind = EXJ_DOC_GRAPH,
+                              .guard_version = p->spec->version };
+        b->op = (exj_op){ .kind = EXJ_OP_CLAIM, .done = claim_done, .user = round };
+        b->op.u.claim.wants = &b->want;
+        b->op.u.claim.wants_len = 1;
+        b->op.u.claim.holder = e->o.worker_id;
+        b->op.u.claim.nonce = (int64_t)(exj_random_u64() >> 1) | 1;
+        b->op.u.claim.lease_ms = e->o.lease_ms;
+        b->op.u.claim.ret = b->claims;
+        round->batches[round->len++] = b;
+    }
+}
+
+/* Inputs of what was won. Without them the rows go back unstarted. */
+static bool load(exj_engine *e, struct batch *b)
+{
+    exj_err err = { 0 };
+
+    if (e->o.store->v->load(e->o.store, b->claims, b->len, b->loaded, &b->arena, &err) !=
+        EXJ_OK) {
+        exj_log(EXJ_LOG_ERROR, "claimer", "rows of pool %lld could not be read: %s",
+                (long long)b->pool->id, err.text);
+        return false;
+    }
+    return true;
+}
+
+static void list_locked(exj_engine *e, struct batch *b)
+{
+    b->renew_at = exj_clock_mono_ns() + e->o.lease_ms * 1000000 / 3;
+    b->next = e->batches;
+    if (b->next)
+        b->next->prev = b;
+    e->batches = b;
+}
+
+/* One answered claim: into the ring, or back. */
+static void take_in(exj_engine *e, struct batch *b)
+{
+    struct pool *p = b->pool;
+    uint32_t want = b->want.want;
+    bool loaded;
+
+    b->len = b->op.rc == EXJ_OK && b->want.verdict == EXJ_OK ? (uint32_t)b->op.u.claim.ret_len
+                                                           : 0;
+    if (b->op.rc != EXJ_OK)
+        exj_run_store_failed(e, "claims", &b->op);
+    if (b->len) {
+        atomic_fetch_add(&b->open, b->len);
+        exj_series_add(p->started, (double)b->len);
+        for (uint32_t i = 0; i < b->len; i++) {
+            b->rows[i].claim = b->claims[i];
+            b->rows[i].batch = b;
+        }
+    }
+    loaded = b->len ? load(e, b) : true;
+    for (uint32_t i = 0; loaded && i < b->len; i++) {
+        b->rows[i].record_id = b->loaded[i].record_id;
+        b->rows[i].input = b->loaded[i].input;
+    }
+
+    pthread_mutex_lock(&e->mu);
+    p->claiming = false;
+    p->uncommitted -= want - b->len;
+    e->outstanding -= want - b->len;
+    e->counts.claimed -= want - b->len;
+    p->claimed_total += b->len;
+    if (b->op.rc == EXJ_OK && b->want.verdict == EXJ_CONFLICT) {
+        p->stale = true; /* the graph's config changed: ask again before claiming */
+        p->maybe_work = true;
+        e->look_now = true;
+        pthread_cond_signal(&e->look);
+    }
+    if (b->len == want)
+        p->maybe_work = true;
+    if (b->len) {
+        list_locked(e, b);
+        for (uint32_t i = 0; i < b->len; i++) {
+            struct row *r = &b->rows[i];
+
+            r->next = NULL;
+            if (p->tail)
+                p->tail->next = r;
+            else
+                p->head = r;
+            p->tail = r;
+        }
+        p->ready += b->len;
+        e->ready += b->len;
+        p->filled_at = exj_clock_mono_ns();
+        if (!loaded || e->paused || e->stopping || !p->wanted || !p->spec->runnable)
+            exj_run_release_locked(e, p);
+        else if (e->sleeping)
+            pthread_cond_broadcast(&e->work);
+    } else {
+        pthread_cond_broadcast(&e->cycle);
+        pthread_cond_broadcast(&e->idle);
+    }
+    pthread_mutex_unlock(&e->mu);
+    exj_batch_unref(e, b);
+}
+
+void *exj_run_claimer(void *engine)
+{
+    exj_engine *e = engine;
+
+    pthread_mutex_lock(&e->mu);
+    while (!e->stopping) {
+        struct round round = { .engine = e };
+
+        if (!e->paused && !e->failed)
+            plan_locked(e, &round);
+        if (!round.len) {
+            pthread_cond_wait(&e->claim, &e->mu);
+            continue;
+        }
+        for (uint32_t i = 0; i + 1 < round.len; i++)
+            round.batches[i]->op.next = &round.batches[i + 1]->op;
+        pthread_mutex_unlock(&e->mu);
+        exj_store_submit(e->o.store, &round.batches[0]->op);
+        pthread_mutex_lock(&e->mu);
+        while (round.answered < round.len)
+            pthread_cond_wait(&e->claim, &e->mu);
+        pthread_mutex_unlock(&e->mu);
+        for (uint32_t i = 0; i < round.len; i++)
+            take_in(e, round.batches[i]);
+        pthread_mutex_lock(&e->mu);
+    }
+    pthread_mutex_unlock(&e->mu);
+    return NULL;
+}

@@ -1,0 +1,439 @@
+/* One matrix's loop: ask the source resolver, insert what is missing, wait until nothing of
+ * it is claimable, wait pollWhenEmptySeconds after an empty pass, and again. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/job/record.h"
+#include "core/run/inside.h"
+
+#define FLUSH_RECORDS 512u
+#define FLUSH_BYTES (512u * 1024u)
+#define REFUSALS_LOGGED 5u
+
+struct target { /* a pool to insert into, as it was when the cycle began */
+    struct pool *pool;
+    int32_t priority;
+    uint32_t max_attempts;
+    exj_insert_item *items;
+    exj_op op;
+};
+
+struct scan {
+    struct matrix *m;
+    exj_engine *e;
+    struct target *targets;
+    size_t targets_len;
+    exj_buf arena; /* ids and records of this flush */
+    struct span {
+        size_t id_at, id_n, record_at, record_n;
+    } records[FLUSH_RECORDS];
+    size_t len;
+    exj_buf plain, cursor; /* the id being read; where the next page begins */
+    bool has_next;
+    uint64_t scanned, inserted, refused;
+    exj_err err; /* the first failure of this cycle */
+};
+
+static bool must_end_locked(const struct matrix *m)
+{
+    return m->engine->stopping || m->gone || m->engine->failed;
+}
+
+static bool must_end(struct matrix *m)
+{
+    bool end;
+
+    pthread_mutex_lock(&m->engine->mu);
+    end = must_end_locked(m);
+    pthread_mutex_unlock(&m->engine->mu);
+    return end;
+}
+
+/* ---- inserting ---------------------------------------------------------------------------- */
+
+/* Everything collected so far into every target, in one commit. */
+static bool flush(struct scan *s)
+{
+    exj_engine *e = s->e;
+    uint64_t before = s->inserted;
+
+    for (size_t t = 0; t < s->targets_len && s->len; t++) {
+        struct target *to = &s->targets[t];
+        exj_err err = { 0 };
+
+        for (size_t i = 0; i < s->len; i++)
+            to->items[i] = (exj_insert_item){
+                .record_id = { s->arena.p + s->records[i].id_at, s->records[i].id_n },
+                .input = { s->arena.p + s->records[i].record_at, s->records[i].record_n }
+            };
+        to->op = (exj_op){ .kind = EXJ_OP_INSERT };
+        to->op.u.insert.pool = to->pool->id;
+        to->op.u.insert.priority = to->priority;
+        to->op.u.insert.max_attempts = to->max_attempts;
+        to->op.u.insert.items = to->items;
+        to->op.u.insert.len = s->len;
+        if (exj_store_do(e->o.store, &to->op, &err) != EXJ_OK) {
+            exj_run_store_failed(e, "inserts", &to->op);
+            exj_err_set(&s->err, err.code, "%s", err.text);
+            return false;
+        }
+        s->inserted += to->op.u.insert.ret_inserted;
+        pthread_mutex_lock(&e->mu);
+        e->counts.materialized += to->op.u.insert.ret_inserted;
+        if (to->op.u.insert.ret_inserted) {
+            to->pool->maybe_work = true;
+            pthread_cond_signal(&e->claim);
+        }
+        pthread_mutex_unlock(&e->mu);
+    }
+    if (s->inserted != before)
+        exj_series_add(s->m->m_materialized, (double)(s->inserted - before));
+    s->scanned += s->len;
+    pthread_mutex_lock(&e->mu);
+    e->counts.scanned += s->len;
+    pthread_mutex_unlock(&e->mu);
+    s->len = 0;
+    exj_buf_reset(&s->arena);
+    return true;
+}
+
+static exj_result refuse(struct scan *s, const exj_err *why)
+{
+    if (s->refused++ < REFUSALS_LOGGED)
+        exj_log(EXJ_LOG_WARN, "cycle", "matrix %s: record refused: %s", s->m->id, why->text);
+    exj_err_set(&s->err, why->code, "%s", why->text);
+    return EXJ_R_INPUT;
+}
+
+/* What a resolver emits: {"id","record"} or {"next"}. */
+static exj_result take_emission(void *user, exj_slice json)
+{
+    struct scan *s = user;
+    exj_json_iter it;
+    exj_json_kind kind;
+    exj_slice id = { 0 }, record = { 0 }, next = { 0 };
+    exj_err err = { 0 };
+    struct span *sp;
+
+    if (must_end(s->m))
+        return EXJ_R_CANCELLED;
+    if (exj_json_check(json, EXJ_JSON_MAX_DEPTH, &kind, &err) != EXJ_OK)
+        return refuse(s, &err);
+    if (kind != EXJ_JSON_OBJECT) {
+        exj_err_set(&err, EXJ_INVALID, "a resolver emits {\"id\",\"record\"} or {\"next\"}");
+        return refuse(s, &err);
+    }
+    exj_json_iter_init(&it, json);
+    while (exj_json_iter_next(&it)) {
+        if (exj_json_key_is(it.key, "id") && it.kind == EXJ_JSON_STRING) {
+            id = it.value;
+        } else if (exj_json_key_is(it.key, "record") && it.kind == EXJ_JSON_OBJECT) {
+            record = it.value;
+        } else if (exj_json_key_is(it.key, "next") && it.kind == EXJ_JSON_STRING) {
+            next = it.value;
+        } else {
+            exj_err_set(&err, EXJ_INVALID,
+                        "member \"%.*s\": wanted id (string), record (object) or next "
+                        "(string)",
+                        (int)(it.key.n < 64 ? it.key.n : 64), it.key.p);
+            return refuse(s, &err);
+        }
+    }
+    if (next.n && !id.n && !record.n) {
+        exj_buf_reset(&s->cursor);
+        s->has_next = exj_json_unescape(next, &s->cursor);
+        return s->has_next ? EXJ_R_OK : EXJ_R_INTERNAL;
+    }
+    if (!id.n || !record.n) {
+        exj_err_set(&err, EXJ_INVALID, "a record needs id (string) and record (object)");
+        return refuse(s, &err);
+    }
+    exj_buf_reset(&s->plain);
+    if (!exj_json_unescape(id, &s->plain))
+        return EXJ_R_INTERNAL;
+    if (exj_id_check(exj_buf_slice(&s->plain), "record id", &err) != EXJ_OK ||
+        exj_record_check(record, &err) != EXJ_OK) {
+        exj_err_prefix(&err, "record %.*s", (int)(id.n < 80 ? id.n : 80), id.p);
+        return refuse(s, &err);
+    }
+    if ((s->len == FLUSH_RECORDS || s->arena.n + record.n > FLUSH_BYTES) && !flush(s))
+        return EXJ_R_CANCELLED;
+    sp = &s->records[s->len];
+    sp->id_at = s->arena.n;
+    sp->id_n = s->plain.n;
+    exj_buf_add_slice(&s->arena, exj_buf_slice(&s->plain));
+    sp->record_at = s->arena.n;
+    sp->record_n = record.n;
+    exj_buf_add_slice(&s->arena, record);
+    if (s->arena.failed) {
+        exj_err_set(&s->err, EXJ_NOMEM, "out of memory");
+        return EXJ_R_INTERNAL;
+    }
+    s->len++;
+    return EXJ_R_OK;
+}
+
+static int32_t scan_cancelled(void *user)
+{
+    struct scan *s = user;
+
+    return must_end(s->m) ? EXJ_R_CANCELLED : 0;
+}
+
+/* ---- asking -------------------------------------------------------------------------------- */
+
+static void write_runtime(exj_buf *b, const struct matrix *m, const exj_matrix_config *c,
+                          const exj_buf *cursor, bool has_cursor)
+{
+    exj_buf_reset(b);
+    exj_buf_add_text(b, "{\"matrixCatalogId\":");
+    exj_buf_add_json_string(b, exj_slice_of(m->id));
+    exj_buf_add_text(b, ",\"matrixRunId\":");
+    if (c->run_id[0])
+        exj_buf_add_json_string(b, exj_slice_of(c->run_id));
+    else
+        exj_buf_add_text(b, "null");
+    exj_buf_printf(b, ",\"kind\":\"%s\",\"cursor\":",
+                   c->source == EXJ_SOURCE_STORAGE ? "storage" : "record");
+    if (has_cursor)
+        exj_buf_add_json_string(b, exj_buf_slice(cursor));
+    else
+        exj_buf_add_text(b, "null");
+    exj_buf_add_text(b, ",\"config\":");
+    exj_buf_add_text(b, c->resolver_config ? c->resolver_config : "{}");
+    exj_buf_add_char(b, '}');
+}
+
+static void call_failed(struct scan *s, const char *resolver, const exj_call_end *end)
+{
+    exj_err_set(&s->err, EXJ_REFUSED, "source resolver %s failed: %.*s%s%.*s", resolver,
+                (int)(end->error_code.n < 64 ? end->error_code.n : 64),
+                end->error_code.n ? end->error_code.p : "", end->error_text.n ? ": " : "",
+                (int)(end->error_text.n < 300 ? end->error_text.n : 300),
+                end->error_text.n ? end->error_text.p : "");
+    if (!end->error_code.n && !end->error_text.n)
+        exj_err_prefix(&s->err, "result %d", (int)end->result);
+}
+
+static void ask(struct scan *s, const exj_matrix_config *c)
+{
+    exj_engine *e = s->e;
+    exj_guest *guest = NULL;
+    exj_instance *instance = NULL;
+    exj_call_slot *slot = NULL;
+    exj_buf runtime = EXJ_BUF_INIT, last = EXJ_BUF_INIT;
+    exj_call_ports ports = { .user = s, .emit = take_emission, .cancelled = scan_cancelled };
+    bool has_cursor = false;
+
+    if (c->source == EXJ_SOURCE_EVENT)
+        return; /* rows come through the ingress */
+    if (c->source == EXJ_SOURCE_SNAPSHOT) {
+        exj_err_set(&s->err, EXJ_UNSUPPORTED,
+                    "dataSource.kind query-snapshot is not part of this version");
+        return;
+    }
+    if (!c->resolver) {
+        exj_err_set(&s->err, EXJ_INVALID,
+                    "payload.dataSource.resolver is missing: name the source resolver");
+        return;
+    }
+    if (exj_registry_find(e->o.plugins, c->resolver, EXJ_KIND_SOURCE_RESOLVER, &guest,
+                          &s->err) != EXJ_OK ||
+        exj_instance_new(guest,
+                         exj_slice_of(c->resolver_config ? c->resolver_config : "{}"),
+                         &instance, &s->err) != EXJ_OK ||
+        exj_call_slot_new(EXJ_RECORD_MAX_BYTES * 2, &slot, &s->err) != EXJ_OK)
+        goto out;
+
+    do {
+        exj_args args = { .size_of = EXJ_SIZE(exj_args, token), .attempt = 1 };
+        exj_call_end end = { 0 };
+
+        s->has_next = false;
+        write_runtime(&runtime, s->m, c, &s->cursor, has_cursor);
+        if (runtime.failed) {
+            exj_err_set(&s->err, EXJ_NOMEM, "out of memory");
+            break;
+        }
+        args.deadline_ns = UINT64_MAX;
+        args.model = (exj_str){ c->input, strlen(c->input) };
+        args.runtime = (exj_str){ runtime.p, runtime.n };
+        args.job_id = args.record_id = (exj_str){ s->m->id, strlen(s->m->id) };
+        exj_call_run(instance, slot, &args, &ports, &end, NULL);
+        if (end.result != EXJ_R_OK && !must_end(s->m)) {
+            call_failed(s, c->resolver, &end);
+            flush(s); /* what came before the failure is good */
+            break;
+        }
+        if (!flush(s) || must_end(s->m))
+            break;
+        if (s->has_next && has_cursor && last.n == s->cursor.n &&
+            !memcmp(last.p, s->cursor.p, last.n)) {
+            exj_err_set(&s->err, EXJ_INVALID,
+                        "source resolver %s gave the same cursor twice", c->resolver);
+            break;
+        }
+        exj_buf_reset(&last);
+        exj_buf_add_slice(&last, exj_buf_slice(&s->cursor));
+        has_cursor = s->has_next;
+    } while (s->has_next && c->source == EXJ_SOURCE_STORAGE);
+out:
+    exj_call_slot_free(slot);
+    exj_instance_free(instance);
+    exj_buf_release(&runtime);
+    exj_buf_release(&last);
+}
+
+/* ---- the loop ------------------------------------------------------------------------------ */
+
+static bool pool_is_ours(const struct matrix *m, const struct pool *p)
+{
+    return p->wanted && !strcmp(p->matrix_id, m->id);
+}
+
+/* Pools that may take rows now. Freed by the caller with targets_free. */
+static bool choose_targets_locked(struct scan *s)
+{
+    size_t n = 0;
+
+    for (struct pool *p = s->e->pools; p; p = p->next)
+        n += pool_is_ours(s->m, p) && p->spec && p->spec->runnable;
+    if (!n)
+        return false;
+    s->targets = calloc(n, sizeof(*s->targets));
+    if (!s->targets)
+        return false;
+    for (struct pool *p = s->e->pools; p; p = p->next) {
+        struct target *t = &s->targets[s->targets_len];
+
+        if (!pool_is_ours(s->m, p) || !p->spec || !p->spec->runnable)
+            continue;
+        t->items = malloc(FLUSH_RECORDS * sizeof(*t->items));
+        if (!t->items)
+            return false;
+        t->pool = p;
+        t->priority = p->spec->eff.priority;
+        t->max_attempts = p->spec->eff.retry.max_attempts;
+        s->targets_len++;
+    }
+    return true;
+}
+
+static bool is_busy_locked(const struct matrix *m)
+{
+    for (const struct pool *p = m->engine->pools; p; p = p->next) {
+        if (!pool_is_ours(m, p))
+            continue;
+        if (p->uncommitted || p->executing || p->claiming)
+            return true;
+        if (p->maybe_work && p->spec && p->spec->runnable && !m->engine->paused &&
+            !m->engine->no_more_claims)
+            return true;
+    }
+    return false;
+}
+
+static uint64_t claimed_locked(const struct matrix *m)
+{
+    uint64_t n = 0;
+
+    for (const struct pool *p = m->engine->pools; p; p = p->next)
+        n += pool_is_ours(m, p) ? p->claimed_total : 0;
+    return n;
+}
+
+/* One pass. Returns whether it was empty. */
+static bool pass(struct matrix *m)
+{
+    exj_engine *e = m->engine;
+    struct scan *s = calloc(1, sizeof(*s));
+    uint64_t claimed_before, inserted_now = 0, refused = 0;
+    bool empty, targets;
+    exj_err err = { 0 };
+
+    if (!s)
+        return true;
+    s->m = m;
+    s->e = e;
+    pthread_mutex_lock(&e->mu);
+    if (m->has_next) {
+        exj_matrix_config_release(&m->config);
+        m->config = m->config_next;
+        m->config_next = (exj_matrix_config){ 0 };
+        m->has_next = false;
+    }
+    claimed_before = claimed_locked(m);
+    targets = !e->paused && choose_targets_locked(s);
+    m->scanning = true;
+    m->last_started = exj_clock_wall_ms();
+    pthread_mutex_unlock(&e->mu);
+
+    if (targets)
+        ask(s, &m->config); /* only this thread replaces m->config */
+
+    inserted_now = s->inserted;
+    refused = s->refused;
+    err = s->err;
+    if (err.code)
+        exj_log(EXJ_LOG_ERROR, "cycle", "matrix %s: %s%s", m->id, err.text,
+                refused > 1 ? " (and more records refused)" : "");
+    for (size_t t = 0; t < s->targets_len; t++)
+        free(s->targets[t].items);
+    free(s->targets);
+    exj_buf_release(&s->arena);
+    exj_buf_release(&s->plain);
+    exj_buf_release(&s->cursor);
+    free(s);
+
+    pthread_mutex_lock(&e->mu);
+    m->scanning = false;
+    m->last_error = err;
+    if (err.code)
+        e->counts.cycle_errors++;
+    while (is_busy_locked(m) && !must_end_locked(m))
+        pthread_cond_wait(&e->cycle, &e->mu);
+    empty = !inserted_now && claimed_locked(m) == claimed_before;
+    m->cycles++;
+    m->last_ended = exj_clock_wall_ms();
+    pthread_cond_broadcast(&e->idle);
+    pthread_mutex_unlock(&e->mu);
+    exj_series_add(m->m_cycles[empty], 1);
+    return empty;
+}
+
+void *exj_run_cycle(void *matrix)
+{
+    struct matrix *m = matrix;
+    exj_engine *e = m->engine;
+
+    while (!must_end(m)) {
+        bool empty = pass(m);
+        exj_nsec began, until;
+
+        if (e->o.one_cycle)
+            break;
+        if (!empty)
+            continue;
+        began = exj_clock_mono_ns();
+        pthread_mutex_lock(&e->mu);
+        until = began + m->config.poll_ms * 1000000;
+        m->idle = true;
+        /* Woken early by a new config, a poke, or the end. Retries need no new pass: the
+         * claimer takes them by itself. */
+        while (!must_end_locked(m) && !m->has_next && !m->poked &&
+               exj_run_wait_locked(e, &e->cycle, until))
+            ;
+        m->idle = false;
+        m->poked = false;
+        pthread_mutex_unlock(&e->mu);
+        exj_series_add(m->m_idle, (double)(exj_clock_mono_ns() - began) / 1e9);
+    }
+    pthread_mutex_lock(&e->mu);
+    m->ended = true;
+    pthread_cond_broadcast(&e->idle);
+    pthread_mutex_unlock(&e->mu);
+    return NULL;
+}

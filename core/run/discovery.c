@@ -1,0 +1,568 @@
+/* Discovery: config documents become matrices with loops and pools with specs. It looks
+ * every few seconds and whenever it is woken; between looks the claims themselves notice a
+ * changed graph (their guard is the version of its config). */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/run/inside.h"
+
+/* ---- executors ------------------------------------------------------------------------- */
+
+void exj_executor_free(struct executor *x)
+{
+    if (!x)
+        return;
+    for (uint32_t i = 0; i < x->instances_len; i++)
+        exj_instance_free(x->instances[i]);
+    if (x->control && !(x->instances_len && x->control == x->instances[0]))
+        exj_instance_free(x->control);
+    free(x->instances);
+    free(x->name);
+    free(x->label);
+    free(x);
+}
+
+static bool make_instances(exj_engine *e, struct executor *x)
+{
+    bool shared = (x->flags & EXJ_FLAG_CONCURRENT) != 0;
+    uint32_t n = shared ? 1 : e->workers_len;
+
+    x->instances = calloc(n, sizeof(exj_instance *));
+    if (!x->instances) {
+        exj_err_set(&x->error, EXJ_NOMEM, "out of memory");
+        return false;
+    }
+    for (; x->instances_len < n; x->instances_len++)
+        if (exj_instance_new(x->guest, EXJ_SLICE_LITERAL("{}"),
+                             &x->instances[x->instances_len], &x->error) != EXJ_OK)
+            return false;
+    if (shared) {
+        x->control = x->instances[0];
+        return true;
+    }
+    return exj_instance_new(x->guest, EXJ_SLICE_LITERAL("{}"), &x->control, &x->error) ==
+           EXJ_OK;
+}
+
+/* Discovery's thread, or before the threads start. NULL only on lack of memory. */
+struct executor *exj_run_executor(exj_engine *e, const char *name)
+{
+    struct executor *x;
+    exj_guest_info info = { 0 };
+    exj_buf label = EXJ_BUF_INIT;
+
+    for (x = e->executors; x; x = x->next)
+        if (!strcmp(x->name, name))
+            return x;
+    x = calloc(1, sizeof(*x));
+    if (!x)
+        return NULL;
+    x->name = strdup(name);
+    if (!x->name) {
+        free(x);
+        return NULL;
+    }
+    if (exj_registry_find(e->o.plugins, name, EXJ_KIND_GRAPH_ENGINE, &x->guest, &x->error) ==
+        EXJ_OK) {
+        exj_guest_describe(x->guest, &info);
+        x->flags = info.flags;
+        exj_buf_printf(&label, "%s %s", info.id, info.version);
+        make_instances(e, x);
+    } else {
+        exj_buf_add_text(&label, name);
+    }
+    x->label = exj_buf_take(&label);
+    if (!x->label) {
+        exj_executor_free(x);
+        return NULL;
+    }
+    if (x->error.code)
+        exj_log(EXJ_LOG_ERROR, "discovery", "executor %s: %s", name, x->error.text);
+    pthread_mutex_lock(&e->mu);
+    x->next = e->executors;
+    e->executors = x;
+    pthread_mutex_unlock(&e->mu);
+    return x;
+}
+
+/* ---- specs ------------------------------------------------------------------------------ */
+
+struct spec *exj_spec_ref(struct spec *s)
+{
+    atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+    return s;
+}
+
+void exj_spec_unref(struct spec *s)
+{
+    if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    exj_graph_config_release(&s->graph);
+    free(s->model);
+    free(s->job_fields);
+    free(s);
+}
+
+struct doc { /* a copy of a stored document */
+    int64_t version;
+    exj_buf body;
+};
+
+static bool copy_doc(void *user, exj_slice id, int64_t version, exj_slice body,
+                     exj_msec created, exj_msec updated)
+{
+    struct doc *d = user;
+
+    (void)id, (void)created, (void)updated;
+    d->version = version;
+    exj_buf_reset(&d->body);
+    exj_buf_add_slice(&d->body, body);
+    return true;
+}
+
+static char *make_job_fields(const struct pool *p)
+{
+    exj_buf b = EXJ_BUF_INIT;
+
+    exj_buf_add_text(&b, ",\"matrixCatalogId\":");
+    exj_buf_add_json_string(&b, exj_slice_of(p->matrix_id));
+    exj_buf_add_text(&b, ",\"matrixRunId\":");
+    if (p->run_id[0])
+        exj_buf_add_json_string(&b, exj_slice_of(p->run_id));
+    else
+        exj_buf_add_text(&b, "null");
+    exj_buf_add_text(&b, ",\"graphId\":");
+    exj_buf_add_json_string(&b, exj_slice_of(p->graph_id));
+    exj_buf_add_text(&b, ",\"attempt\":");
+    return exj_buf_take(&b);
+}
+
+/* The plugin's resolver first, then the config's payload.model, then the empty model. */
+static char *choose_model(const struct pool *p, struct spec *s)
+{
+    exj_buf b = EXJ_BUF_INIT;
+    exj_err err = { 0 };
+    exj_code rc;
+
+    rc = exj_instance_model(s->executor->control, exj_slice_of(p->graph_id), &b, &err);
+    if (rc == EXJ_OK && exj_json_check(exj_buf_slice(&b), EXJ_JSON_MAX_DEPTH, NULL, &err) ==
+                            EXJ_OK)
+        return exj_buf_take(&b);
+    if (rc != EXJ_NOT_FOUND)
+        exj_log(EXJ_LOG_WARN, "discovery", "model of graph %s from plugin %s: %s",
+                p->graph_id, s->executor->label, err.text);
+    exj_buf_reset(&b);
+    if (s->graph.model) {
+        exj_buf_add_text(&b, s->graph.model);
+    } else {
+        exj_buf_add_text(&b, "{\"id\":");
+        exj_buf_add_json_string(&b, exj_slice_of(p->graph_id));
+        exj_buf_add_text(&b, ",\"nodes\":[]}");
+    }
+    return exj_buf_take(&b);
+}
+
+/* NULL only on lack of memory; otherwise why_not says what is wrong. */
+static struct spec *make_spec(exj_engine *e, const struct pool *p, const exj_matrix_config *m,
+                              const struct doc *graph)
+{
+    struct spec *s = calloc(1, sizeof(*s));
+    const char *name = e->o.executor ? e->o.executor : "stub";
+
+    if (!s)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    s->version = graph->version;
+    if (!graph->version) {
+        if (e->o.strict)
+            exj_err_set(&s->why_not, EXJ_REFUSED,
+                        "GraphNotSchedulableError: graph %s has no config and "
+                        "EXELLIX_JOBS_GRAPH_SCHEDULABILITY_STRICT is true",
+                        p->graph_id);
+    } else if (exj_graph_config_read(exj_buf_slice(&graph->body), &s->graph, &s->why_not) ==
+               EXJ_OK) {
+        exj_graph_schedulable(&s->graph, e->o.running_states, &s->why_not);
+        if (s->graph.executor)
+            name = s->graph.executor;
+    }
+    s->eff = exj_effective_of(m, graph->version ? &s->graph : NULL);
+    s->executor = exj_run_executor(e, name);
+    s->job_fields = make_job_fields(p);
+    if (!s->executor || !s->job_fields)
+        goto nomem;
+    if (s->executor->error.code)
+        exj_err_set(&s->why_not, s->executor->error.code, "executor %s: %s", name,
+                    s->executor->error.text);
+    else
+        s->model = choose_model(p, s);
+    if (!s->why_not.code && !s->model)
+        goto nomem;
+    s->runnable = s->why_not.code == EXJ_OK;
+    return s;
+nomem:
+    exj_spec_unref(s);
+    return NULL;
+}
+
+/* ---- pools ------------------------------------------------------------------------------- */
+
+void exj_pool_free(struct pool *p)
+{
+    if (!p)
+        return;
+    exj_spec_unref(p->spec);
+    free(p->matrix_id);
+    free(p->run_id);
+    free(p->graph_id);
+    free(p);
+}
+
+static struct pool *find_pool(exj_engine *e, const char *matrix, const char *run,
+                              const char *graph)
+{
+    for (struct pool *p = e->pools; p; p = p->next) /* only discovery adds pools */
+        if (!strcmp(p->graph_id, graph) && !strcmp(p->matrix_id, matrix) &&
+            !strcmp(p->run_id, run))
+            return p;
+    return NULL;
+}
+
+static void name_series(exj_engine *e, struct pool *p)
+{
+    exj_slice graph = exj_slice_of(p->graph_id), none = { 0 };
+    exj_metrics *m = e->o.metrics;
+
+    p->started = exj_metric_series(m, EXJ_M_CLAIMS_STARTED, graph, exj_slice_of(p->matrix_id));
+    p->failed = exj_metric_series(m, EXJ_M_CLAIMS_FAILED, graph, none);
+    p->fenced = exj_metric_series(m, EXJ_M_CLAIMS_FENCED, graph, none);
+    p->retries = exj_metric_series(m, EXJ_M_RETRIES, graph, none);
+    p->execute = exj_metric_series(m, EXJ_M_EXECUTE, graph, none);
+    for (exj_status s = EXJ_COMPLETED; s <= EXJ_SUSPENDED; s++)
+        p->completed[s] = exj_metric_series(m, EXJ_M_CLAIMS_COMPLETED, graph,
+                                            exj_slice_of(exj_status_word(s)));
+}
+
+static struct pool *make_pool(exj_engine *e, const char *matrix, const char *run,
+                              const char *graph)
+{
+    struct pool *p = calloc(1, sizeof(*p));
+    exj_op op = { .kind = EXJ_OP_POOL };
+    exj_err err = { 0 };
+
+    if (!p)
+        return NULL;
+    p->matrix_id = strdup(matrix);
+    p->run_id = strdup(run);
+    p->graph_id = strdup(graph);
+    if (!p->matrix_id || !p->run_id || !p->graph_id)
+        goto fail;
+    op.u.pool.matrix = exj_slice_of(matrix);
+    op.u.pool.run = exj_slice_of(run);
+    op.u.pool.graph = exj_slice_of(graph);
+    if (exj_store_do(e->o.store, &op, &err) != EXJ_OK) {
+        exj_run_store_failed(e, "pools", &op);
+        goto fail;
+    }
+    p->id = op.u.pool.ret_pool;
+    p->maybe_work = true; /* rows of an earlier life */
+    p->depth = e->o.prefetch < 64 ? e->o.prefetch : 64;
+    name_series(e, p);
+    return p;
+fail:
+    exj_pool_free(p);
+    return NULL;
+}
+
+/* The pool of one graph of one matrix, with a spec of what the documents say now. */
+static void refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *matrix_id,
+                         bool matrix_changed, const char *graph_id, struct doc *graph)
+{
+    struct pool *p = find_pool(e, matrix_id, m->run_id, graph_id);
+    struct spec *fresh = NULL, *old = NULL;
+    bool is_new = !p, had_why_not;
+    exj_err err = { 0 };
+    exj_code rc;
+
+    graph->version = 0;
+    rc = e->o.store->v->doc_get(e->o.store, EXJ_DOC_GRAPH, exj_slice_of(graph_id), copy_doc,
+                                graph, &err);
+    if (rc != EXJ_OK && rc != EXJ_NOT_FOUND) {
+        exj_log(EXJ_LOG_ERROR, "discovery", "graph %s: %s", graph_id, err.text);
+        return;
+    }
+    if (!p)
+        p = make_pool(e, matrix_id, m->run_id, graph_id);
+    if (!p)
+        return;
+    if (is_new || matrix_changed || !p->spec || p->spec->version != graph->version)
+        fresh = make_spec(e, p, m, graph);
+    had_why_not = p->spec && !p->spec->runnable;
+    if (fresh && !fresh->runnable && !had_why_not)
+        exj_log(EXJ_LOG_INFO, "discovery", "matrix %s: %s", matrix_id, fresh->why_not.text);
+
+    pthread_mutex_lock(&e->mu);
+    if (is_new) {
+        p->next = e->pools;
+        e->pools = p;
+    }
+    if (fresh) {
+        old = p->spec;
+        p->spec = fresh;
+        if (fresh->runnable)
+            p->maybe_work = true;
+        else
+            exj_run_release_locked(e, p);
+    }
+    p->wanted = true;
+    p->stale = false;
+    p->seen = true;
+    pthread_cond_signal(&e->claim);
+    pthread_mutex_unlock(&e->mu);
+    exj_spec_unref(old);
+}
+
+/* ---- matrices ----------------------------------------------------------------------------- */
+
+void exj_matrix_free(struct matrix *m)
+{
+    if (!m)
+        return;
+    exj_matrix_config_release(&m->config);
+    exj_matrix_config_release(&m->config_next);
+    free(m->id);
+    free(m);
+}
+
+static struct matrix *make_matrix(exj_engine *e, exj_slice id)
+{
+    struct matrix *m = calloc(1, sizeof(*m));
+    exj_slice none = { 0 };
+
+    if (!m)
+        return NULL;
+    m->engine = e;
+    m->id = exj_slice_dup(id);
+    if (!m->id) {
+        free(m);
+        return NULL;
+    }
+    m->m_materialized = exj_metric_series(e->o.metrics, EXJ_M_MATERIALIZED, id, none);
+    m->m_idle = exj_metric_series(e->o.metrics, EXJ_M_IDLE_SECONDS, id, none);
+    m->m_cycles[0] = exj_metric_series(e->o.metrics, EXJ_M_CYCLES, id,
+                                       EXJ_SLICE_LITERAL("false"));
+    m->m_cycles[1] = exj_metric_series(e->o.metrics, EXJ_M_CYCLES, id,
+                                       EXJ_SLICE_LITERAL("true"));
+    return m;
+}
+
+static void start_loop(exj_engine *e, struct matrix *m)
+{
+    pthread_attr_t attr;
+    bool started;
+
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, 512 * 1024);
+    started = pthread_create(&m->thread, &attr, exj_run_cycle, m) == 0;
+    pthread_attr_destroy(&attr);
+    pthread_mutex_lock(&e->mu);
+    m->has_thread = started;
+    if (!started) {
+        m->ended = true; /* looked at again with the next look */
+        exj_err_set(&m->last_error, EXJ_FULL, "no thread for the loop of this matrix");
+        exj_log(EXJ_LOG_ERROR, "discovery", "matrix %s: %s", m->id, m->last_error.text);
+    }
+    pthread_mutex_unlock(&e->mu);
+}
+
+struct look {
+    exj_engine *e;
+    exj_buf last_id;
+    size_t page;
+    struct found {
+        struct found *next;
+        char *id;
+        int64_t version;
+        exj_buf body;
+    } *found, **end;
+    bool failed;
+};
+
+static bool note_matrix(void *user, exj_slice id, int64_t version, exj_slice body,
+                        exj_msec created, exj_msec updated)
+{
+    struct look *l = user;
+    struct found *f;
+
+    (void)created, (void)updated;
+    l->page++;
+    exj_buf_reset(&l->last_id);
+    exj_buf_add_slice(&l->last_id, id);
+    if (l->e->o.only_matrix && !exj_slice_is(id, l->e->o.only_matrix))
+        return true;
+    f = calloc(1, sizeof(*f));
+    if (!f || !(f->id = exj_slice_dup(id)) || !exj_buf_add_slice(&f->body, body)) {
+        if (f)
+            free(f->id);
+        free(f);
+        l->failed = true;
+        return false;
+    }
+    f->version = version;
+    *l->end = f;
+    l->end = &f->next;
+    return true;
+}
+
+static void see_matrix(exj_engine *e, const struct found *f, struct doc *graph)
+{
+    exj_matrix_config c = { 0 }, kept = { 0 };
+    exj_err err = { 0 };
+    struct matrix *m;
+    bool is_new = false, changed;
+
+    for (m = e->matrices; m && strcmp(m->id, f->id); m = m->next)
+        ; /* only discovery changes the list */
+    if (exj_matrix_config_read(exj_buf_slice(&f->body), &c, &err) != EXJ_OK ||
+        exj_matrix_config_read(exj_buf_slice(&f->body), &kept, &err) != EXJ_OK) {
+        if (!m || m->version != f->version)
+            exj_log(EXJ_LOG_ERROR, "discovery", "matrix %s is not run: %s", f->id, err.text);
+        exj_matrix_config_release(&c);
+        if (m)
+            m->version = f->version;
+        return;
+    }
+    if (!m) {
+        m = make_matrix(e, exj_slice_of(f->id));
+        is_new = true;
+        if (!m) {
+            exj_matrix_config_release(&c);
+            exj_matrix_config_release(&kept);
+            return;
+        }
+    }
+    changed = is_new || m->version != f->version;
+    for (size_t i = 0; i < c.graphs_len; i++)
+        refresh_pool(e, &c, f->id, changed, c.graphs[i], graph);
+    exj_matrix_config_release(&c);
+
+    pthread_mutex_lock(&e->mu);
+    m->version = f->version;
+    m->seen = true;
+    if (is_new) {
+        m->config = kept;
+        m->next = e->matrices;
+        e->matrices = m;
+    } else if (changed) {
+        exj_matrix_config_release(&m->config_next);
+        m->config_next = kept;
+        m->has_next = true;
+        pthread_cond_broadcast(&e->cycle);
+    } else {
+        exj_matrix_config_release(&kept);
+    }
+    pthread_mutex_unlock(&e->mu);
+    if (is_new)
+        start_loop(e, m);
+}
+
+/* Matrices that vanished: their pools are not claimed any more, their loops end. */
+static void forget_unseen(exj_engine *e)
+{
+    struct matrix **at = &e->matrices;
+
+    pthread_mutex_lock(&e->mu);
+    for (struct pool *p = e->pools; p; p = p->next) {
+        if (!p->seen && p->wanted) {
+            p->wanted = false;
+            exj_run_release_locked(e, p);
+        }
+    }
+    for (struct matrix *m = e->matrices; m; m = m->next)
+        if (!m->seen)
+            m->gone = true;
+    pthread_cond_broadcast(&e->cycle);
+    pthread_mutex_unlock(&e->mu);
+    while (*at) {
+        struct matrix *m = *at;
+        bool over;
+
+        pthread_mutex_lock(&e->mu);
+        over = m->gone && m->ended;
+        if (over)
+            *at = m->next;
+        pthread_mutex_unlock(&e->mu);
+        if (!over) {
+            at = &m->next;
+            continue;
+        }
+        if (m->has_thread)
+            pthread_join(m->thread, NULL);
+        exj_matrix_free(m);
+    }
+}
+
+static void look(exj_engine *e)
+{
+    struct look l = { .e = e };
+    struct doc graph = { 0 };
+    exj_err err = { 0 };
+    struct found *f, *next;
+
+    l.end = &l.found;
+    pthread_mutex_lock(&e->mu);
+    for (struct pool *p = e->pools; p; p = p->next)
+        p->seen = false;
+    for (struct matrix *m = e->matrices; m; m = m->next)
+        m->seen = false;
+    pthread_mutex_unlock(&e->mu);
+    do {
+        exj_buf after = EXJ_BUF_INIT;
+
+        exj_buf_add_slice(&after, exj_buf_slice(&l.last_id));
+        l.page = 0;
+        if (e->o.store->v->doc_page(e->o.store, EXJ_DOC_MATRIX, exj_buf_slice(&after), 200,
+                                    note_matrix, &l, &err) != EXJ_OK)
+            l.failed = true;
+        exj_buf_release(&after);
+    } while (l.page == 200 && !l.failed);
+    for (f = l.found; f; f = next) {
+        next = f->next;
+        if (!l.failed)
+            see_matrix(e, f, &graph);
+        free(f->id);
+        exj_buf_release(&f->body);
+        free(f);
+    }
+    if (l.failed)
+        exj_log(EXJ_LOG_ERROR, "discovery", "matrices could not be listed: %s", err.text);
+    else
+        forget_unseen(e);
+    exj_buf_release(&l.last_id);
+    exj_buf_release(&graph.body);
+    pthread_mutex_lock(&e->mu);
+    e->discovered = true;
+    pthread_cond_broadcast(&e->idle);
+    pthread_mutex_unlock(&e->mu);
+}
+
+void *exj_run_discovery(void *engine)
+{
+    exj_engine *e = engine;
+
+    pthread_mutex_lock(&e->mu);
+    while (!e->stopping && !e->failed) {
+        exj_nsec until;
+
+        e->look_now = false;
+        pthread_mutex_unlock(&e->mu);
+        look(e);
+        until = exj_clock_mono_ns() + (exj_nsec)POLL_MS * 1000000;
+        pthread_mutex_lock(&e->mu);
+        while (!e->stopping && !e->look_now && exj_run_wait_locked(e, &e->look, until))
+            ;
+    }
+    pthread_mutex_unlock(&e->mu);
+    return NULL;
+}

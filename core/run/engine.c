@@ -1,0 +1,498 @@
+#include "core/run/engine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/run/inside.h"
+
+bool exj_run_wait_locked(exj_engine *e, pthread_cond_t *c, exj_nsec until)
+{
+    struct timespec ts;
+
+    if (!until) {
+        pthread_cond_wait(c, &e->mu);
+        return true;
+    }
+    ts.tv_sec = until / 1000000000;
+    ts.tv_nsec = until % 1000000000;
+    return pthread_cond_timedwait(c, &e->mu, &ts) != ETIMEDOUT;
+}
+
+static void wake_all_locked(exj_engine *e)
+{
+    pthread_cond_broadcast(&e->work);
+    pthread_cond_broadcast(&e->claim);
+    pthread_cond_broadcast(&e->keep);
+    pthread_cond_broadcast(&e->look);
+    pthread_cond_broadcast(&e->cycle);
+    pthread_cond_broadcast(&e->idle);
+}
+
+void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op)
+{
+    bool first;
+
+    pthread_mutex_lock(&e->mu);
+    first = !e->failed;
+    e->failed = true;
+    wake_all_locked(e);
+    pthread_mutex_unlock(&e->mu);
+    if (first)
+        exj_log(EXJ_LOG_ERROR, "engine",
+                "the store refused %s: %s; no new claims, restart to go on", what,
+                op->err.text);
+}
+
+/* ---- start and stop ------------------------------------------------------------------------ */
+
+static void engine_free(exj_engine *e)
+{
+    struct outbox *box, *next_box;
+
+    while (e->pools) {
+        struct pool *p = e->pools;
+
+        e->pools = p->next;
+        exj_pool_free(p);
+    }
+    while (e->matrices) {
+        struct matrix *m = e->matrices;
+
+        e->matrices = m->next;
+        exj_matrix_free(m);
+    }
+    while (e->executors) {
+        struct executor *x = e->executors;
+
+        e->executors = x->next;
+        exj_executor_free(x);
+    }
+    for (box = e->outboxes; box; box = next_box) {
+        next_box = box->next;
+        exj_buf_release(&box->text);
+        free(box);
+    }
+    pthread_mutex_destroy(&e->mu);
+    pthread_cond_destroy(&e->work);
+    pthread_cond_destroy(&e->claim);
+    pthread_cond_destroy(&e->keep);
+    pthread_cond_destroy(&e->look);
+    pthread_cond_destroy(&e->cycle);
+    pthread_cond_destroy(&e->idle);
+    free(e->workers);
+    free((void *)(uintptr_t)e->o.worker_id);
+    free((void *)(uintptr_t)e->o.executor);
+    free((void *)(uintptr_t)e->o.only_matrix);
+    free(e);
+}
+
+static void cond_init(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static exj_engine *engine_new(const exj_engine_options *o)
+{
+    exj_engine *e = calloc(1, sizeof(*e));
+
+    if (!e)
+        return NULL;
+    e->o = *o;
+    e->o.worker_id = strdup(o->worker_id);
+    e->o.executor = o->executor ? strdup(o->executor) : NULL;
+    e->o.only_matrix = o->only_matrix ? strdup(o->only_matrix) : NULL;
+    if (!e->o.prefetch)
+        e->o.prefetch = 4096;
+    if (!e->o.lease_ms)
+        e->o.lease_ms = 60000;
+    if (!e->o.running_states)
+        e->o.running_states = EXJ_RUNNING_STATES_DEFAULT;
+    pthread_mutex_init(&e->mu, NULL);
+    cond_init(&e->work);
+    cond_init(&e->claim);
+    cond_init(&e->keep);
+    cond_init(&e->look);
+    cond_init(&e->cycle);
+    cond_init(&e->idle);
+    e->m_expiries = exj_metric_series(o->metrics, EXJ_M_LEASE_EXPIRIES, (exj_slice){ 0 },
+                                      (exj_slice){ 0 });
+    e->workers = calloc(o->max_concurrent, sizeof(*e->workers));
+    if (!e->o.worker_id || (o->executor && !e->o.executor) ||
+        (o->only_matrix && !e->o.only_matrix) || !e->workers) {
+        engine_free(e);
+        return NULL;
+    }
+    return e;
+}
+
+static exj_code check_options(const exj_engine_options *o, exj_err *err)
+{
+    if (!o->max_concurrent || o->max_concurrent > 1024)
+        return exj_err_set(err, EXJ_INVALID, "max concurrent claims %u: allowed are 1 to 1024",
+                           o->max_concurrent);
+    if (o->prefetch > 8192)
+        return exj_err_set(err, EXJ_INVALID, "prefetch %u: allowed are 0 to 8192",
+                           o->prefetch);
+    if (o->lease_ms && (o->lease_ms < 1000 || o->lease_ms > 900000))
+        return exj_err_set(err, EXJ_INVALID, "lease of %lld ms: allowed are 1000 to 900000",
+                           (long long)o->lease_ms);
+    return EXJ_OK;
+}
+
+static bool start_workers(exj_engine *e)
+{
+    while (e->workers_len < e->o.max_concurrent) {
+        struct worker_start *ws = malloc(sizeof(*ws));
+
+        if (!ws)
+            return false;
+        *ws = (struct worker_start){ e, e->workers_len };
+        if (pthread_create(&e->workers[e->workers_len], NULL, exj_run_worker, ws)) {
+            free(ws);
+            return false;
+        }
+        e->workers_len++;
+    }
+    return true;
+}
+
+exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err *err)
+{
+    exj_engine *e = NULL;
+    struct executor *x;
+    exj_code rc = check_options(o, err);
+
+    assert(o->store && o->plugins && o->metrics && o->worker_id);
+    if (rc != EXJ_OK)
+        return rc;
+    e = engine_new(o);
+    if (!e)
+        return exj_err_set(err, EXJ_NOMEM, "engine: out of memory");
+    e->workers_len = o->max_concurrent; /* executors make an instance for each */
+    x = exj_run_executor(e, o->executor ? o->executor : "stub");
+    e->workers_len = 0;
+    if (!x || x->error.code) {
+        rc = exj_err_set(err, x ? x->error.code : EXJ_NOMEM, "executor %s: %s",
+                         o->executor ? o->executor : "stub",
+                         x ? x->error.text : "out of memory");
+        engine_free(e);
+        return rc;
+    }
+    if (!o->executor)
+        exj_log(EXJ_LOG_WARN, "engine",
+                "NO EXECUTOR IS CONFIGURED: the stub answers \"completed\" to every row and "
+                "does nothing; set EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP");
+    /* Workers index instances: their number must be final before discovery runs. */
+    if (!start_workers(e) ||
+        pthread_create(&e->claimer_thread, NULL, exj_run_claimer, e) != 0)
+        goto fail;
+    e->has_claimer = true;
+    if (pthread_create(&e->keeper_thread, NULL, exj_run_keeper, e) != 0)
+        goto fail;
+    e->has_keeper = true;
+    if (pthread_create(&e->discovery_thread, NULL, exj_run_discovery, e) != 0)
+        goto fail;
+    e->has_discovery = true;
+    *ret = e;
+    return EXJ_OK;
+fail:
+    exj_engine_stop(e, 0);
+    return exj_err_set(err, EXJ_FULL, "engine: a thread could not be started");
+}
+
+static void join(pthread_t thread, bool *has)
+{
+    if (*has)
+        pthread_join(thread, NULL);
+    *has = false;
+}
+
+uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
+{
+    exj_nsec until = exj_clock_mono_ns() + grace_ms * 1000000;
+    uint32_t left;
+
+    pthread_mutex_lock(&e->mu);
+    e->stopping = true;
+    for (struct pool *p = e->pools; p; p = p->next)
+        exj_run_release_locked(e, p);
+    wake_all_locked(e);
+    pthread_mutex_unlock(&e->mu);
+    /* Those that could put rows into rings end first; then what is left there goes back. */
+    join(e->discovery_thread, &e->has_discovery);
+    join(e->claimer_thread, &e->has_claimer);
+
+    pthread_mutex_lock(&e->mu);
+    for (struct pool *p = e->pools; p; p = p->next)
+        exj_run_release_locked(e, p);
+    wake_all_locked(e);
+    while ((e->executing || e->outstanding) && !e->failed)
+        if (!exj_run_wait_locked(e, &e->idle, until))
+            break;
+    left = e->executing;
+    if (left)
+        atomic_store(&e->abandon, true);
+    pthread_mutex_unlock(&e->mu);
+    if (left) {
+        /* Their threads cannot be taken away from the plugins: the caller exits now, the
+         * leases run out, and the rows are claimed again. */
+        exj_log(EXJ_LOG_WARN, "engine",
+                "%u executions did not end in time; their rows are left to their leases",
+                left);
+        return left;
+    }
+    for (uint32_t i = 0; i < e->workers_len; i++)
+        pthread_join(e->workers[i], NULL);
+    for (struct matrix *m = e->matrices; m; m = m->next)
+        join(m->thread, &m->has_thread);
+    pthread_mutex_lock(&e->mu);
+    while (e->outstanding && !e->failed)
+        pthread_cond_wait(&e->idle, &e->mu);
+    wake_all_locked(e);
+    pthread_mutex_unlock(&e->mu);
+    join(e->keeper_thread, &e->has_keeper);
+    engine_free(e);
+    return 0;
+}
+
+/* ---- switches --------------------------------------------------------------------------------- */
+
+void exj_engine_pause(exj_engine *e)
+{
+    pthread_mutex_lock(&e->mu);
+    e->paused = true;
+    for (struct pool *p = e->pools; p; p = p->next)
+        exj_run_release_locked(e, p);
+    wake_all_locked(e);
+    pthread_mutex_unlock(&e->mu);
+}
+
+void exj_engine_resume(exj_engine *e)
+{
+    pthread_mutex_lock(&e->mu);
+    e->paused = false;
+    for (struct matrix *m = e->matrices; m; m = m->next)
+        m->poked = true;
+    wake_all_locked(e);
+    pthread_mutex_unlock(&e->mu);
+}
+
+bool exj_engine_is_paused(exj_engine *e)
+{
+    bool paused;
+
+    pthread_mutex_lock(&e->mu);
+    paused = e->paused;
+    pthread_mutex_unlock(&e->mu);
+    return paused;
+}
+
+void exj_engine_wake(exj_engine *e)
+{
+    pthread_mutex_lock(&e->mu);
+    e->look_now = true;
+    for (struct pool *p = e->pools; p; p = p->next)
+        p->maybe_work = true;
+    for (struct matrix *m = e->matrices; m; m = m->next)
+        m->poked = true;
+    wake_all_locked(e);
+    pthread_mutex_unlock(&e->mu);
+}
+
+/* ---- one-shot ------------------------------------------------------------------------------------ */
+
+static bool add_open(void *user, const exj_pool_info *i)
+{
+    struct open_count {
+        exj_engine *e;
+        int64_t open;
+    } *o = user;
+
+    pthread_mutex_lock(&o->e->mu);
+    for (const struct pool *p = o->e->pools; p; p = p->next)
+        if (p->id == i->pool && p->wanted && p->spec && p->spec->runnable)
+            o->open += i->counts[EXJ_QUEUED] + i->counts[EXJ_WAITING] +
+                       i->counts[EXJ_RUNNING];
+    pthread_mutex_unlock(&o->e->mu);
+    return true;
+}
+
+static int64_t count_open(exj_engine *e)
+{
+    struct {
+        exj_engine *e;
+        int64_t open;
+    } o = { e, 0 };
+
+    if (e->o.store->v->pools(e->o.store, add_open, &o, NULL) != EXJ_OK)
+        return -1;
+    return o.open;
+}
+
+static bool is_quiet_locked(const exj_engine *e)
+{
+    if (!e->discovered || e->outstanding || e->executing)
+        return false;
+    if (e->o.max_rows && e->counts.claimed >= e->o.max_rows)
+        return true;
+    for (const struct matrix *m = e->matrices; m; m = m->next)
+        if (e->o.one_cycle ? !m->ended : m->scanning || !m->idle)
+            return false;
+    return true;
+}
+
+bool exj_engine_wait_idle(exj_engine *e, exj_nsec until)
+{
+    bool idle = false;
+
+    for (;;) {
+        bool quiet, limit;
+
+        pthread_mutex_lock(&e->mu);
+        while (!(quiet = is_quiet_locked(e)) && !e->failed)
+            if (!exj_run_wait_locked(e, &e->idle, until))
+                break;
+        limit = e->o.max_rows && e->counts.claimed >= e->o.max_rows;
+        idle = quiet || e->failed;
+        pthread_mutex_unlock(&e->mu);
+        if (!quiet || limit)
+            return idle;
+        /* Quiet, and nothing waits for its next attempt either? */
+        if (count_open(e) <= 0)
+            return true;
+        if (until && exj_clock_mono_ns() >= until)
+            return false;
+        pthread_mutex_lock(&e->mu);
+        /* The last row's outcome, or a promoted row's claim, signals `idle`. */
+        if (is_quiet_locked(e)) {
+            exj_nsec at = exj_clock_mono_ns() + 200000000;
+
+            exj_run_wait_locked(e, &e->idle, until && until < at ? until : at);
+        }
+        pthread_mutex_unlock(&e->mu);
+    }
+}
+
+/* ---- looking ---------------------------------------------------------------------------------- */
+
+void exj_engine_get_counts(exj_engine *e, exj_engine_counts *ret)
+{
+    int64_t open = count_open(e);
+
+    pthread_mutex_lock(&e->mu);
+    *ret = e->counts;
+    ret->in_flight = e->executing;
+    ret->ready = e->ready;
+    ret->open = open < 0 ? 0 : open;
+    ret->store_failed = e->failed;
+    ret->scanning = !e->discovered;
+    for (const struct matrix *m = e->matrices; m; m = m->next)
+        ret->scanning |= m->scanning;
+    pthread_mutex_unlock(&e->mu);
+}
+
+static json_t *time_json(exj_msec at)
+{
+    char text[EXJ_TIME_TEXT_BYTES];
+
+    if (!at)
+        return json_null();
+    exj_clock_format(at, text);
+    return json_string(text);
+}
+
+static json_t *matrix_json(const struct matrix *m)
+{
+    return json_pack("{s:s, s:I, s:b, s:b, s:o, s:o, s:o}", "matrixCatalogId", m->id, "cycles",
+                     (json_int_t)m->cycles, "scanning", m->scanning, "idle", m->idle,
+                     "lastCycleStartedAt", time_json(m->last_started), "lastCycleEndedAt",
+                     time_json(m->last_ended), "lastError",
+                     m->last_error.code ? json_string(m->last_error.text) : json_null());
+}
+
+static json_t *pool_json(const struct pool *p)
+{
+    return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:b, s:o, s:s}", "graphId", p->graph_id,
+                     "matrixCatalogId", p->matrix_id, "matrixRunId",
+                     p->run_id[0] ? json_string(p->run_id) : json_null(), "inFlight",
+                     (int)p->executing, "ready", (int)p->ready, "concurrency",
+                     p->spec ? (int)p->spec->eff.concurrency : 0, "schedulable",
+                     p->spec && p->spec->runnable, "reason",
+                     p->spec && !p->spec->runnable ? json_string(p->spec->why_not.text)
+                                                   : json_null(),
+                     "executor", p->spec && p->spec->executor ? p->spec->executor->label : "");
+}
+
+json_t *exj_engine_status(exj_engine *e, exj_slice matrix)
+{
+    json_t *graphs = json_array(), *matrices = json_array(), *pools = json_array();
+    uint32_t active = 0;
+
+    pthread_mutex_lock(&e->mu);
+    for (const struct matrix *m = e->matrices; m; m = m->next)
+        if (!matrix.n || exj_slice_is(matrix, m->id))
+            json_array_append_new(matrices, matrix_json(m));
+    for (const struct pool *p = e->pools; p; p = p->next) {
+        if (!p->wanted || (matrix.n && !exj_slice_is(matrix, p->matrix_id)))
+            continue;
+        json_array_append_new(pools, pool_json(p));
+        active += p->executing;
+        if (p->spec && p->spec->runnable) {
+            size_t i;
+            json_t *known;
+            bool have = false;
+
+            json_array_foreach (graphs, i, known)
+                have |= !strcmp(json_string_value(known), p->graph_id);
+            if (!have)
+                json_array_append_new(graphs, json_string(p->graph_id));
+        }
+    }
+    pthread_mutex_unlock(&e->mu);
+    return json_pack("{s:s, s:o, s:i, s:i, s:b, s:b, s:o, s:o}", "workerId", e->o.worker_id,
+                     "assignedGraphIds", graphs, "activeJobs", (int)active, "maxConcurrency",
+                     (int)e->o.max_concurrent, "paused", exj_engine_is_paused(e), "drained",
+                     exj_engine_is_paused(e) && !active, "graphs", pools, "matrices",
+                     matrices);
+}
+
+bool exj_engine_health(exj_engine *e, char *ret_text, size_t cap)
+{
+    bool ok = true;
+
+    snprintf(ret_text, cap, "ok");
+    pthread_mutex_lock(&e->mu);
+    if (e->failed) {
+        snprintf(ret_text, cap, "the store failed: no new claims until a restart");
+        ok = false;
+    }
+    for (const struct executor *x = e->executors; x && ok; x = x->next) {
+        if (!x->error.code)
+            continue;
+        snprintf(ret_text, cap, "executor %s: %s", x->name, x->error.text);
+        ok = false;
+    }
+    pthread_mutex_unlock(&e->mu);
+    return ok;
+}
+
+void exj_engine_executor(exj_engine *e, exj_buf *ret, bool *ret_is_stub)
+{
+    const char *name = e->o.executor ? e->o.executor : "stub";
+
+    pthread_mutex_lock(&e->mu);
+    for (const struct executor *x = e->executors; x; x = x->next)
+        if (!strcmp(x->name, name))
+            exj_buf_add_text(ret, x->label);
+    pthread_mutex_unlock(&e->mu);
+    *ret_is_stub = !e->o.executor;
+}

@@ -1,0 +1,198 @@
+/* core/run/inside.h - what the files of this room share. Nobody else includes it.
+ *
+ * One mutex, exj_engine.mu, guards everything marked "mu". No plugin and no store call runs
+ * under it. Workers take it once a BITE (up to BITE_MAX rows), never once a row.
+ *
+ *   claimer: claim ops ─▶ batch ─▶ ring of the pool ─▶ worker: bite ─▶ finish op ─▶ store
+ */
+#ifndef EXJ_CORE_RUN_INSIDE_H
+#define EXJ_CORE_RUN_INSIDE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/job/config.h"
+#include "core/run/engine.h"
+
+#define BITE_MAX 64u      /* rows a worker takes, executes and hands over at once */
+#define BATCH_MAX 1024u   /* rows one claim may bring */
+#define POLL_MS 5000      /* discovery without a wake-up */
+#define ANSWER_MAX (8u * 1024u * 1024u)
+
+/* An executor in use: instances of one plugin, one a worker unless it is CONCURRENT.
+ * Made by discovery, never taken away while the engine runs. */
+struct executor {
+    struct executor *next;
+    char *name; /* as configured */
+    exj_guest *guest;
+    uint32_t flags;
+    uint32_t instances_len;
+    exj_instance **instances; /* one, or one a worker */
+    exj_instance *control;    /* for the model resolver; may equal instances[0] */
+    char *label;              /* "acme.score 1.2.0", for messages */
+    exj_err error;            /* why it cannot be used; code EXJ_OK: it can */
+};
+
+/* What rows of one pool run with. Immutable, counted: a batch keeps the one it was claimed
+ * under. */
+struct spec {
+    atomic_uint refs;
+    exj_graph_config graph; /* zeroed when there is no config */
+    int64_t version;        /* of the graph config; 0: absent */
+    exj_effective eff;
+    struct executor *executor;
+    char *model;            /* JSON */
+    char *job_fields;       /* `,"matrixCatalogId":"m",…,"attempt":` */
+    bool runnable;          /* may be claimed at all */
+    exj_err why_not;        /* when not runnable */
+};
+
+struct matrix;
+
+/* One (matrix, run, graph). Lives as long as the engine. */
+struct pool {
+    struct pool *next;
+    int64_t id;
+    char *matrix_id, *run_id, *graph_id;
+    struct spec *spec;      /* mu; replaced by discovery */
+    bool wanted;            /* mu; named by a live matrix */
+    bool seen;              /* mu; by the look that is under way */
+    bool maybe_work;        /* mu; the store may hold claimable rows */
+    bool stale;             /* mu; the config changed under a claim: look again */
+    bool claiming;          /* mu; a claim of this pool is on its way */
+    struct row *head, *tail; /* mu; claimed, not started: first in, first out */
+    uint32_t ready;          /* mu; length of that list */
+    uint32_t depth;          /* mu; how many to claim ahead, adapted to their speed */
+    uint32_t executing;      /* mu; executions at once */
+    uint32_t uncommitted;    /* mu; claimed and not yet answered by the store */
+    uint64_t claimed_total;  /* mu; since start */
+    exj_nsec filled_at;      /* mu; when the ring was last filled */
+    exj_nsec row_ns;         /* mu; recent mean of one execution */
+    exj_series *started, *completed[EXJ_STATUS_COUNT], *failed, *fenced, *retries, *execute;
+};
+
+enum row_phase { ROW_READY, ROW_TAKEN, ROW_OVER };
+
+struct row {
+    struct row *next; /* in the ring */
+    exj_claim claim;
+    exj_slice record_id, input; /* in the batch's arena */
+    struct batch *batch;
+    atomic_int phase; /* ROW_OVER is set by whoever ends it; read by the keeper */
+    atomic_bool lost; /* the keeper saw that the claim is over */
+};
+
+/* Rows of one claim: one allocation, one arena. In the engine's list until all are over. */
+struct batch {
+    struct batch *prev, *next; /* mu */
+    struct pool *pool;
+    struct spec *spec; /* counted */
+    atomic_uint open;  /* rows not over, and one for whoever fills or reads it */
+    exj_nsec renew_at; /* keeper only, after it was listed */
+    exj_buf arena;
+    uint32_t len;
+    exj_op op;
+    exj_want want;
+    exj_claim *claims; /* during the claim: inside `rows`' allocation */
+    exj_loaded *loaded;
+    struct row rows[];
+};
+
+/* One bite's outcomes on their way to the store. */
+struct outbox {
+    struct outbox *next; /* mu; free list */
+    exj_engine *engine;
+    struct pool *pool;
+    exj_op op;
+    uint32_t len;
+    exj_outcome items[BITE_MAX];
+    struct row *rows[BITE_MAX];
+    exj_status to[BITE_MAX];
+    exj_buf text; /* results and error texts; items hold offsets until sealed */
+};
+
+/* One matrix and its loop. */
+struct matrix {
+    struct matrix *next;
+    exj_engine *engine;
+    char *id;
+    exj_matrix_config config; /* mu; replaced by discovery (config_next) */
+    exj_matrix_config config_next;
+    bool has_next;            /* mu */
+    int64_t version;          /* mu */
+    bool gone, seen;          /* mu */
+    bool ended;               /* mu; its thread is over */
+    bool has_thread;
+    pthread_t thread;
+    uint64_t cycles;          /* mu */
+    bool scanning, idle;      /* mu; idle: waits for the next cycle */
+    bool poked;               /* mu; exj_engine_wake: do not wait out an empty pass */
+    exj_msec last_started, last_ended; /* mu; wall clock */
+    exj_err last_error;       /* mu */
+    exj_series *m_materialized, *m_idle, *m_cycles[2];
+};
+
+struct exj_engine {
+    exj_engine_options o; /* texts owned; set before start, then read-only */
+    pthread_mutex_t mu;
+    pthread_cond_t work;    /* workers: something is ready */
+    pthread_cond_t claim;   /* claimer: room, or news of work */
+    pthread_cond_t keep;    /* keeper */
+    pthread_cond_t look;    /* discovery */
+    pthread_cond_t cycle;   /* cycle loops */
+    pthread_cond_t idle;    /* wait_idle, stop */
+    struct pool *pools;     /* mu; only grows */
+    struct matrix *matrices; /* mu */
+    struct executor *executors; /* mu; only grows */
+    struct batch *batches;  /* mu */
+    struct outbox *outboxes; /* mu; free ones */
+    uint32_t sleeping;      /* mu; workers waiting */
+    uint32_t executing;     /* mu; over all pools */
+    uint32_t ready;         /* mu */
+    uint32_t outstanding;   /* mu; claimed and not yet answered by the store */
+    uint32_t releasing;     /* mu; release ops on their way */
+    bool paused, stopping, no_more_claims; /* mu */
+    bool look_now;          /* mu */
+    bool failed;            /* mu; the store failed */
+    bool discovered;        /* mu; the first look is done */
+    exj_msec next_due;      /* mu; store time when a waiting row is due; 0: none known */
+    struct pool *turn;      /* mu; fairness between pools */
+    exj_engine_counts counts; /* mu; in_flight, ready, open are filled on reading */
+    exj_series *m_expiries;
+    pthread_t discovery_thread, claimer_thread, keeper_thread;
+    bool has_discovery, has_claimer, has_keeper;
+    uint32_t workers_len;
+    pthread_t *workers;
+    atomic_bool abandon; /* stop's grace is over: cancelled() says so */
+};
+
+/* discovery.c */
+void *exj_run_discovery(void *engine);
+struct executor *exj_run_executor(exj_engine *e, const char *name);
+struct spec *exj_spec_ref(struct spec *s);
+void exj_spec_unref(struct spec *s);
+void exj_executor_free(struct executor *x);
+void exj_matrix_free(struct matrix *m);
+void exj_pool_free(struct pool *p);
+/* cycle.c */
+void *exj_run_cycle(void *matrix);
+/* claimer.c */
+void *exj_run_claimer(void *engine);
+/* Take the rows that wait in p's ring and give them back to the store. */
+void exj_run_release_locked(exj_engine *e, struct pool *p);
+void exj_batch_row_over(exj_engine *e, struct row *r);
+void exj_batch_unref(exj_engine *e, struct batch *b);
+/* worker.c */
+struct worker_start {
+    exj_engine *engine;
+    uint32_t index;
+};
+void *exj_run_worker(void *worker_start);
+/* keeper.c */
+void *exj_run_keeper(void *engine);
+/* engine.c */
+void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op);
+/* Wait on `c` until `until` (monotonic; 0: for ever). False when the time passed. */
+bool exj_run_wait_locked(exj_engine *e, pthread_cond_t *c, exj_nsec until);
+
+#endif /* EXJ_CORE_RUN_INSIDE_H */

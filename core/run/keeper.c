@@ -1,0 +1,193 @@
+/* The keeper renews leases in batches, takes back those that are over, and promotes waiting
+ * rows when they are due. Off the workers' way; it waits for a time or a wake-up. */
+#include <stdlib.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/run/inside.h"
+
+#define REAP_LIMIT 500u
+#define PROMOTE_LIMIT 1000u
+
+/* A batch whose renewal is due, pinned; NULL: none. */
+static struct batch *due_batch(exj_engine *e, exj_nsec now)
+{
+    struct batch *b;
+
+    pthread_mutex_lock(&e->mu);
+    for (b = e->batches; b && b->renew_at > now; b = b->next)
+        ;
+    if (b) {
+        b->renew_at = now + e->o.lease_ms * 1000000 / 3;
+        /* 0 means that the last row is over and somebody waits for mu to free it. */
+        unsigned open = atomic_load(&b->open);
+
+        while (open && !atomic_compare_exchange_weak(&b->open, &open, open + 1))
+            ;
+        if (!open) {
+            pthread_mutex_unlock(&e->mu);
+            return due_batch(e, now);
+        }
+    }
+    pthread_mutex_unlock(&e->mu);
+    return b;
+}
+
+static void renew_batch(exj_engine *e, struct batch *b)
+{
+    exj_op op = { .kind = EXJ_OP_RENEW };
+    exj_held *items = malloc(b->len * sizeof(*items));
+    struct row **rows = malloc(b->len * sizeof(struct row *));
+    uint32_t n = 0, lost = 0;
+    exj_err err = { 0 };
+
+    if (!items || !rows) {
+        exj_log(EXJ_LOG_ERROR, "keeper", "no memory to renew %u leases", b->len);
+        goto out;
+    }
+    for (uint32_t i = 0; i < b->len; i++) {
+        struct row *r = &b->rows[i];
+
+        if (atomic_load_explicit(&r->phase, memory_order_acquire) == ROW_OVER)
+            continue;
+        items[n] = (exj_held){ .seq = r->claim.seq, .nonce = r->claim.nonce };
+        rows[n++] = r;
+    }
+    if (!n)
+        goto out;
+    op.u.held.items = items;
+    op.u.held.len = n;
+    op.u.held.lease_ms = e->o.lease_ms;
+    if (exj_store_do(e->o.store, &op, &err) != EXJ_OK) {
+        exj_run_store_failed(e, "renewals", &op);
+        goto out;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (items[i].verdict != EXJ_FENCED ||
+            atomic_load_explicit(&rows[i]->phase, memory_order_acquire) == ROW_OVER)
+            continue;
+        /* Over, and its outcome has not been stored: somebody else claimed the row. */
+        atomic_store(&rows[i]->lost, true);
+        lost++;
+    }
+    if (lost) {
+        exj_series_add(b->pool->fenced, lost);
+        exj_log(EXJ_LOG_WARN, "keeper", "%u leases of %s are lost: a newer claim exists",
+                lost, b->pool->graph_id);
+        pthread_mutex_lock(&e->mu);
+        e->counts.fenced += lost;
+        pthread_mutex_unlock(&e->mu);
+    }
+out:
+    free(items);
+    free(rows);
+}
+
+/* Tell the pools of rows that became claimable. `pool` 0: any of them. */
+static void news(exj_engine *e, int64_t pool)
+{
+    pthread_mutex_lock(&e->mu);
+    for (struct pool *p = e->pools; p; p = p->next)
+        if (!pool || p->id == pool)
+            p->maybe_work = true;
+    pthread_cond_signal(&e->claim);
+    pthread_mutex_unlock(&e->mu);
+}
+
+static void reap(exj_engine *e, const char *all_but)
+{
+    exj_reaped *rows = malloc(REAP_LIMIT * sizeof(*rows));
+    exj_op op;
+
+    if (!rows)
+        return;
+    do {
+        exj_msec grace = e->o.lease_ms / 4;
+
+        op = (exj_op){ .kind = EXJ_OP_REAP };
+        op.u.reap.all_but = all_but;
+        op.u.reap.grace_ms = grace < 2000 ? grace : 2000;
+        op.u.reap.ret = rows;
+        op.u.reap.limit = REAP_LIMIT;
+        if (exj_store_do(e->o.store, &op, NULL) != EXJ_OK) {
+            exj_run_store_failed(e, "reaping", &op);
+            break;
+        }
+        if (!op.u.reap.ret_len)
+            break;
+        exj_series_add(e->m_expiries, (double)op.u.reap.ret_len);
+        exj_log(EXJ_LOG_WARN, "keeper", "%zu leases without an outcome are over%s",
+                op.u.reap.ret_len,
+                all_but ? ": their holders are gone (this store has one)" : "");
+        for (size_t i = 0; i < op.u.reap.ret_len; i++)
+            if (i == 0 || rows[i].pool != rows[i - 1].pool)
+                news(e, rows[i].pool);
+    } while (op.u.reap.ret_len == REAP_LIMIT);
+    free(rows);
+}
+
+/* Returns the store time of the next waiting row; 0: none. */
+static exj_msec promote(exj_engine *e)
+{
+    exj_op op;
+
+    do {
+        op = (exj_op){ .kind = EXJ_OP_PROMOTE };
+        op.u.promote.limit = PROMOTE_LIMIT;
+        if (exj_store_do(e->o.store, &op, NULL) != EXJ_OK) {
+            exj_run_store_failed(e, "promotion", &op);
+            return 0;
+        }
+        if (op.u.promote.ret_promoted)
+            news(e, 0);
+    } while (op.u.promote.ret_promoted == PROMOTE_LIMIT);
+    return op.u.promote.ret_next_due;
+}
+
+void *exj_run_keeper(void *engine)
+{
+    exj_engine *e = engine;
+    exj_nsec step = e->o.lease_ms * 1000000 / 12, reap_at = 0;
+
+    reap(e, e->o.exclusive_store ? e->o.worker_id : NULL);
+    news(e, 0);
+    pthread_mutex_lock(&e->mu);
+    /* Leases are kept until the last row is over, also while stopping. */
+    while (!e->stopping || e->outstanding) {
+        exj_nsec now = exj_clock_mono_ns(), until = now + step;
+        exj_msec due, wait;
+        struct batch *b;
+
+        e->next_due = 0;
+        pthread_mutex_unlock(&e->mu);
+        while ((b = due_batch(e, now)) != NULL) {
+            renew_batch(e, b);
+            exj_batch_unref(e, b);
+        }
+        if (now >= reap_at) {
+            reap(e, NULL);
+            reap_at = now + e->o.lease_ms * 1000000 / 4;
+        }
+        due = promote(e);
+        pthread_mutex_lock(&e->mu);
+        if (e->failed)
+            break;
+        if (due && (!e->next_due || due < e->next_due))
+            e->next_due = due;
+        while ((!e->stopping || e->outstanding) && !e->failed) {
+            exj_nsec wake = until;
+
+            if (e->next_due) {
+                wait = e->next_due - e->o.store->v->now(e->o.store);
+                if (wait <= 0)
+                    break;
+                if (exj_clock_mono_ns() + wait * 1000000 < wake)
+                    wake = exj_clock_mono_ns() + wait * 1000000;
+            }
+            if (!exj_run_wait_locked(e, &e->keep, wake))
+                break;
+        }
+    }
+    pthread_mutex_unlock(&e->mu);
+    return NULL;
+}

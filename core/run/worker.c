@@ -1,0 +1,559 @@
+/* A worker takes a bite of rows from one pool's ring, executes them one after another and
+ * hands all their outcomes to the store in one operation. It never waits for the disk. */
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/job/outcome.h"
+#include "core/job/record.h"
+#include "core/run/inside.h"
+
+#define BITE_NS 2000000 /* a bite should last about 2 ms */
+
+/* One execution: what the plugin's calls back into the host need. Reused over and over;
+ * a PENDING one leaves its worker, which takes a fresh one. */
+struct execution {
+    exj_engine *engine;
+    struct row *row;
+    exj_call_slot *slot;
+    exj_buf runtime;
+    exj_buf name;
+    exj_nsec deadline, began;
+    struct outbox *alone; /* PENDING: the box for its outcome */
+};
+
+static int32_t is_cancelled(void *user)
+{
+    struct execution *x = user;
+
+    if (atomic_load_explicit(&x->row->lost, memory_order_relaxed) ||
+        atomic_load_explicit(&x->engine->abandon, memory_order_relaxed))
+        return EXJ_R_CANCELLED;
+    if (x->deadline && exj_clock_mono_ns() >= x->deadline)
+        return EXJ_R_DEADLINE;
+    return 0;
+}
+
+static exj_code get_step(void *user, exj_slice key, exj_buf *ret, exj_err *err)
+{
+    struct execution *x = user;
+
+    return x->engine->o.store->v->step_get(x->engine->o.store, x->row->claim.seq, key, ret,
+                                           err);
+}
+
+static exj_code put_step(void *user, exj_slice key, exj_slice body, exj_err *err)
+{
+    struct execution *x = user;
+    const exj_claim *c = &x->row->claim;
+    exj_op op = { .kind = EXJ_OP_STEP_PUT };
+    exj_code rc;
+
+    op.u.step.seq = c->seq;
+    op.u.step.nonce = c->nonce;
+    op.u.step.token = c->token;
+    op.u.step.attempt = c->attempt;
+    op.u.step.key = key;
+    op.u.step.body = body;
+    rc = exj_store_do(x->engine->o.store, &op, err);
+    if (rc == EXJ_OK && op.u.step.verdict == EXJ_FENCED) {
+        atomic_store(&x->row->lost, true);
+        return exj_err_set(err, EXJ_FENCED, "row %lld: a newer claim exists",
+                           (long long)c->seq);
+    }
+    return rc;
+}
+
+/* ---- outcomes ------------------------------------------------------------------------ */
+
+static void box_done(exj_op *op)
+{
+    struct outbox *box = op->user;
+    exj_engine *e = box->engine;
+    struct pool *p = box->pool;
+    uint64_t by_status[EXJ_STATUS_COUNT] = { 0 }, fenced = 0, failed = 0;
+    exj_msec due = 0;
+
+    if (op->rc != EXJ_OK)
+        exj_run_store_failed(e, "outcomes", op);
+    for (uint32_t i = 0; i < box->len; i++) {
+        const exj_outcome *o = &box->items[i];
+
+        if (op->rc != EXJ_OK)
+            continue;
+        if (o->verdict == EXJ_FENCED) {
+            fenced++;
+            exj_log(EXJ_LOG_WARN, "worker",
+                    "row %lld: outcome of token %lld refused, a newer claim exists",
+                    (long long)o->seq, (long long)o->token);
+            continue;
+        }
+        by_status[box->to[i]]++;
+        if (o->event == EXJ_EV_FAIL_RETRY || o->event == EXJ_EV_FAIL_DEAD)
+            failed++;
+        if (o->event == EXJ_EV_FAIL_RETRY && (!due || o->run_after < due))
+            due = o->run_after;
+    }
+    for (unsigned s = 0; s < EXJ_STATUS_COUNT; s++)
+        if (by_status[s] && p->completed[s])
+            exj_series_add(p->completed[s], (double)by_status[s]);
+    if (fenced)
+        exj_series_add(p->fenced, (double)fenced);
+    if (failed)
+        exj_series_add(p->failed, (double)failed);
+    if (by_status[EXJ_WAITING])
+        exj_series_add(p->retries, (double)by_status[EXJ_WAITING]);
+
+    for (uint32_t i = 0; i < box->len; i++)
+        exj_batch_row_over(e, box->rows[i]);
+    pthread_mutex_lock(&e->mu);
+    e->counts.completed += by_status[EXJ_COMPLETED];
+    e->counts.failed += by_status[EXJ_FAILED];
+    e->counts.blocked += by_status[EXJ_BLOCKED];
+    e->counts.suspended += by_status[EXJ_SUSPENDED];
+    e->counts.retried += by_status[EXJ_WAITING];
+    e->counts.fenced += fenced;
+    p->uncommitted -= box->len;
+    e->outstanding -= box->len;
+    if (due && (!e->next_due || due < e->next_due)) {
+        e->next_due = due;
+        pthread_cond_signal(&e->keep);
+    }
+    if (p->ready <= p->depth / 2 || e->outstanding == 0)
+        pthread_cond_signal(&e->claim);
+    if (p->uncommitted == 0) {
+        pthread_cond_broadcast(&e->cycle);
+        pthread_cond_broadcast(&e->idle);
+    }
+    exj_buf_reset(&box->text);
+    box->len = 0;
+    box->next = e->outboxes;
+    e->outboxes = box;
+    pthread_mutex_unlock(&e->mu);
+}
+
+static struct outbox *box_take(exj_engine *e, struct pool *p)
+{
+    struct outbox *box;
+
+    pthread_mutex_lock(&e->mu);
+    box = e->outboxes;
+    if (box)
+        e->outboxes = box->next;
+    pthread_mutex_unlock(&e->mu);
+    if (!box) {
+        box = calloc(1, sizeof(*box));
+        if (!box)
+            return NULL;
+        box->engine = e;
+    }
+    box->pool = p;
+    return box;
+}
+
+/* Texts were noted as offsets while the buffer could still move. */
+static void box_submit(struct outbox *box)
+{
+    for (uint32_t i = 0; i < box->len; i++) {
+        exj_outcome *o = &box->items[i];
+        exj_slice *texts[] = { &o->result, &o->error_code, &o->error_text };
+
+        for (size_t t = 0; t < 3; t++)
+            if (texts[t]->n)
+                texts[t]->p = box->text.p + (uintptr_t)texts[t]->p;
+    }
+    box->op = (exj_op){ .kind = EXJ_OP_FINISH, .done = box_done, .user = box };
+    box->op.u.finish.items = box->items;
+    box->op.u.finish.len = box->len;
+    exj_store_submit(box->engine->o.store, &box->op);
+}
+
+static exj_slice box_keep(struct outbox *box, const char *prefix, exj_slice text)
+{
+    size_t at = box->text.n;
+
+    exj_buf_add_text(&box->text, prefix);
+    if (!exj_buf_add_slice(&box->text, text))
+        return (exj_slice){ 0 };
+    return (exj_slice){ (const char *)(uintptr_t)at, box->text.n - at }; /* see box_submit */
+}
+
+static const char *result_word(exj_result r)
+{
+    switch (r) {
+    case EXJ_R_FAILED:
+        return "ExecutorFailed";
+    case EXJ_R_RETRY:
+        return "ExecutorRetry";
+    case EXJ_R_CANCELLED:
+        return "Cancelled";
+    case EXJ_R_DEADLINE:
+        return "DeadlineExceeded";
+    case EXJ_R_INPUT:
+        return "InputRefused";
+    case EXJ_R_UNSUPPORTED:
+        return "Unsupported";
+    default:
+        return "ExecutorInternal";
+    }
+}
+
+/* The one place where the end of an execution becomes an outcome. */
+static void box_add(struct outbox *box, struct row *r, const exj_call_end *end)
+{
+    const struct spec *spec = r->batch->spec;
+    exj_outcome *o = &box->items[box->len];
+    exj_slice code = { 0 }, text = { 0 }, quoted_code = { 0 }, quoted_text = { 0 };
+    exj_buf plain = EXJ_BUF_INIT;
+    exj_answer answer = EXJ_ANSWER_FAILED;
+    exj_err why = { 0 };
+    bool failed = true, retryable = true;
+    char prefix[160] = "";
+
+    *o = (exj_outcome){ .seq = r->claim.seq,
+                        .nonce = r->claim.nonce,
+                        .token = r->claim.token };
+    if (end->result == EXJ_R_OK && end->emits == 1) {
+        if (exj_answer_check(end->answer, &answer, &quoted_code, &quoted_text, &why) ==
+            EXJ_OK) {
+            failed = answer == EXJ_ANSWER_FAILED;
+            code = EXJ_SLICE_LITERAL("GraphFailed");
+            if (quoted_code.n && exj_json_unescape(quoted_code, &plain))
+                code = box_keep(box, "", exj_buf_slice(&plain));
+            else
+                code = box_keep(box, "", code);
+            exj_buf_reset(&plain);
+            if (quoted_text.n && exj_json_unescape(quoted_text, &plain))
+                text = box_keep(box, "", exj_buf_slice(&plain));
+            o->result = box_keep(box, "", end->answer);
+        } else {
+            snprintf(prefix, sizeof(prefix), "plugin %s: answer refused: ",
+                     spec->executor->label);
+            code = box_keep(box, "", EXJ_SLICE_LITERAL("AnswerRefused"));
+            text = box_keep(box, prefix, exj_slice_of(why.text));
+        }
+    } else {
+        retryable = end->result != EXJ_R_FAILED && end->result != EXJ_R_INPUT &&
+                    end->result != EXJ_R_UNSUPPORTED;
+        snprintf(prefix, sizeof(prefix), "plugin %s: ", spec->executor->label);
+        if (end->result == EXJ_R_OK) {
+            code = box_keep(box, "", EXJ_SLICE_LITERAL("NoAnswer"));
+            text = box_keep(box, prefix,
+                            end->emits ? EXJ_SLICE_LITERAL("answered more than once")
+                                       : EXJ_SLICE_LITERAL("returned without an answer"));
+        } else {
+            exj_slice said = end->error_code;
+
+            code = box_keep(box, "", said.n ? said : exj_slice_of(result_word(end->result)));
+            said = end->error_text;
+            text = box_keep(box, prefix,
+                            said.n ? said : exj_slice_of(result_word(end->result)));
+        }
+    }
+    if (failed) {
+        exj_retry_policy policy = spec->eff.retry;
+        exj_retry_verdict v;
+
+        policy.max_attempts = r->claim.max_attempts;
+        v = exj_retry_decide(&policy, r->claim.attempt, retryable,
+                             box->engine->o.store->v->now(box->engine->o.store),
+                             exj_random_u64());
+        o->event = v.dead ? EXJ_EV_FAIL_DEAD : EXJ_EV_FAIL_RETRY;
+        o->run_after = v.dead ? 0 : v.run_after;
+    } else {
+        o->event = answer == EXJ_ANSWER_COMPLETED ? EXJ_EV_SUCCEED
+                   : answer == EXJ_ANSWER_BLOCKED ? EXJ_EV_BLOCK
+                                                  : EXJ_EV_SUSPEND;
+    }
+    if (o->event == EXJ_EV_SUCCEED || o->event == EXJ_EV_SUSPEND) {
+        o->error_code = (exj_slice){ 0 };
+        o->error_text = (exj_slice){ 0 };
+    } else {
+        o->error_code = code;
+        o->error_text = text;
+    }
+    if (box->text.failed) { /* without its text the outcome would lie: let it be retried */
+        *o = (exj_outcome){ .seq = r->claim.seq,
+                            .nonce = r->claim.nonce,
+                            .token = r->claim.token,
+                            .event = EXJ_EV_FAIL_RETRY,
+                            .run_after = box->engine->o.store->v->now(box->engine->o.store) +
+                                         1000 };
+        box->text.failed = false;
+    }
+    exj_state_move(EXJ_RUNNING, o->event, &box->to[box->len], NULL);
+    box->rows[box->len++] = r;
+    exj_buf_release(&plain);
+}
+
+/* ---- executing ------------------------------------------------------------------------ */
+
+static bool build_runtime(struct execution *x, const struct row *r)
+{
+    const struct spec *spec = r->batch->spec;
+    const struct pool *p = r->batch->pool;
+    exj_buf *b = &x->runtime;
+
+    exj_buf_reset(&x->name);
+    exj_row_name_add(&x->name, exj_slice_of(p->matrix_id), exj_slice_of(p->run_id),
+                     exj_slice_of(p->graph_id), r->record_id);
+    exj_buf_reset(b);
+    exj_buf_add_text(b, "{\"jobId\":");
+    exj_buf_add_json_string(b, exj_buf_slice(&x->name));
+    exj_buf_add_text(b, ",\"job\":{\"matrixRowId\":");
+    exj_buf_add_json_string(b, exj_buf_slice(&x->name));
+    exj_buf_add_text(b, spec->job_fields);
+    exj_buf_add_i64(b, r->claim.attempt);
+    exj_buf_add_text(b, "},\"input\":");
+    exj_buf_add_slice(b, r->input);
+    exj_buf_add_text(b, ",\"executionMemory\":");
+    if (spec->graph.memory_needs_record) {
+        if (exj_memory_seed_add(&spec->graph, r->input, b, NULL) != EXJ_OK)
+            return false;
+    } else {
+        exj_buf_add_text(b, spec->graph.memory ? spec->graph.memory : "{}");
+    }
+    exj_buf_add_char(b, '}');
+    return !b->failed && !x->name.failed;
+}
+
+static void execution_free(struct execution *x)
+{
+    if (!x)
+        return;
+    exj_call_slot_free(x->slot);
+    exj_buf_release(&x->runtime);
+    exj_buf_release(&x->name);
+    free(x);
+}
+
+static struct execution *execution_new(exj_engine *e)
+{
+    struct execution *x = calloc(1, sizeof(*x));
+
+    if (x && exj_call_slot_new(ANSWER_MAX, &x->slot, NULL) != EXJ_OK) {
+        free(x);
+        return NULL;
+    }
+    if (x)
+        x->engine = e;
+    return x;
+}
+
+/* The slot of an execution is free again: another row may start. */
+static void slot_free(exj_engine *e, struct pool *p)
+{
+    pthread_mutex_lock(&e->mu);
+    p->executing--;
+    e->executing--;
+    if (e->sleeping)
+        pthread_cond_broadcast(&e->work);
+    if (!e->executing)
+        pthread_cond_broadcast(&e->idle);
+    pthread_mutex_unlock(&e->mu);
+}
+
+/* A PENDING execution ended, on a thread of the plugin's. */
+static void pending_done(void *user, exj_call_slot *slot, const exj_call_end *end)
+{
+    struct execution *x = user;
+    exj_engine *e = x->engine;
+    struct pool *p = x->row->batch->pool;
+    struct outbox *box = x->alone;
+
+    (void)slot;
+    exj_series_observe(p->execute, (double)(exj_clock_mono_ns() - x->began) / 1e9);
+    box_add(box, x->row, end);
+    slot_free(e, p);
+    box_submit(box);
+    execution_free(x);
+}
+
+/* False: it is PENDING, and *px left us. */
+static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct row *r,
+                    struct outbox *box)
+{
+    struct execution *x = *px;
+    const struct spec *spec = r->batch->spec;
+    struct executor *ex = spec->executor;
+    exj_instance *instance = ex->instances[ex->instances_len > 1 ? index : 0];
+    bool may_pend = (ex->flags & EXJ_FLAG_ASYNC) && (ex->flags & EXJ_FLAG_CONCURRENT);
+    exj_call_ports ports = { .user = x,
+                             .cancelled = is_cancelled,
+                             .step_get = get_step,
+                             .step_put = put_step };
+    exj_call_end end = { 0 };
+    exj_args args = { .size_of = EXJ_SIZE(exj_args, token) };
+
+    x->row = r;
+    x->began = exj_clock_mono_ns();
+    x->deadline = spec->eff.timeout_ms ? x->began + spec->eff.timeout_ms * 1000000 : 0;
+    if (!build_runtime(x, r)) {
+        end.result = EXJ_R_INTERNAL;
+        end.error_code = EXJ_SLICE_LITERAL("OutOfMemory");
+        end.error_text = EXJ_SLICE_LITERAL("the request could not be built");
+        box_add(box, r, &end);
+        return true;
+    }
+    args.attempt = r->claim.attempt;
+    args.deadline_ns = x->deadline ? (uint64_t)x->deadline : UINT64_MAX;
+    args.model = (exj_str){ spec->model, strlen(spec->model) };
+    args.runtime = (exj_str){ x->runtime.p, x->runtime.n };
+    args.job_id = (exj_str){ x->name.p, x->name.n };
+    args.record_id = (exj_str){ r->record_id.p, r->record_id.n };
+    args.token = (uint64_t)r->claim.token;
+
+    if (may_pend) {
+        x->alone = box_take(e, r->batch->pool);
+        if (!x->alone)
+            may_pend = false;
+    }
+    if (!exj_call_run(instance, x->slot, &args, &ports, &end,
+                      may_pend ? pending_done : NULL)) {
+        *px = NULL;
+        return false;
+    }
+    if (x->alone) {
+        pthread_mutex_lock(&e->mu);
+        x->alone->next = e->outboxes;
+        e->outboxes = x->alone;
+        pthread_mutex_unlock(&e->mu);
+        x->alone = NULL;
+    }
+    exj_series_observe(r->batch->pool->execute,
+                       (double)(exj_clock_mono_ns() - x->began) / 1e9);
+    box_add(box, r, &end);
+    return true;
+}
+
+/* ---- taking ---------------------------------------------------------------------------- */
+
+static bool may_start_locked(const struct pool *p)
+{
+    uint32_t cap = p->spec ? p->spec->eff.concurrency : 0;
+
+    return p->head && (!cap || p->executing < cap);
+}
+
+/* The next pool in turn that has rows and room; NULL: none. */
+static struct pool *choose_locked(exj_engine *e)
+{
+    struct pool *start = e->turn ? e->turn : e->pools, *p = start;
+
+    if (!p || e->executing >= e->o.max_concurrent)
+        return NULL;
+    do {
+        if (may_start_locked(p)) {
+            e->turn = p->next; /* NULL: from the front */
+            return p;
+        }
+        p = p->next ? p->next : e->pools;
+    } while (p != start);
+    return NULL;
+}
+
+/* How many rows at once: as many as fit into BITE_NS, and never more than a fair share of
+ * what is ready, so that no row waits behind another while a worker is free. */
+static uint32_t bite_locked(const exj_engine *e, const struct pool *p)
+{
+    exj_nsec n = p->row_ns > 0 ? BITE_NS / p->row_ns : 1;
+    uint32_t share = p->ready / (2 * e->workers_len) + 1;
+
+    if (n > BITE_MAX)
+        n = BITE_MAX;
+    if (n < 1 || (p->spec->executor->flags & EXJ_FLAG_BLOCKING))
+        n = 1;
+    return (uint32_t)n < share ? (uint32_t)n : share;
+}
+
+static void bite_run(exj_engine *e, uint32_t index, struct execution **x, struct pool *p,
+                     struct row **bite, uint32_t n)
+{
+    struct outbox *box = box_take(e, p);
+    exj_nsec began = exj_clock_mono_ns();
+    bool held = true;
+
+    while (!box) { /* no memory for outcomes: wait until one comes back */
+        struct timespec ts = { 0, 1000000 };
+
+        nanosleep(&ts, NULL);
+        box = box_take(e, p);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        exj_call_end none = { .result = EXJ_R_CANCELLED };
+
+        if (!*x)
+            *x = execution_new(e);
+        if (!*x) {
+            none.result = EXJ_R_INTERNAL;
+            none.error_code = EXJ_SLICE_LITERAL("OutOfMemory");
+            none.error_text = EXJ_SLICE_LITERAL("no memory for an execution");
+            box_add(box, bite[i], &none);
+        } else if (!execute(e, index, x, bite[i], box)) {
+            held = false; /* PENDING: pending_done gives the slot back */
+        }
+    }
+    pthread_mutex_lock(&e->mu);
+    if (held)
+        p->row_ns = (p->row_ns * 7 + (exj_clock_mono_ns() - began) / n) / 8;
+    pthread_mutex_unlock(&e->mu);
+    if (held)
+        slot_free(e, p);
+    if (box->len) {
+        box_submit(box);
+    } else {
+        pthread_mutex_lock(&e->mu);
+        box->next = e->outboxes;
+        e->outboxes = box;
+        pthread_mutex_unlock(&e->mu);
+    }
+}
+
+void *exj_run_worker(void *start)
+{
+    struct worker_start ws = *(struct worker_start *)start;
+    exj_engine *e = ws.engine;
+    struct execution *x = execution_new(e);
+    struct row *bite[BITE_MAX];
+
+    free(start);
+    pthread_mutex_lock(&e->mu);
+    for (;;) {
+        struct pool *p = choose_locked(e);
+        uint32_t n, want;
+
+        if (!p) {
+            if (e->stopping && !e->ready)
+                break;
+            e->sleeping++;
+            pthread_cond_wait(&e->work, &e->mu);
+            e->sleeping--;
+            continue;
+        }
+        want = bite_locked(e, p);
+        if ((p->spec->executor->flags & EXJ_FLAG_ASYNC) &&
+            (p->spec->executor->flags & EXJ_FLAG_CONCURRENT))
+            want = 1; /* each PENDING execution counts for itself */
+        for (n = 0; n < want && p->head; n++) {
+            bite[n] = p->head;
+            p->head = p->head->next;
+            atomic_store_explicit(&bite[n]->phase, ROW_TAKEN, memory_order_relaxed);
+        }
+        if (!p->head)
+            p->tail = NULL;
+        p->ready -= n;
+        e->ready -= n;
+        p->executing++;
+        e->executing++;
+        if (p->ready <= p->depth / 2)
+            pthread_cond_signal(&e->claim);
+        pthread_mutex_unlock(&e->mu);
+        bite_run(e, ws.index, &x, p, bite, n);
+        pthread_mutex_lock(&e->mu);
+    }
+    pthread_mutex_unlock(&e->mu);
+    execution_free(x);
+    return NULL;
+}

@@ -80,7 +80,7 @@ static void given_back(exj_op *op)
     pthread_mutex_lock(&e->mu);
     p->uncommitted -= g->len;
     e->outstanding -= g->len;
-    e->releasing--;
+    e->answers++;
     e->counts.claimed -= g->len;
     p->maybe_work = true;
     pthread_cond_signal(&e->claim);
@@ -116,7 +116,6 @@ void exj_run_release_locked(exj_engine *e, struct pool *p)
     e->ready -= p->ready;
     p->ready = 0;
     p->head = p->tail = NULL;
-    e->releasing++;
     g->op = (exj_op){ .kind = EXJ_OP_RELEASE, .done = given_back, .user = g };
     g->op.u.held.items = g->items;
     g->op.u.held.len = g->len;

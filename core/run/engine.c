@@ -114,6 +114,7 @@ static exj_engine *engine_new(const exj_engine_options *o)
         e->o.prefetch = 4096;
     if (!e->o.lease_ms)
         e->o.lease_ms = 60000;
+    e->workers_len = o->max_concurrent;
     if (!e->o.running_states)
         e->o.running_states = EXJ_RUNNING_STATES_DEFAULT;
     pthread_mutex_init(&e->mu, NULL);
@@ -150,17 +151,17 @@ static exj_code check_options(const exj_engine_options *o, exj_err *err)
 
 static bool start_workers(exj_engine *e)
 {
-    while (e->workers_len < e->o.max_concurrent) {
+    while (e->workers_started < e->workers_len) {
         struct worker_start *ws = malloc(sizeof(*ws));
 
         if (!ws)
             return false;
-        *ws = (struct worker_start){ e, e->workers_len };
-        if (pthread_create(&e->workers[e->workers_len], NULL, exj_run_worker, ws)) {
+        *ws = (struct worker_start){ e, e->workers_started };
+        if (pthread_create(&e->workers[e->workers_started], NULL, exj_run_worker, ws)) {
             free(ws);
             return false;
         }
-        e->workers_len++;
+        e->workers_started++;
     }
     return true;
 }
@@ -177,9 +178,7 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
     e = engine_new(o);
     if (!e)
         return exj_err_set(err, EXJ_NOMEM, "engine: out of memory");
-    e->workers_len = o->max_concurrent; /* executors make an instance for each */
     x = exj_run_executor(e, o->executor ? o->executor : "stub");
-    e->workers_len = 0;
     if (!x || x->error.code) {
         rc = exj_err_set(err, x ? x->error.code : EXJ_NOMEM, "executor %s: %s",
                          o->executor ? o->executor : "stub",
@@ -191,7 +190,6 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
         exj_log(EXJ_LOG_WARN, "engine",
                 "NO EXECUTOR IS CONFIGURED: the stub answers \"completed\" to every row and "
                 "does nothing; set EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP");
-    /* Workers index instances: their number must be final before discovery runs. */
     if (!start_workers(e) ||
         pthread_create(&e->claimer_thread, NULL, exj_run_claimer, e) != 0)
         goto fail;
@@ -250,7 +248,7 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
                 left);
         return left;
     }
-    for (uint32_t i = 0; i < e->workers_len; i++)
+    for (uint32_t i = 0; i < e->workers_started; i++)
         pthread_join(e->workers[i], NULL);
     for (struct matrix *m = e->matrices; m; m = m->next)
         join(m->thread, &m->has_thread);
@@ -356,6 +354,7 @@ bool exj_engine_wait_idle(exj_engine *e, exj_nsec until)
 
     for (;;) {
         bool quiet, limit;
+        uint64_t seen;
 
         pthread_mutex_lock(&e->mu);
         while (!(quiet = is_quiet_locked(e)) && !e->failed)
@@ -363,6 +362,7 @@ bool exj_engine_wait_idle(exj_engine *e, exj_nsec until)
                 break;
         limit = e->o.max_rows && e->counts.claimed >= e->o.max_rows;
         idle = quiet || e->failed;
+        seen = e->answers;
         pthread_mutex_unlock(&e->mu);
         if (!quiet || limit)
             return idle;
@@ -372,12 +372,9 @@ bool exj_engine_wait_idle(exj_engine *e, exj_nsec until)
         if (until && exj_clock_mono_ns() >= until)
             return false;
         pthread_mutex_lock(&e->mu);
-        /* The last row's outcome, or a promoted row's claim, signals `idle`. */
-        if (is_quiet_locked(e)) {
-            exj_nsec at = exj_clock_mono_ns() + 200000000;
-
-            exj_run_wait_locked(e, &e->idle, until && until < at ? until : at);
-        }
+        /* Every answer of the store to a row signals `idle`. */
+        while (seen == e->answers && !e->failed && exj_run_wait_locked(e, &e->idle, until))
+            ;
         pthread_mutex_unlock(&e->mu);
     }
 }

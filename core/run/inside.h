@@ -150,7 +150,7 @@ struct exj_engine {
     uint32_t executing;     /* mu; over all pools */
     uint32_t ready;         /* mu */
     uint32_t outstanding;   /* mu; claimed and not yet answered by the store */
-    uint32_t releasing;     /* mu; release ops on their way */
+    uint64_t answers;       /* mu; answers of the store to rows, for wait_idle */
     bool paused, stopping, no_more_claims; /* mu */
     bool look_now;          /* mu */
     bool failed;            /* mu; the store failed */
@@ -161,7 +161,8 @@ struct exj_engine {
     exj_series *m_expiries;
     pthread_t discovery_thread, claimer_thread, keeper_thread;
     bool has_discovery, has_claimer, has_keeper;
-    uint32_t workers_len;
+    uint32_t workers_len;     /* wanted; set before start, then read-only */
+    uint32_t workers_started; /* start and stop only */
     pthread_t *workers;
     atomic_bool abandon; /* stop's grace is over: cancelled() says so */
 };

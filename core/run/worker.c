@@ -117,6 +117,7 @@ static void box_done(exj_op *op)
     e->counts.fenced += fenced;
     p->uncommitted -= box->len;
     e->outstanding -= box->len;
+    e->answers++;
     if (due && (!e->next_due || due < e->next_due)) {
         e->next_due = due;
         pthread_cond_signal(&e->keep);

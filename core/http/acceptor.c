@@ -84,7 +84,7 @@ static void slot_drain(struct slot *s, char *scratch, size_t cap)
 
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (n < 0 && (errno == EAGAIN))
             return;
         if (n > 0)
             s->drained += (size_t)n;
@@ -103,7 +103,7 @@ static void slot_look(exj_acceptor *a, struct slot *s, exj_nsec now)
     do
         n = recv(s->fd, a->peeked, sizeof a->peeked, MSG_PEEK | MSG_DONTWAIT);
     while (n < 0 && errno == EINTR);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+    if (n < 0 && (errno == EAGAIN))
         return;
     if (n <= 0) { /* gone before its head was whole */
         slot_close(s);

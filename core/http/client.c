@@ -87,7 +87,7 @@ static exj_code send_all(const struct call *c, exj_slice bytes)
         if (n > 0) {
             bytes.p += n;
             bytes.n -= (size_t)n;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        } else if (errno == EAGAIN) {
             exj_code rc = wait_for(c, POLLOUT);
 
             if (rc != EXJ_OK)

@@ -374,7 +374,7 @@ static exj_code listen_tcp(exj_server *s, const exj_server_options *o, int *ret,
 {
     union any_address a;
     socklen_t n;
-    bool loopback;
+    bool loopback = false;
     int fd, one = 1;
     exj_code rc = parse_bind(s->bind, o->port, &a, &n, &loopback, err);
 

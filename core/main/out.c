@@ -236,7 +236,7 @@ exj_exit exj_fail_err(const exj_cli *c, const exj_err *err)
                     err->text[0] ? err->text : exj_code_name(err->code));
 }
 
-void exj_note(const exj_cli *c, const char *format, ...)
+void exj_tell(const exj_cli *c, const char *format, ...)
 {
     char text[1024];
     va_list ap;

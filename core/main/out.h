@@ -40,8 +40,8 @@ exj_exit exj_fail(const exj_cli *c, exj_exit status, const char *format, ...)
 /* From an error: its text, and the exit status that fits its code. */
 exj_exit exj_fail_err(const exj_cli *c, const exj_err *err);
 exj_exit exj_exit_of(exj_code code);
-/* A note for people, to standard error; nothing with --json. */
-void exj_note(const exj_cli *c, const char *format, ...)
+/* A word to people, to standard error; nothing with --json. */
+void exj_tell(const exj_cli *c, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* A JSON value to standard output and a newline; indented on a terminal or `pretty`. */

@@ -1,0 +1,202 @@
+/* Commands about plugins: none of them needs a store. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/main/reach.h"
+#include "core/plugin/check.h"
+
+#define CHECK_TIMEOUT_MS 20000u
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    return json_string_value(json_object_get(o, key));
+}
+
+static void add_list(exj_table *t, const json_t *list)
+{
+    exj_buf b = EXJ_BUF_INIT;
+    json_t *item;
+    size_t i;
+
+    json_array_foreach(list, i, item)
+        exj_buf_printf(&b, "%s%s", i ? "," : "", json_string_value(item));
+    exj_table_add(t, b.p);
+    exj_buf_release(&b);
+}
+
+static exj_exit ask(exj_cli *c, exj_reach *r, const char *path, exj_answer_json *ret)
+{
+    exj_err err = { 0 };
+    exj_exit status;
+
+    if (exj_call_plugins(r, path, "load=true", ret, &err) != EXJ_OK)
+        return exj_fail_err(c, &err);
+    if (ret->status < 400)
+        return EXJ_EXIT_OK;
+    status = exj_answer_fail(c, ret);
+    exj_answer_json_release(ret);
+    return status;
+}
+
+exj_exit exj_cmd_plugin_list(exj_cli *c)
+{
+    exj_table t = EXJ_TABLE("PLUGIN", "VERSION", "KIND", "FLAGS", "STATE", "FILE");
+    exj_reach r = EXJ_REACH_INIT(c);
+    exj_answer_json a;
+    json_t *p;
+    size_t i;
+    exj_exit status = ask(c, &r, "/plugins", &a);
+
+    if (status != EXJ_EXIT_OK)
+        goto out;
+    if (c->json) {
+        status = exj_out_json(c, a.body, false);
+    } else {
+        json_array_foreach(json_object_get(a.body, "plugins"), i, p) {
+            const char *id = text_of(p, "id"), *error = text_of(p, "error");
+
+            exj_table_add(&t, id && *id ? id : text_of(p, "name"));
+            exj_table_add(&t, text_of(p, "version"));
+            exj_table_add(&t, text_of(p, "kind"));
+            add_list(&t, json_object_get(p, "flags"));
+            exj_table_add(&t, error ? "refused" : "ok");
+            exj_table_add(&t, text_of(p, "path"));
+            if (error)
+                exj_tell(c, "exellix-jobs: refused: %s", error);
+        }
+        exj_table_print(&t, c->color);
+    }
+    exj_answer_json_release(&a);
+out:
+    exj_reach_release(&r);
+    return exj_out_finish(c, status);
+}
+
+/* A path is not in the directories: look at it with its folder as the only one. */
+static exj_exit inspect_path(exj_cli *c, exj_reach *r, const char *file, exj_answer_json *ret)
+{
+    char *real = realpath(file, NULL), *slash;
+    exj_buf path = EXJ_BUF_INIT;
+    const char *dirs[2] = { NULL, NULL };
+    exj_err err = { 0 };
+    exj_exit status;
+
+    if (!real)
+        return exj_fail(c, EXJ_EXIT_NOT_FOUND, "no file \"%s\"", file);
+    slash = strrchr(real, '/');
+    *slash = '\0';
+    dirs[0] = slash == real ? "/" : real;
+    exj_buf_add_text(&path, "/plugins/");
+    if (strlen(slash + 1) > 3 && strcmp(slash + strlen(slash + 1) - 2, ".so") == 0)
+        slash[strlen(slash + 1) - 2] = '\0';
+    exj_add_encoded(&path, slash + 1);
+    if (path.failed || exj_registry_new(dirs, NULL, &r->plugins, &err) != EXJ_OK)
+        status = path.failed ? exj_fail(c, EXJ_EXIT_FAILED, "out of memory")
+                             : exj_fail_err(c, &err);
+    else
+        status = ask(c, r, path.p, ret);
+    exj_buf_release(&path);
+    free(real);
+    return status;
+}
+
+static exj_exit inspect_name(exj_cli *c, exj_reach *r, const char *name, exj_answer_json *ret)
+{
+    exj_buf path = EXJ_BUF_INIT;
+    size_t n = strlen(name);
+    char *bare = strndup(name, n > 3 && strcmp(name + n - 3, ".so") == 0 ? n - 3 : n);
+    exj_exit status;
+
+    exj_buf_add_text(&path, "/plugins/");
+    exj_add_encoded(&path, bare ? bare : "");
+    status = !bare || path.failed ? exj_fail(c, EXJ_EXIT_FAILED, "out of memory")
+                                  : ask(c, r, path.p, ret);
+    exj_buf_release(&path);
+    free(bare);
+    return status;
+}
+
+exj_exit exj_cmd_plugin_inspect(exj_cli *c)
+{
+    const char *name = c->args[0];
+    exj_reach r = EXJ_REACH_INIT(c);
+    exj_answer_json a = { 0 };
+    exj_exit status = strchr(name, '/') ? inspect_path(c, &r, name, &a)
+                                        : inspect_name(c, &r, name, &a);
+
+    if (status == EXJ_EXIT_OK) {
+        const char *error = text_of(a.body, "error");
+
+        status = exj_out_json(c, a.body, !c->json);
+        if (error)
+            status = exj_fail(c, EXJ_EXIT_INVALID, "refused: %s", error);
+        exj_answer_json_release(&a);
+    }
+    exj_reach_release(&r);
+    return exj_out_finish(c, status);
+}
+
+/* FILE, or a name found in the plugins directories. New text; NULL: not there. */
+static char *find_file(const exj_cli *c, const char *name)
+{
+    if (strchr(name, '/') || access(name, F_OK) == 0)
+        return access(name, F_OK) == 0 ? strdup(name) : NULL;
+    for (char **dir = c->settings.plugin_dirs; *dir; dir++)
+        for (int so = 0; so < 2; so++) {
+            char path[4200];
+
+            snprintf(path, sizeof(path), "%s/%s%s", *dir, name, so ? ".so" : "");
+            if (access(path, F_OK) == 0)
+                return strdup(path);
+        }
+    return NULL;
+}
+
+static void print_report(exj_cli *c, const json_t *report)
+{
+    exj_table t = EXJ_TABLE("LEVEL", "CODE", "MESSAGE");
+    json_t *f;
+    size_t i;
+
+    json_array_foreach(json_object_get(report, "findings"), i, f) {
+        const char *fix = text_of(f, "fix");
+        exj_buf b = EXJ_BUF_INIT;
+
+        exj_table_add(&t, text_of(f, "level"));
+        exj_table_add(&t, text_of(f, "code"));
+        exj_buf_printf(&b, "%s%s%s", text_of(f, "message"), fix && *fix ? "; " : "",
+                       fix ? fix : "");
+        exj_table_add(&t, b.p);
+        exj_buf_release(&b);
+    }
+    exj_table_print(&t, c->color);
+}
+
+exj_exit exj_cmd_plugin_check(exj_cli *c)
+{
+    char *file = find_file(c, c->args[0]);
+    json_t *report = NULL;
+    exj_err err = { 0 };
+    exj_exit status = EXJ_EXIT_OK;
+
+    if (!file)
+        return exj_fail(c, EXJ_EXIT_NOT_FOUND,
+                        "no file \"%s\", neither here nor in the plugins directories",
+                        c->args[0]);
+    if (exj_plugin_check(c->settings.exe, EXJ_PLUGIN_CHECK_WORD, file, CHECK_TIMEOUT_MS,
+                         &report, &err) != EXJ_OK) {
+        free(file);
+        return exj_fail_err(c, &err);
+    }
+    if (c->json)
+        status = exj_out_json(c, report, false);
+    else
+        print_report(c, report);
+    if (status == EXJ_EXIT_OK && !json_is_true(json_object_get(report, "ok")))
+        status = c->json ? EXJ_EXIT_INVALID
+                         : exj_fail(c, EXJ_EXIT_INVALID, "%s did not pass", file);
+    json_decref(report);
+    free(file);
+    return exj_out_finish(c, status);
+}

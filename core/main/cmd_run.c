@@ -1,0 +1,163 @@
+/* run: the work that is there, then the end. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/main/bar.h"
+#include "core/main/reach.h"
+#include "core/main/worker.h"
+
+#define SLICE_NS 200000000LL /* five times a second */
+
+struct outcome {
+    exj_engine_counts counts;
+    double seconds;
+    bool interrupted;
+};
+
+/* Log lines would tear the bar: only what needs attention, unless one asked for more. */
+static void quiet_logs(const exj_settings *s)
+{
+    if (s->at[EXJ_SET_LOG_LEVEL].origin == EXJ_FROM_DEFAULT)
+        exj_log_setup(EXJ_LOG_WARN, strcmp(exj_settings_text(s, EXJ_SET_LOG_JSON), "true") == 0 ||
+                                        !isatty(STDERR_FILENO));
+}
+
+static void work(exj_cli *c, exj_worker *w, int signals, struct outcome *ret)
+{
+    exj_nsec started = exj_clock_mono_ns(), now = started;
+    const char *none = getenv("NO_COLOR");
+    exj_bar bar;
+    bool idle = false;
+
+    exj_bar_init(&bar, !c->json, !c->flags[EXJ_CLI_NO_COLOR] && !(none && *none), started);
+    while (!idle && !ret->interrupted && !ret->counts.store_failed) {
+        idle = exj_engine_wait_idle(w->engine, now + SLICE_NS);
+        ret->interrupted = !idle && exj_signals_wait(signals, 0) != 0;
+        exj_engine_get_counts(w->engine, &ret->counts);
+        now = exj_clock_mono_ns();
+        exj_bar_draw(&bar, &ret->counts, now);
+    }
+    ret->seconds = (double)(now - started) / 1e9;
+    exj_bar_clear(&bar);
+}
+
+static void print_summary(exj_cli *c, const exj_worker *w, const struct outcome *o)
+{
+    const exj_engine_counts *n = &o->counts;
+    uint64_t done = exj_bar_done(n);
+    double rate = o->seconds > 0 ? (double)done / o->seconds : 0;
+    json_t *body;
+
+    if (!c->json) {
+        printf("%s: %" PRIu64 " scanned, %" PRIu64 " new rows, %" PRIu64 " completed, %" PRIu64
+               " failed, %" PRIu64 " blocked, %" PRIu64 " retried in %.2f s (%.0f rows/s); "
+               "store %s\n",
+               o->interrupted ? "interrupted" : "done", n->scanned, n->materialized,
+               n->completed, n->failed, n->blocked, n->retried, o->seconds, rate,
+               w->health.where);
+        return;
+    }
+    body = json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:s}",
+                     "interrupted", (int)o->interrupted, "scanned", (json_int_t)n->scanned,
+                     "materialized", (json_int_t)n->materialized, "claimed",
+                     (json_int_t)n->claimed, "completed", (json_int_t)n->completed, "failed",
+                     (json_int_t)n->failed, "blocked", (json_int_t)n->blocked, "suspended",
+                     (json_int_t)n->suspended, "retried", (json_int_t)n->retried, "fenced",
+                     (json_int_t)n->fenced, "cycleErrors", (json_int_t)n->cycle_errors, "open",
+                     (json_int_t)n->open, "seconds", o->seconds, "rowsPerSecond", rate,
+                     "store", w->health.where);
+    exj_out_json(c, body, false);
+    json_decref(body);
+}
+
+static bool visit_any(void *user, exj_slice id, int64_t version, exj_slice body,
+                      exj_msec created_at, exj_msec updated_at)
+{
+    (void)user, (void)id, (void)version, (void)body, (void)created_at, (void)updated_at;
+    return false;
+}
+
+/* A matrix that is not there would make a run that does nothing and says it is done. */
+static exj_code check_matrix(const exj_settings *s, const char *id, exj_err *err)
+{
+    exj_store *store = NULL;
+    exj_err why = { 0 };
+    exj_code rc = exj_open_store(s, "run (starting)", &store, err);
+
+    if (rc != EXJ_OK)
+        return rc;
+    rc = store->v->doc_get(store, EXJ_DOC_MATRIX, exj_slice_of(id), visit_any, NULL, &why);
+    store->v->close(store);
+    if (rc == EXJ_NOT_FOUND)
+        return exj_err_set(err, rc, "no matrix \"%s\"; 'exellix-jobs matrices' lists them", id);
+    return rc == EXJ_OK ? rc : exj_err_set(err, rc, "%s", why.text);
+}
+
+static exj_exit verdict(exj_cli *c, const struct outcome *o)
+{
+    const exj_engine_counts *n = &o->counts;
+
+    if (n->store_failed)
+        return exj_fail(c, EXJ_EXIT_FAILED, "the store failed; what it took is safe, run again");
+    if (o->interrupted)
+        return EXJ_EXIT_INTERRUPTED;
+    if (n->cycle_errors)
+        return exj_fail(c, EXJ_EXIT_FAILED,
+                        "%" PRIu64 " cycles could not read their source; the log says why",
+                        n->cycle_errors);
+    if (n->failed)
+        return EXJ_EXIT_PARTIAL;
+    return EXJ_EXIT_OK;
+}
+
+exj_exit exj_cmd_run(exj_cli *c)
+{
+    exj_worker_options o = { .command = "run", .one_cycle = true };
+    struct outcome end = { 0 };
+    exj_err err = { 0 };
+    exj_worker w;
+    exj_exit status;
+    exj_code rc = EXJ_OK;
+    int64_t max;
+    int signals;
+
+    if (exj_cli_number(c, EXJ_CLI_MAX, 1, INT64_MAX, 0, &max, &err) != EXJ_OK)
+        return exj_fail(c, EXJ_EXIT_USAGE, "%s", err.text);
+    if (max && c->flags[EXJ_CLI_UNTIL_IDLE])
+        return exj_fail(c, EXJ_EXIT_USAGE, "--until-idle and --max exclude each other");
+    o.max_rows = (uint64_t)max;
+    o.only_matrix = c->flags[EXJ_CLI_MATRIX];
+    signals = exj_signals_open();
+    if (signals < 0)
+        return exj_fail(c, EXJ_EXIT_FAILED, "cannot watch signals");
+    quiet_logs(&c->settings);
+    if (o.only_matrix)
+        rc = check_matrix(&c->settings, o.only_matrix, &err);
+    if (rc == EXJ_OK)
+        rc = exj_worker_open(&w, &c->settings, &o, &err);
+    if (rc != EXJ_OK) {
+        close(signals);
+        if (rc == EXJ_BUSY)
+            return exj_fail(c, EXJ_EXIT_UNREACHABLE,
+                            "%s; whoever holds it does the work: 'exellix-jobs status' shows "
+                            "it",
+                            err.text);
+        return exj_fail_err(c, &err);
+    }
+    work(c, &w, signals, &end);
+    exj_signals_arm_exit();
+    if (end.interrupted)
+        exj_tell(c, "stopping; again to stop at once");
+    print_summary(c, &w, &end);
+    status = exj_out_finish(c, verdict(c, &end));
+    if (exj_worker_close(&w)) {
+        fflush(NULL);
+        _exit((int)status); /* executions outlasted the grace: nothing may go on under them */
+    }
+    close(signals);
+    return status;
+}

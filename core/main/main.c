@@ -1,0 +1,79 @@
+/* exellix-jobs: reads the command line and the settings, runs one command, exits. */
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/base/log.h"
+#include "core/main/out.h"
+#include "core/plugin/check.h"
+
+extern char **environ;
+
+static void warn(const char *line)
+{
+    fprintf(stderr, "exellix-jobs: warning: %s\n", line);
+}
+
+static void set_up_log(const exj_settings *s)
+{
+    const char *json = exj_settings_text(s, EXJ_SET_LOG_JSON);
+    exj_log_level level = EXJ_LOG_INFO;
+
+    exj_log_parse_level(exj_settings_text(s, EXJ_SET_LOG_LEVEL), &level);
+    exj_log_setup(level, strcmp(json, "auto") == 0 ? !isatty(STDERR_FILENO)
+                                                   : strcmp(json, "true") == 0);
+}
+
+/* One that only asks must not tell of the store it opened: that is for workers. */
+static void quiet_unless_asked(const exj_settings *s)
+{
+    if (s->at[EXJ_SET_LOG_LEVEL].origin == EXJ_FROM_DEFAULT)
+        exj_log_setup(EXJ_LOG_WARN, !isatty(STDERR_FILENO));
+}
+
+static exj_exit run_command(exj_cli *c)
+{
+    exj_err err = { 0 };
+
+    if (!c->command->no_settings) {
+        exj_code rc = exj_settings_load(&c->settings, environ, ".env", warn, &err);
+
+        if (rc != EXJ_OK)
+            return exj_fail(c, rc == EXJ_NOMEM ? EXJ_EXIT_FAILED : EXJ_EXIT_USAGE, "%s",
+                            err.text);
+        set_up_log(&c->settings);
+        if (c->command->run != exj_cmd_serve)
+            quiet_unless_asked(&c->settings);
+    }
+    c->color = exj_out_color(c);
+    return c->command->run(c);
+}
+
+int main(int argc, char **argv)
+{
+    exj_cli cli = { 0 };
+    exj_err err = { 0 };
+    exj_exit status;
+
+    if (argc == 3 && strcmp(argv[1], EXJ_PLUGIN_CHECK_WORD) == 0)
+        return exj_plugin_check_child(argv[2]);
+
+    signal(SIGPIPE, SIG_IGN);  /* a closed pipe is an error of write, told in one line */
+    mallopt(M_ARENA_MAX, 2);   /* many threads, little memory */
+
+    if (exj_cli_parse(argc, argv, &cli, &err) != EXJ_OK) {
+        status = exj_fail(&cli, EXJ_EXIT_USAGE, "%s", err.text);
+    } else if (cli.flags[EXJ_CLI_HELP]) {
+        exj_cli_help(cli.command);
+        status = exj_out_finish(&cli, EXJ_EXIT_OK);
+    } else if (!cli.command) {
+        status = exj_fail(&cli, EXJ_EXIT_USAGE,
+                          "no command given; 'exellix-jobs help' lists them");
+    } else {
+        status = run_command(&cli);
+    }
+    exj_settings_release(&cli.settings);
+    return (int)status;
+}

@@ -1,0 +1,51 @@
+/* core/main/worker.h - what `serve` and `run` share: store, plugins, engine and doors, opened
+ * in that order and closed the other way round; and the signals that end them.
+ *
+ * Threads: main only. exj_signals_block comes before the first thread, so that all inherit it.
+ */
+#ifndef EXJ_CORE_MAIN_WORKER_H
+#define EXJ_CORE_MAIN_WORKER_H
+
+#include "core/http/server.h"
+#include "core/main/out.h"
+
+typedef struct exj_worker {
+    const exj_settings *settings; /* borrowed */
+    exj_store *store;
+    exj_registry *plugins;
+    exj_metrics *metrics;
+    exj_engine *engine;
+    exj_server *server;
+    exj_api api;
+    exj_store_health health; /* as found at start */
+    char socket[512];
+} exj_worker;
+
+typedef struct exj_worker_options {
+    const char *command;   /* "serve", for the note of the lock */
+    bool tcp;
+    bool must_listen;      /* no local socket: fail, else warn */
+    bool one_cycle;
+    uint64_t max_rows;
+    const char *only_matrix;
+} exj_worker_options;
+
+/* On failure everything that was opened is closed again. */
+exj_code exj_worker_open(exj_worker *w, const exj_settings *s, const exj_worker_options *o,
+                         exj_err *err);
+/* The end of 1.6: doors, then the engine (waiting for what runs up to the grace), then the
+ * store. Returns how many executions were left to their leases; then the store stays open,
+ * because they may still use it, and the caller must end the process at once. */
+uint32_t exj_worker_close(exj_worker *w);
+
+/* Block SIGINT and SIGTERM and return a descriptor that tells of them; -1: errno. */
+int exj_signals_open(void);
+/* Wait up to `timeout_ms` for the first one (-1: for ever); 0: none came. */
+int exj_signals_wait(int fd, int timeout_ms);
+/* From here on the next one ends the process at once, status 130. */
+void exj_signals_arm_exit(void);
+
+/* To a service manager, when one listens ($NOTIFY_SOCKET). */
+void exj_service_notify(const char *state);
+
+#endif /* EXJ_CORE_MAIN_WORKER_H */

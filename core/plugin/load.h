@@ -31,6 +31,10 @@ exj_code exj_plugin_file_load(exj_plugin_file *f, exj_registry *owner,
                               const char *private_dir, uint64_t *generation, exj_err *err);
 void exj_plugin_file_free(exj_plugin_file *f);
 
+/* The file at `path` of a registry, loaded; for who needs all its guests. */
+exj_code exj_registry_open(exj_registry *r, const char *path, exj_plugin_file **ret,
+                           exj_err *err);
+
 /* Is this the name of a private copy? */
 bool exj_is_copy_name(const char *name);
 

@@ -26,9 +26,12 @@ struct exj_registry {
 
 static char *join(const char *dir, const char *name, const char *tail)
 {
-    char *p = NULL;
+    size_t bytes = strlen(dir) + strlen(name) + strlen(tail) + 2;
+    char *p = malloc(bytes);
 
-    return asprintf(&p, "%s/%s%s", dir, name, tail) < 0 ? NULL : p;
+    if (p)
+        snprintf(p, bytes, "%s/%s%s", dir, name, tail);
+    return p;
 }
 
 static bool ends_in_so(const char *name)
@@ -270,6 +273,17 @@ static exj_code open_file_locked(exj_registry *r, const char *path, exj_plugin_f
     return rc;
 }
 
+exj_code exj_registry_open(exj_registry *r, const char *path, exj_plugin_file **ret,
+                           exj_err *err)
+{
+    exj_code rc;
+
+    pthread_mutex_lock(&r->mu);
+    rc = open_file_locked(r, path, ret, err);
+    pthread_mutex_unlock(&r->mu);
+    return rc;
+}
+
 /* Visit the paths of all .so of the folders in order; false from `visit` stops. */
 static void each_path(const exj_registry *r, bool (*visit)(void *user, const char *path),
                       void *user)
@@ -340,11 +354,13 @@ static bool hunt_in(void *user, const char *path)
 {
     struct hunt *h = user;
     exj_plugin_file *f;
+    const char *base;
     exj_err err = { 0 };
     exj_code rc = open_file_locked(h->r, path, &f, &err);
 
     exj_buf_add_text(&h->names, h->names.n ? ", " : "");
-    exj_buf_add_text(&h->names, strrchr(path, '/') + 1);
+    base = strrchr(path, '/');
+    exj_buf_add_text(&h->names, base ? base + 1 : path);
     if (rc) {
         exj_buf_printf(&h->names, " (refused: %.100s)", err.text);
         return true;

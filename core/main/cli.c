@@ -164,8 +164,10 @@ static exj_code unknown_word(const char *group, const char *word, exj_err *err)
             consider(&n, space + 1, strlen(space + 1));
     }
     if (n.best[0])
-        return exj_err_set(err, EXJ_INVALID, "unknown command '%s%s%.80s'; did you mean '%s'?",
-                           group ? group : "", group ? " " : "", word, n.best);
+        return exj_err_set(err, EXJ_INVALID,
+                           "unknown command '%s%s%.80s'; did you mean '%s%s%s'?",
+                           group ? group : "", group ? " " : "", word, group ? group : "",
+                           group ? " " : "", n.best);
     return exj_err_set(err, EXJ_INVALID,
                        "unknown command '%s%s%.80s'; 'exellix-jobs help' lists them",
                        group ? group : "", group ? " " : "", word);

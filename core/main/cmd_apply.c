@@ -128,6 +128,8 @@ exj_exit exj_cmd_apply(exj_cli *c)
         status = err.code != EXJ_OK ? exj_fail_err(c, &err) : exj_exit_of(rc);
         goto out;
     }
+    if (!docs.len)
+        exj_tell(c, "exellix-jobs: no documents in %s", from);
     status = rehearse(&r, &docs, dry_run ? list : NULL);
     if (status == EXJ_EXIT_OK && !dry_run)
         status = apply(&r, &docs, list);

@@ -245,8 +245,10 @@ static exj_exit tell_worker(exj_cli *c, const char *path, const char *said)
 {
     exj_reach r = EXJ_REACH_INIT(c);
     exj_answer_json a;
-    exj_exit status = exj_ask(&r, "POST", path, "", (exj_slice){ 0 }, &a);
+    exj_exit status;
 
+    r.only_daemon = true;
+    status = exj_ask(&r, "POST", path, "", (exj_slice){ 0 }, &a);
     if (status == EXJ_EXIT_OK) {
         if (c->json)
             status = exj_out_json(c, a.body, false);

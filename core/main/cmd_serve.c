@@ -21,12 +21,7 @@ static void say_start(const exj_worker *w)
             w->health.backend, exj_settings_text(s, EXJ_SET_DURABILITY));
     exj_log(EXJ_LOG_INFO, "main", "plugins %s", exj_settings_text(s, EXJ_SET_PLUGINS_DIR));
     exj_engine_executor(w->engine, &executor, &stub);
-    if (stub)
-        exj_log(EXJ_LOG_WARN, "main",
-                "NO EXECUTOR IS CONFIGURED: %s completes every row with empty outputs; set "
-                "EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP",
-                executor.p ? executor.p : "the stub");
-    else
+    if (!stub) /* the engine has said so loudly */
         exj_log(EXJ_LOG_INFO, "main", "executor %s, %s at once",
                 executor.p ? executor.p : "?", exj_settings_text(s, EXJ_SET_MAX_CLAIMS));
     exj_buf_release(&executor);

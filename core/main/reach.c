@@ -60,7 +60,7 @@ exj_code exj_open_plugins(const exj_settings *s, const char *private_dir, exj_re
 
 /* Opened for looking first: a daemon that starts meanwhile must not find the lock taken by
  * somebody who only looks. */
-static exj_code open_for(exj_reach *r, bool writes, exj_err *err)
+static exj_code open_for(exj_reach *r, bool writes, bool may_make, exj_err *err)
 {
     const exj_settings *s = &r->cli->settings;
     exj_sqlite_options o = store_options(s, NULL);
@@ -70,7 +70,12 @@ static exj_code open_for(exj_reach *r, bool writes, exj_err *err)
 
     if (rc != EXJ_OK)
         return rc;
-    if (!writes && store_exists(s)) {
+    if (!may_make && !store_exists(s))
+        return exj_err_set(err, EXJ_NOT_FOUND,
+                           "no store in %.300s yet: apply a config or start a worker there, or "
+                           "name another folder with --data-dir",
+                           o.dir);
+    if (!writes) {
         o.read_only = true;
         rc = exj_sqlite_open(&o, &r->store, &why);
         if (rc == EXJ_OK || rc == EXJ_CORRUPT || rc == EXJ_NOMEM)
@@ -127,7 +132,7 @@ static exj_code call_here(exj_reach *r, exj_request *q, bool writes, exj_respons
         r->store = NULL;
     }
     if (!r->store) {
-        rc = open_for(r, writes, err);
+        rc = open_for(r, writes, strcmp(q->method, "PUT") == 0, err);
         if (rc != EXJ_OK)
             return rc;
     }
@@ -162,7 +167,11 @@ exj_code exj_call_api(exj_reach *r, const char *method, const char *path, const 
         r->daemon = r->daemon || rc != EXJ_NOT_FOUND;
     }
     r->decided = true;
-    if (!r->daemon)
+    if (!r->daemon && r->only_daemon)
+        rc = exj_err_set(err, EXJ_BUSY,
+                         "no worker runs on %.300s; start one with 'exellix-jobs serve'",
+                         exj_settings_text(&r->cli->settings, EXJ_SET_DATA_DIR));
+    else if (!r->daemon)
         rc = call_here(r, &q, writes, &answer, err);
     else if (rc != EXJ_OK)
         rc = exj_err_set(err, EXJ_BUSY, "the daemon at %s does not answer: %.200s", r->socket,

@@ -1,9 +1,9 @@
 /* core/main/reach.h - one way to every operation, beside a running daemon and without one.
  *
  * The first call decides: when somebody listens on DATA_DIR/exellix-jobs.sock the request
- * goes there; else the store is opened (read-only when the request only reads and the store
- * is there) and the same router answers in this process. So a command does the same either
- * way.
+ * goes there; else the store is opened (read-only when the request only reads) and the same
+ * router answers in this process. So a command does the same either way. Only a PUT
+ * makes a store where there is none: a mistyped folder must not look like an empty one.
  *
  * Threads: main only.
  */
@@ -14,7 +14,8 @@
 #include "core/main/out.h"
 
 typedef struct exj_reach {
-    const exj_cli *cli; /* set before the first call */
+    const exj_cli *cli;  /* set before the first call */
+    bool only_daemon;    /* set before the first call: what only a worker can do */
     /* the rest is call_api's */
     bool decided, daemon, writable;
     exj_store *store;
@@ -32,7 +33,8 @@ typedef struct exj_answer_json {
 
 /* Ask `method` `path` (below the prefix, encoded) `query` (encoded, without '?'). `body`: JSON
  * text or empty. An answer of 400 and more is an answer, not an error.
- * Errors: EXJ_BUSY (the store is held by another: says who), EXJ_UNSUPPORTED, EXJ_IO, … */
+ * Errors: EXJ_BUSY (the store is held by another: says who; no daemon where one is needed),
+ * EXJ_NOT_FOUND (no store yet), EXJ_UNSUPPORTED, EXJ_IO, … */
 exj_code exj_call_api(exj_reach *r, const char *method, const char *path, const char *query,
                       exj_slice body, exj_answer_json *ret, exj_err *err);
 /* The same for plugins alone: needs no store. */

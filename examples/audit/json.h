@@ -224,6 +224,24 @@ static inline exj_str json_member(exj_str object, const char *name)
     return (exj_str){ NULL, 0 };
 }
 
+/* The items of an array, one a call, with *at NULL at first; p is NULL after the last. */
+static inline exj_str json_item(exj_str array, const char **at)
+{
+    const char *end = array.p ? array.p + array.n : NULL;
+    const char *p = *at ? *at : array.p, *value;
+
+    if (!p || p >= end || (!*at && *p != '['))
+        return (exj_str){ NULL, 0 };
+    p = json_blank(*at ? p : p + 1, end);
+    if (*at && p < end && *p == ',')
+        p = json_blank(p + 1, end);
+    if (p >= end || *p == ']')
+        return (exj_str){ NULL, 0 };
+    value = p;
+    *at = json_after_value(value, end);
+    return (exj_str){ value, (uint64_t)(*at - value) };
+}
+
 static inline unsigned json_hex4(const char *p, const char *end)
 {
     unsigned u = 0;

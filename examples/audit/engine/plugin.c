@@ -9,7 +9,9 @@
  * Model (all optional): {"maxListed": 5000}: at most so many findings of a sort are listed;
  * the counts always count all.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "verify.h"
 
 #include <inttypes.h>

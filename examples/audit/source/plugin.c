@@ -11,7 +11,9 @@
  * Kind "storage" asks page by page. The cursor is the name of the last package, not its
  * number, so a package that comes or goes between two pages moves no other one.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "../dpkg_db.h"
 #include "../json.h"
 

@@ -1,0 +1,256 @@
+/* Two holders of one row, in every order of claim, expiry, renewal and outcome. */
+#include "contract.h"
+
+#define A 101
+#define B 202
+
+static exj_reaped reaped[16];
+
+/* Everything that A's old claim may try, and what must stand afterwards: nothing of it. */
+static void old_claim_is_powerless(struct fixture *f, const exj_claim *a)
+{
+    struct row before = row(f, "m", "", "g", "a"), after;
+    exj_buf step = EXJ_BUF_INIT;
+
+    expect_code(finish(f, a, EXJ_EV_SUCCEED, 0, "\"of A\""), EXJ_FENCED);
+    expect_code(finish(f, a, EXJ_EV_FAIL_RETRY, START, "text of A"), EXJ_FENCED);
+    expect_code(finish(f, a, EXJ_EV_FAIL_DEAD, 0, "text of A"), EXJ_FENCED);
+    expect_code(finish(f, a, EXJ_EV_BLOCK, 0, "text of A"), EXJ_FENCED);
+    expect_code(finish(f, a, EXJ_EV_SUSPEND, 0, "\"of A\""), EXJ_FENCED);
+    expect_code(renew(f, a, 10 * LEASE), EXJ_FENCED);
+    expect_code(release(f, a), EXJ_FENCED);
+    expect_code(step_put(f, a, "late", "\"of A\""), EXJ_FENCED);
+    expect_code(f->s->v->step_get(f->s, a->seq, exj_slice_of("late"), &step, NULL),
+                EXJ_NOT_FOUND);
+    after = row(f, "m", "", "g", "a");
+    expect_int(after.v.status, before.v.status);
+    expect_int(after.v.token, before.v.token);
+    expect_int(after.v.attempts, before.v.attempts);
+    expect_int(after.v.lease_until, before.v.lease_until);
+    cr_assert_str_eq(after.result, before.result);
+    cr_assert_str_eq(after.holder, before.holder);
+    cr_assert_str_eq(after.text, before.text);
+    cr_assert(!strstr(after.text, "of A"));
+    exj_buf_release(&step);
+}
+
+static exj_claim expired_claim(struct fixture *f, int64_t p)
+{
+    exj_claim a;
+
+    insert(f, p, "a");
+    a = claim_one(f, p, "A", A);
+    advance(f, LEASE + 1);
+    expect_int(reap(f, NULL, 0, reaped, 16), 1);
+    expect_int(reaped[0].seq, a.seq);
+    expect_int(reaped[0].token, a.token);
+    expect_int(reaped[0].to, EXJ_QUEUED);
+    return a;
+}
+
+CONTRACT(holders, nothing_of_an_expired_claim_is_accepted_while_the_row_is_queued)
+{
+    exj_claim a = expired_claim(f, pool(f, "m", "", "g"));
+
+    old_claim_is_powerless(f, &a);
+}
+
+CONTRACT(holders, nothing_of_an_expired_claim_is_accepted_while_another_runs_it)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a = expired_claim(f, p), b = claim_one(f, p, "B", B);
+
+    expect_int(b.token, a.token + 1);
+    expect_int(b.attempt, 2);
+    old_claim_is_powerless(f, &a);
+    expect_code(renew(f, &b, LEASE), EXJ_OK);
+    expect_code(step_put(f, &b, "s", "1"), EXJ_OK);
+    expect_code(finish(f, &b, EXJ_EV_SUCCEED, 0, "\"of B\""), EXJ_OK);
+    cr_assert_str_eq(row(f, "m", "", "g", "a").result, "\"of B\"");
+}
+
+CONTRACT(holders, nothing_of_an_expired_claim_is_accepted_after_each_outcome_of_another)
+{
+    static const exj_event events[] = { EXJ_EV_SUCCEED, EXJ_EV_FAIL_RETRY, EXJ_EV_FAIL_DEAD,
+                                        EXJ_EV_BLOCK, EXJ_EV_SUSPEND };
+
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        int64_t p = pool(f, "m", "", "g");
+        exj_claim a = expired_claim(f, p), b = claim_one(f, p, "B", B);
+
+        expect_code(finish(f, &b, events[i], START + 10 * LEASE, "\"by B\""), EXJ_OK);
+        old_claim_is_powerless(f, &a);
+        fixture_close(f);
+        fixture_open(f, f->maker);
+    }
+}
+
+CONTRACT(holders, the_same_holder_claiming_again_is_another_claim)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a = expired_claim(f, p), again = claim_one(f, p, "A", B);
+
+    old_claim_is_powerless(f, &a);
+    expect_code(finish(f, &again, EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+}
+
+CONTRACT(holders, a_released_claim_is_over)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a, b;
+
+    insert(f, p, "a");
+    a = claim_one(f, p, "A", A);
+    expect_code(release(f, &a), EXJ_OK);
+    b = claim_one(f, p, "B", B);
+    old_claim_is_powerless(f, &a);
+    expect_code(finish(f, &b, EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+    old_claim_is_powerless(f, &a);
+}
+
+CONTRACT(holders, an_expired_claim_may_still_finish_before_the_reaper)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a;
+
+    insert(f, p, "a");
+    a = claim_one(f, p, "A", A);
+    advance(f, 5 * LEASE);
+    expect_code(finish(f, &a, EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+    expect_int(reap(f, NULL, 0, reaped, 16), 0);
+}
+
+CONTRACT(holders, a_renewal_that_is_late_still_keeps_the_row)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a;
+
+    insert(f, p, "a");
+    a = claim_one(f, p, "A", A);
+    advance(f, 2 * LEASE);
+    expect_code(renew(f, &a, LEASE), EXJ_OK);
+    expect_int(row(f, "m", "", "g", "a").v.lease_until, START + 3 * LEASE);
+    expect_int(reap(f, NULL, 0, reaped, 16), 0);
+    advance(f, LEASE - 1);
+    expect_int(reap(f, NULL, 0, reaped, 16), 0);
+    advance(f, 2);
+    expect_int(reap(f, NULL, 5, reaped, 16), 0);
+    expect_int(reap(f, NULL, 0, reaped, 16), 1);
+    expect_code(renew(f, &a, LEASE), EXJ_FENCED);
+}
+
+CONTRACT(holders, a_wrong_token_or_nonce_is_fenced)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a, wrong;
+
+    insert(f, p, "a");
+    a = claim_one(f, p, "A", A);
+    wrong = a;
+    wrong.nonce = B;
+    old_claim_is_powerless(f, &wrong);
+    wrong = a;
+    wrong.token++;
+    expect_code(finish(f, &wrong, EXJ_EV_SUCCEED, 0, "1"), EXJ_FENCED);
+    expect_code(step_put(f, &wrong, "s", "1"), EXJ_FENCED);
+    wrong = a;
+    wrong.nonce = 0;
+    old_claim_is_powerless(f, &wrong);
+    expect_code(finish(f, &a, EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+}
+
+CONTRACT(holders, a_row_whose_attempts_are_used_up_ends_with_its_lease)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a;
+    struct row r;
+
+    insert_as(f, p, "a", 0, 1, 0);
+    a = claim_one(f, p, "A", A);
+    advance(f, LEASE + 1);
+    expect_int(reap(f, NULL, 0, reaped, 16), 1);
+    expect_int(reaped[0].to, EXJ_FAILED);
+    r = row(f, "m", "", "g", "a");
+    expect_int(r.v.status, EXJ_FAILED);
+    expect_int(r.v.attempts, 1);
+    expect_int(r.v.token, a.token);
+    cr_assert_str_eq(r.code, "LEASE_EXPIRED");
+    old_claim_is_powerless(f, &a);
+    expect_int(count(f, p, EXJ_FAILED), 1);
+    expect_int(count(f, p, EXJ_RUNNING), 0);
+}
+
+CONTRACT(holders, at_start_the_rows_of_all_others_are_taken_back_at_once)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a, b;
+
+    insert(f, p, "a");
+    insert(f, p, "b");
+    a = claim_one(f, p, "A", A);
+    b = claim_one(f, p, "B", B);
+    expect_int(reap(f, "B", 0, reaped, 16), 1);
+    expect_int(reaped[0].seq, a.seq);
+    expect_code(renew(f, &b, LEASE), EXJ_OK);
+    expect_int(reap(f, "never seen", 0, reaped, 16), 1);
+    expect_int(reaped[0].seq, b.seq);
+}
+
+CONTRACT(holders, reaping_stops_at_its_limit)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim c[600];
+    static exj_reaped many[600];
+    char id[16];
+
+    for (int i = 0; i < 600; i++) {
+        snprintf(id, sizeof(id), "r%d", i);
+        insert(f, p, id);
+    }
+    expect_int(claim(f, p, "A", A, 600, c), 600);
+    advance(f, LEASE + 1);
+    expect_int(reap(f, NULL, 0, many, 300), 300);
+    expect_int(reap(f, NULL, 0, many, 600), 300);
+    expect_int(reap(f, NULL, 0, many, 600), 0);
+    expect_int(count(f, p, EXJ_QUEUED), 600);
+}
+
+CONTRACT(holders, a_step_is_written_once_and_read_by_the_next_attempt)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a, b;
+    exj_buf step = EXJ_BUF_INIT;
+
+    insert(f, p, "a");
+    a = claim_one(f, p, "A", A);
+    expect_code(step_put(f, &a, "fetch", "\"first\""), EXJ_OK);
+    expect_code(step_put(f, &a, "fetch", "\"second\""), EXJ_CONFLICT);
+    advance(f, LEASE + 1);
+    expect_int(reap(f, NULL, 0, reaped, 16), 1);
+    b = claim_one(f, p, "B", B);
+    expect_code(step_put(f, &b, "fetch", "\"third\""), EXJ_CONFLICT);
+    expect_code(f->s->v->step_get(f->s, b.seq, exj_slice_of("fetch"), &step, NULL), EXJ_OK);
+    cr_assert(exj_slice_is(exj_buf_slice(&step), "\"first\""));
+    exj_buf_release(&step);
+}
+
+CONTRACT(holders, a_clock_that_steps_back_neither_reaps_nor_revives)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim a;
+
+    insert(f, p, "a");
+    a = claim_one(f, p, "A", A);
+    f->time.wall_ms -= 3600 * 1000;
+    expect_int(reap(f, NULL, 0, reaped, 16), 0);
+    cr_assert(f->s->v->now(f->s) >= START);
+    expect_code(renew(f, &a, LEASE), EXJ_OK);
+    expect_int(row(f, "m", "", "g", "a").v.lease_until, START + LEASE);
+    /* Time goes on at the other clock's pace: the lease still ends. */
+    advance(f, LEASE + 1);
+    expect_int(reap(f, NULL, 0, reaped, 16), 1);
+    /* And a restart under the old wall clock does not go back behind what was stored. */
+    a = claim_one(f, p, "A", B);
+    fixture_reopen(f);
+    cr_assert(f->s->v->now(f->s) >= START + LEASE - 1000, "%" PRId64, f->s->v->now(f->s));
+}

@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +24,11 @@ struct room {
     exj_registry *registry;
 };
 
+static int run_shell(const char *format, va_list ap) __attribute__((format(printf, 1, 0)));
 static void shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static int try_shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-static inline int run_shell(const char *format, va_list ap)
+static int run_shell(const char *format, va_list ap)
 {
     char *line = NULL;
     int status;

@@ -300,7 +300,7 @@ static bool choose_targets_locked(struct scan *s)
     size_t n = 0;
 
     for (struct pool *p = s->e->pools; p; p = p->next)
-        n += pool_is_ours(s->m, p) && p->spec && p->spec->runnable;
+        n += pool_is_ours(s->m, p) && p->spec && p->spec->schedulable;
     if (!n)
         return false;
     s->targets = calloc(n, sizeof(*s->targets));
@@ -309,7 +309,7 @@ static bool choose_targets_locked(struct scan *s)
     for (struct pool *p = s->e->pools; p; p = p->next) {
         struct target *t = &s->targets[s->targets_len];
 
-        if (!pool_is_ours(s->m, p) || !p->spec || !p->spec->runnable)
+        if (!pool_is_ours(s->m, p) || !p->spec || !p->spec->schedulable)
             continue;
         t->items = malloc(FLUSH_RECORDS * sizeof(*t->items));
         if (!t->items)
@@ -366,7 +366,7 @@ static bool pass(struct matrix *m)
         m->has_next = false;
     }
     claimed_before = claimed_locked(m);
-    targets = !e->paused && choose_targets_locked(s);
+    targets = choose_targets_locked(s);
     m->scanning = true;
     m->last_started = exj_clock_wall_ms();
     pthread_mutex_unlock(&e->mu);

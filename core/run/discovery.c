@@ -188,6 +188,7 @@ static struct spec *make_spec(exj_engine *e, const struct pool *p, const exj_mat
             name = s->graph.executor;
     }
     s->eff = exj_effective_of(m, graph->version ? &s->graph : NULL);
+    s->schedulable = s->why_not.code == EXJ_OK;
     s->executor = exj_run_executor(e, name);
     s->job_fields = make_job_fields(p);
     if (!s->executor || !s->job_fields)
@@ -217,6 +218,26 @@ void exj_pool_free(struct pool *p)
     free(p->run_id);
     free(p->graph_id);
     free(p);
+}
+
+static struct gate *gate_of(exj_engine *e, const char *graph)
+{
+    struct gate *g;
+
+    for (g = e->gates; g; g = g->next)
+        if (!strcmp(g->graph_id, graph))
+            return g;
+    g = calloc(1, sizeof(*g));
+    if (!g)
+        return NULL;
+    g->graph_id = strdup(graph);
+    if (!g->graph_id) {
+        free(g);
+        return NULL;
+    }
+    g->next = e->gates;
+    e->gates = g;
+    return g;
 }
 
 static struct pool *find_pool(exj_engine *e, const char *matrix, const char *run,
@@ -256,7 +277,8 @@ static struct pool *make_pool(exj_engine *e, const char *matrix, const char *run
     p->matrix_id = strdup(matrix);
     p->run_id = strdup(run);
     p->graph_id = strdup(graph);
-    if (!p->matrix_id || !p->run_id || !p->graph_id)
+    p->gate = gate_of(e, graph);
+    if (!p->matrix_id || !p->run_id || !p->graph_id || !p->gate)
         goto fail;
     op.u.pool.matrix = exj_slice_of(matrix);
     op.u.pool.run = exj_slice_of(run);

@@ -59,6 +59,13 @@ static void engine_free(exj_engine *e)
         e->pools = p->next;
         exj_pool_free(p);
     }
+    while (e->gates) {
+        struct gate *g = e->gates;
+
+        e->gates = g->next;
+        free(g->graph_id);
+        free(g);
+    }
     while (e->matrices) {
         struct matrix *m = e->matrices;
 
@@ -179,7 +186,9 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
     if (!e)
         return exj_err_set(err, EXJ_NOMEM, "engine: out of memory");
     x = exj_run_executor(e, o->executor ? o->executor : "stub");
-    if (!x || x->error.code) {
+    /* A plugin that cannot be had is a mistake in the settings. One whose create fails may
+     * be well tomorrow: its rows wait, and health says why. */
+    if (!x || !x->guest) {
         rc = exj_err_set(err, x ? x->error.code : EXJ_NOMEM, "executor %s: %s",
                          o->executor ? o->executor : "stub",
                          x ? x->error.text : "out of memory");

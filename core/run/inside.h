@@ -43,17 +43,26 @@ struct spec {
     struct executor *executor;
     char *model;            /* JSON */
     char *job_fields;       /* `,"matrixCatalogId":"m",…,"attempt":` */
-    bool runnable;          /* may be claimed at all */
+    bool schedulable;       /* its graph may run: rows are materialized */
+    bool runnable;          /* and its executor can be used: rows are claimed */
     exj_err why_not;        /* when not runnable */
 };
 
 struct matrix;
+
+/* A graph's cap counts over all matrices that name the graph. */
+struct gate {
+    struct gate *next;
+    char *graph_id;
+    uint32_t executing; /* mu */
+};
 
 /* One (matrix, run, graph). Lives as long as the engine. */
 struct pool {
     struct pool *next;
     int64_t id;
     char *matrix_id, *run_id, *graph_id;
+    struct gate *gate;
     struct spec *spec;      /* mu; replaced by discovery */
     bool wanted;            /* mu; named by a live matrix */
     bool seen;              /* mu; by the look that is under way */
@@ -142,6 +151,7 @@ struct exj_engine {
     pthread_cond_t cycle;   /* cycle loops */
     pthread_cond_t idle;    /* wait_idle, stop */
     struct pool *pools;     /* mu; only grows */
+    struct gate *gates;     /* discovery only */
     struct matrix *matrices; /* mu */
     struct executor *executors; /* mu; only grows */
     struct batch *batches;  /* mu */

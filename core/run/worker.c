@@ -249,6 +249,8 @@ static void box_add(struct outbox *box, struct row *r, const exj_call_end *end)
 
             code = box_keep(box, "", said.n ? said : exj_slice_of(result_word(end->result)));
             said = end->error_text;
+            if (said.n >= strlen(prefix) && !memcmp(said.p, prefix, strlen(prefix)))
+                prefix[0] = '\0'; /* the host's own words name the plugin already */
             text = box_keep(box, prefix,
                             said.n ? said : exj_slice_of(result_word(end->result)));
         }
@@ -348,6 +350,7 @@ static void slot_free(exj_engine *e, struct pool *p)
 {
     pthread_mutex_lock(&e->mu);
     p->executing--;
+    p->gate->executing--;
     e->executing--;
     if (e->sleeping)
         pthread_cond_broadcast(&e->work);
@@ -433,9 +436,13 @@ static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct
 
 static bool may_start_locked(const struct pool *p)
 {
-    uint32_t cap = p->spec ? p->spec->eff.concurrency : 0;
+    const struct spec *s = p->spec;
 
-    return p->head && (!cap || p->executing < cap);
+    if (!p->head)
+        return false;
+    if (s->graph.concurrency) /* the graph's own cap, over all its matrices */
+        return p->gate->executing < s->graph.concurrency;
+    return !s->eff.concurrency || p->executing < s->eff.concurrency;
 }
 
 /* The next pool in turn that has rows and room; NULL: none. */
@@ -547,6 +554,7 @@ void *exj_run_worker(void *start)
         p->ready -= n;
         e->ready -= n;
         p->executing++;
+        p->gate->executing++;
         e->executing++;
         if (p->ready <= p->depth / 2)
             pthread_cond_signal(&e->claim);

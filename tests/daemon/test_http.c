@@ -349,17 +349,19 @@ Test(http, bad_documents_are_refused_with_their_cause)
     static const struct {
         const char *path, *body, *names;
     } cases[] = {
-        { "/v1/configs/graphs/g", "{\"graphId\":\"g\",", "line" },
+        { "/v1/configs/graphs/g", "{\"graphId\":\"g\",", "byte 15" },
         { "/v1/configs/graphs/g", "{\"graphId\":\"g\",\"payload\":{\"graphId\":\"h\"}}", "h" },
         { "/v1/configs/graphs/g", "{\"graphId\":\"g\",\"paylod\":{}}", "paylod" },
         { "/v1/configs/matrices/m",
           "{\"matrixCatalogId\":\"m\",\"payload\":{\"graphs\":[]}}", "graphs" },
         { "/v1/configs/matrices/m",
-          "{\"matrixCatalogId\":\"m\",\"payload\":{\"graphs\":[\"g\"],\"concurrency\":-1}}",
+          "{\"matrixCatalogId\":\"m\",\"payload\":{\"graphs\":[\"g\"],\"concurrency\":-1,"
+          "\"dataSource\":{\"kind\":\"event\"}}}",
           "-1" },
         { "/v1/configs/matrices/m",
-          "{\"matrixCatalogId\":\"m\",\"payload\":{\"graphs\":[\"g\"],\"input\":{\"x\":1e400}}}",
-          "" },
+          "{\"matrixCatalogId\":\"m\",\"payload\":{\"graphs\":[\"g\"],\"input\":{\"x\":1e400},"
+          "\"dataSource\":{\"kind\":\"event\"}}}",
+          "number" },
     };
     json_t *o = NULL;
 

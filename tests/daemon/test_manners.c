@@ -83,7 +83,7 @@ Test(manners, an_answer_that_is_not_utf8_is_on_the_row)
 
 Test(manners, no_answer_is_on_the_row)
 {
-    check("none", "NoAnswer", "without an answer");
+    check("none", "NoAnswer", "emitted no answer");
 }
 
 Test(manners, two_answers_are_on_the_row)

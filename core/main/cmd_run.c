@@ -16,6 +16,8 @@ struct outcome {
     exj_engine_counts counts;
     double seconds;
     bool interrupted;
+    bool healthy;
+    char sick[EXJ_ERR_TEXT_BYTES]; /* when not healthy: the part that fails */
 };
 
 /* Log lines would tear the bar: only what needs attention, unless one asked for more. */
@@ -41,6 +43,7 @@ static void work(exj_cli *c, exj_worker *w, int signals, struct outcome *ret)
         now = exj_clock_mono_ns();
         exj_bar_draw(&bar, &ret->counts, now);
     }
+    ret->healthy = exj_engine_health(w->engine, ret->sick, sizeof(ret->sick));
     ret->seconds = (double)(now - started) / 1e9;
     exj_bar_clear(&bar);
 }
@@ -105,6 +108,8 @@ static exj_exit verdict(exj_cli *c, const struct outcome *o)
         return exj_fail(c, EXJ_EXIT_FAILED, "the store failed; what it took is safe, run again");
     if (o->interrupted)
         return EXJ_EXIT_INTERRUPTED;
+    if (!o->healthy)
+        return exj_fail(c, EXJ_EXIT_FAILED, "%s; its rows wait", o->sick);
     if (n->cycle_errors)
         return exj_fail(c, EXJ_EXIT_FAILED,
                         "%" PRIu64 " cycles could not read their source; the log says why",

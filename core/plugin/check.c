@@ -3,9 +3,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -130,9 +132,44 @@ static bool wait_child(pid_t pid, int fd, unsigned timeout_ms, exj_buf *b, int *
     return in_time;
 }
 
-static exj_code start_child(const char *self_exe, const char *word, const char *file,
-                            pid_t *ret_pid, int *ret_fd, exj_err *err)
+/* ---- a folder for what a crash would leave -------------------------------------------- */
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
 {
+    (void)st;
+    (void)type;
+    (void)where;
+    remove(path);
+    return 0;
+}
+
+static void remove_folder(const char *dir)
+{
+    if (*dir)
+        nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* Our environment with `tmpdir` ("TMPDIR=…") in it. free() it. */
+static char **environment_with(char *tmpdir)
+{
+    size_t n = 0, out = 0;
+    char **env;
+
+    while (environ[n])
+        n++;
+    env = calloc(n + 2, sizeof *env);
+    for (size_t k = 0; env && k < n; k++)
+        if (strncmp(environ[k], "TMPDIR=", 7) != 0)
+            env[out++] = environ[k];
+    if (env)
+        env[out] = tmpdir;
+    return env;
+}
+
+static exj_code start_child(const char *self_exe, const char *word, const char *file,
+                            char *tmpdir, pid_t *ret_pid, int *ret_fd, exj_err *err)
+{
+    char **env = environment_with(tmpdir);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none, defaults;
@@ -141,7 +178,7 @@ static exj_code start_child(const char *self_exe, const char *word, const char *
     exj_code rc = EXJ_OK;
     int failed;
 
-    if (!argv[0] || !argv[1] || !argv[2]) {
+    if (!argv[0] || !argv[1] || !argv[2] || !env) {
         rc = exj_err_set(err, EXJ_NOMEM, "plugin check: out of memory");
         goto out;
     }
@@ -158,7 +195,7 @@ static exj_code start_child(const char *self_exe, const char *word, const char *
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &defaults);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    failed = posix_spawn(ret_pid, self_exe, &actions, &attr, argv, environ);
+    failed = posix_spawn(ret_pid, self_exe, &actions, &attr, argv, env);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&actions);
     if (failed) {
@@ -169,6 +206,7 @@ static exj_code start_child(const char *self_exe, const char *word, const char *
     *ret_fd = fds[0];
     fds[0] = -1;
 out:
+    free(env);
     for (int k = 0; k < 3; k++)
         free(argv[k]);
     for (int k = 0; k < 2; k++)
@@ -182,13 +220,21 @@ exj_code exj_plugin_check(const char *self_exe, const char *check_word, const ch
 {
     struct report r = { .findings = json_array(), .plugins = json_array(), .phase = "start" };
     exj_buf lines = EXJ_BUF_INIT;
-    char text[400];
+    const char *tmp = getenv("TMPDIR");
+    char text[400], tmpdir[512], *dir;
     int fd = -1, status = 0;
     bool in_time;
     pid_t pid;
     exj_code rc;
 
-    rc = start_child(self_exe, check_word, file, &pid, &fd, err);
+    snprintf(tmpdir, sizeof tmpdir, "TMPDIR=%s/exellix-check-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+    dir = tmpdir + strlen("TMPDIR=");
+    if (strlen(tmpdir) == sizeof tmpdir - 1 || !mkdtemp(dir)) {
+        rc = exj_err_set(err, EXJ_IO, "plugin check: %s: %s", dir, strerror(errno));
+        *dir = 0; /* nothing to remove */
+        goto out;
+    }
+    rc = start_child(self_exe, check_word, file, tmpdir, &pid, &fd, err);
     if (rc)
         goto out;
     in_time = wait_child(pid, fd, timeout_ms, &lines, &status);
@@ -211,6 +257,7 @@ exj_code exj_plugin_check(const char *self_exe, const char *check_word, const ch
     if (!*ret_report)
         rc = exj_err_set(err, EXJ_NOMEM, "plugin check: out of memory");
 out:
+    remove_folder(dir);
     if (fd >= 0)
         close(fd);
     exj_buf_release(&lines);

@@ -167,7 +167,8 @@ static exj_result sample_emit(void *user, exj_slice json)
     }
     if (!next && !(id && record)) {
         exj_err_set(&s->err, EXJ_INVALID,
-                    "wanted {\"id\":\"…\",\"record\":{…}} or {\"next\":…}, found %.100s", json.p);
+                    "wanted {\"id\":\"…\",\"record\":{…}} or {\"next\":…}, found %.*s",
+                    json.n < 100 ? (int)json.n : 100, json.p);
         s->wrong = true;
         return EXJ_R_INPUT;
     }
@@ -187,8 +188,8 @@ static void judge_answer(const exj_guest *g, exj_slice answer)
     bool status = false;
 
     if (exj_json_check(answer, EXJ_JSON_MAX_DEPTH, &kind, &err) || kind != EXJ_JSON_OBJECT) {
-        find("fail", "AnswerNotJson", "emit one JSON object", "%s: the answer is no JSON object: %s",
-             g->id, err.text);
+        find("fail", "AnswerNotJson", "emit one JSON object",
+             "%s: the answer is no JSON object: %s", g->id, err.text);
         return;
     }
     exj_json_iter_init(&it, answer);

@@ -17,7 +17,9 @@ static const char *name_of_result(exj_result r)
                                          "DEADLINE", "INPUT", "UNSUPPORTED", "INTERNAL",
                                          "MISS" };
 
-    return r >= 0 && r < (exj_result)(sizeof names / sizeof *names) ? names[r] : "an unknown result";
+    if (r < 0 || r >= (exj_result)(sizeof names / sizeof *names))
+        return "an unknown result";
+    return names[r];
 }
 
 exj_code exj_instance_new(exj_guest *g, exj_slice config, exj_instance **ret, exj_err *err)

@@ -68,10 +68,13 @@ Test(check, crash_is_a_finding_with_the_signal_and_the_place)
 
     build(&room, "crash", "", ENGINE("0", "#include <signal.h>\n",
           "signal(SIGSEGV, SIG_DFL); raise(SIGSEGV); return EXJ_R_OK;"));
+    setenv("TMPDIR", room.dir, 1);
     r = check_built(&room, "crash", 20000);
     cr_assert(json_is_false(json_object_get(r, "ok")));
     cr_assert(has(r, "fail", "Crash", "SIGSEGV in execute of test.guest"));
     json_decref(r);
+    /* the copies that the crash left are gone with their folder */
+    shell("[ \"$(ls -d '%s'/exellix-* 2>/dev/null)\" = '' ]", room.dir);
     room_close(&room);
 }
 

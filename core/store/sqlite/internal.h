@@ -74,10 +74,11 @@ typedef struct exj_reader {
 
 /* ---- the store ---------------------------------------------------------------------------- */
 
-/* Rows of one pool by status: kept here, written for dirty pools in the transaction that
- * changes them, read back when a transaction is rolled back. */
+/* Rows of one pool by status: kept here and written for dirty pools in the transaction that
+ * changes them. `was` is what the last commit left, for a roll-back: one must be possible
+ * without memory and without the disk. */
 typedef struct exj_pool_counts {
-    int64_t n[EXJ_STATUS_COUNT];
+    int64_t n[EXJ_STATUS_COUNT], was[EXJ_STATUS_COUNT];
     bool dirty;
 } exj_pool_counts;
 
@@ -122,7 +123,7 @@ typedef struct exj_sqlite {
     bool clock_force;
     int64_t next_seq;
     exj_pool_counts *pools; /* owned; index is the pool's id, 0 unused */
-    int64_t pools_len, pools_cap;
+    int64_t pools_len, pools_were, pools_cap;
     int64_t *dirty; /* owned; ids of dirty pools, as many places as pools */
     int64_t dirty_len;
     char *holder; /* owned; the last holder looked up */
@@ -169,6 +170,7 @@ bool exj_sqlite_run(exj_sqlite *s, enum exj_sqlite_write which, const char *what
 
 bool exj_sqlite_load_pools(exj_sqlite *s);
 bool exj_sqlite_save_pools(exj_sqlite *s);
+void exj_sqlite_settle_pools(exj_sqlite *s, bool committed);
 bool exj_sqlite_has_pool(const exj_sqlite *s, int64_t pool);
 void exj_sqlite_count(exj_sqlite *s, int64_t pool, int from, int to, int64_t by);
 bool exj_sqlite_pool(exj_sqlite *s, exj_op *op);

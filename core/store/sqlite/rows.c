@@ -36,10 +36,7 @@ bool exj_sqlite_load_pools(exj_sqlite *s)
     int rc;
     bool good = false;
 
-    s->dirty_len = 0;
-    s->pools_len = 1;
-    if (s->pools)
-        memset(s->pools, 0, (size_t)s->pools_cap * sizeof(*s->pools));
+    s->pools_len = s->pools_were = 1;
     if (sqlite3_prepare_v2(s->db,
                            "SELECT id, n0, n1, n2, n3, n4, n5, n6, n7, n8 FROM exj_pools"
                            " ORDER BY id",
@@ -51,8 +48,8 @@ bool exj_sqlite_load_pools(exj_sqlite *s)
         if (!grow_pools(s, id))
             goto out;
         for (int i = 0; i < EXJ_STATUS_COUNT; i++)
-            s->pools[id].n[i] = sqlite3_column_int64(st, 1 + i);
-        s->pools_len = id + 1;
+            s->pools[id].n[i] = s->pools[id].was[i] = sqlite3_column_int64(st, 1 + i);
+        s->pools_len = s->pools_were = id + 1;
     }
     good = rc == SQLITE_DONE;
 out:
@@ -66,17 +63,30 @@ bool exj_sqlite_save_pools(exj_sqlite *s)
 {
     for (int64_t i = 0; i < s->dirty_len; i++) {
         sqlite3_stmt *st = s->st[W_POOL_COUNTS];
-        exj_pool_counts *p = &s->pools[s->dirty[i]];
+        const exj_pool_counts *p = &s->pools[s->dirty[i]];
 
         sqlite3_bind_int64(st, 1, s->dirty[i]);
         for (int k = 0; k < EXJ_STATUS_COUNT; k++)
             sqlite3_bind_int64(st, 2 + k, p->n[k]);
         if (!exj_sqlite_run(s, W_POOL_COUNTS, "cannot write the counters"))
             return false;
+    }
+    return true;
+}
+
+void exj_sqlite_settle_pools(exj_sqlite *s, bool committed)
+{
+    for (int64_t i = 0; i < s->dirty_len; i++) {
+        exj_pool_counts *p = &s->pools[s->dirty[i]];
+
+        memcpy(committed ? p->was : p->n, committed ? p->n : p->was, sizeof(p->n));
         p->dirty = false;
     }
     s->dirty_len = 0;
-    return true;
+    if (committed)
+        s->pools_were = s->pools_len;
+    else
+        s->pools_len = s->pools_were;
 }
 
 bool exj_sqlite_has_pool(const exj_sqlite *s, int64_t pool)

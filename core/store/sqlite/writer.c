@@ -221,8 +221,8 @@ static void roll_back(exj_sqlite *s)
     }
     if (s->holder)
         s->holder[0] = '\0'; /* its id may have been rolled back */
-    if (s->err.code == EXJ_IO || s->err.code == EXJ_UNKNOWN || s->err.code == EXJ_CORRUPT ||
-        !exj_sqlite_load_pools(s))
+    exj_sqlite_settle_pools(s, false);
+    if (s->err.code == EXJ_IO || s->err.code == EXJ_UNKNOWN || s->err.code == EXJ_CORRUPT)
         mark_failed(s);
 }
 
@@ -234,6 +234,7 @@ static bool save_clock(exj_sqlite *s, int changes_before)
     if (!due && !s->clock_force)
         return true;
     sqlite3_bind_int64(s->st[W_CLOCK], 1, s->now);
+    s->clock_saved = s->now; /* after a roll-back it is only saved a little later */
     return exj_sqlite_run(s, W_CLOCK, "cannot save the clock");
 }
 
@@ -280,8 +281,7 @@ static bool transact(exj_sqlite *s, exj_op *first, size_t most, size_t *ret_trie
     }
     if (!exj_sqlite_save_pools(s) || !save_clock(s, changes) || !commit(s))
         return false;
-    if (s->now - s->clock_saved >= CLOCK_SAVE_MS)
-        s->clock_saved = s->now;
+    exj_sqlite_settle_pools(s, true);
     atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->ops, (int64_t)*ret_tried, memory_order_relaxed);
     return true;

@@ -1,0 +1,308 @@
+/* What only the embedded store promises: its directory, its file, its disk. */
+#include "contract.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include "core/store/sqlite/internal.h"
+
+static exj_code open_at(const char *dir, const char *note, const exj_sqlite_seam *seam,
+                        exj_store **ret, exj_err *err)
+{
+    exj_sqlite_options o = { .dir = dir, .lock_note = note };
+
+    return exj_sqlite_open_seam(&o, seam, ret, err);
+}
+
+static void run_sql(const char *dir, const char *sql)
+{
+    char path[512];
+    sqlite3 *db = NULL;
+    char *text = NULL;
+
+    snprintf(path, sizeof(path), "%s/%s", dir, EXJ_SQLITE_FILE);
+    cr_assert(sqlite3_open(path, &db) == SQLITE_OK);
+    cr_assert(sqlite3_exec(db, sql, NULL, NULL, &text) == SQLITE_OK, "%s", text);
+    sqlite3_close(db);
+}
+
+Test(sqlite, a_second_opening_is_refused_and_names_the_holder)
+{
+    char dir[256];
+    exj_store *s = NULL, *t = NULL;
+    exj_err err = { 0 };
+    exj_buf note = EXJ_BUF_INIT;
+
+    temp_dir(dir, sizeof(dir));
+    expect_code(exj_sqlite_holder(dir, &note, NULL), EXJ_NOT_FOUND);
+    expect_code(open_at(dir, "pid 4711 worker w-1", NULL, &s, NULL), EXJ_OK);
+    expect_code(open_at(dir, "another", NULL, &t, &err), EXJ_BUSY);
+    cr_assert(strstr(err.text, "pid 4711 worker w-1"), "%s", err.text);
+    expect_code(exj_sqlite_holder(dir, &note, NULL), EXJ_OK);
+    cr_assert(exj_slice_is(exj_buf_slice(&note), "pid 4711 worker w-1"));
+    s->v->close(s);
+    expect_code(exj_sqlite_holder(dir, &note, NULL), EXJ_NOT_FOUND);
+    expect_code(open_at(dir, "another", NULL, &t, NULL), EXJ_OK);
+    t->v->close(t);
+    exj_buf_release(&note);
+    remove_dir(dir);
+}
+
+Test(sqlite, a_newer_schema_is_refused_with_both_numbers)
+{
+    char dir[256];
+    exj_store *s = NULL;
+    exj_err err = { 0 };
+
+    temp_dir(dir, sizeof(dir));
+    expect_code(open_at(dir, "n", NULL, &s, NULL), EXJ_OK);
+    s->v->close(s);
+    run_sql(dir, "UPDATE exj_meta SET value=99 WHERE key='schema'");
+    expect_code(open_at(dir, "n", NULL, &s, &err), EXJ_REFUSED);
+    cr_assert(strstr(err.text, "99") && strstr(err.text, "2"), "%s", err.text);
+    remove_dir(dir);
+}
+
+Test(sqlite, somebody_elses_database_is_refused)
+{
+    char dir[256];
+    exj_store *s = NULL;
+
+    temp_dir(dir, sizeof(dir));
+    run_sql(dir, "CREATE TABLE theirs(x)");
+    expect_code(open_at(dir, "n", NULL, &s, NULL), EXJ_REFUSED);
+    remove_dir(dir);
+}
+
+Test(sqlite, a_file_that_is_no_database_is_corrupt)
+{
+    char dir[256], path[512];
+    exj_store *s = NULL;
+    FILE *file;
+
+    temp_dir(dir, sizeof(dir));
+    snprintf(path, sizeof(path), "%s/%s", dir, EXJ_SQLITE_FILE);
+    file = fopen(path, "w");
+    for (int i = 0; i < 5000; i++)
+        fputs("not a database ", file);
+    fclose(file);
+    expect_code(open_at(dir, "n", NULL, &s, NULL), EXJ_CORRUPT);
+    remove_dir(dir);
+}
+
+/* A store of version 1 as its program left it: one row of each kind. */
+static const char version_1[] =
+    "CREATE TABLE exj_meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "INSERT INTO exj_meta VALUES('schema', 1), ('clock', 1600000000000);"
+    "CREATE TABLE exellix_graph_configs(id TEXT PRIMARY KEY, version INTEGER NOT NULL,"
+    " body TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE exellix_matrix_configs(id TEXT PRIMARY KEY, version INTEGER NOT NULL,"
+    " body TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;"
+    "INSERT INTO exellix_graph_configs VALUES('g', 4, '{}', 1, 2);"
+    "CREATE TABLE exj_pools(id INTEGER PRIMARY KEY, matrix TEXT NOT NULL, run TEXT NOT NULL,"
+    " graph TEXT NOT NULL, n0 INTEGER NOT NULL DEFAULT 0, n1 INTEGER NOT NULL DEFAULT 0,"
+    " n2 INTEGER NOT NULL DEFAULT 0, n3 INTEGER NOT NULL DEFAULT 0,"
+    " n4 INTEGER NOT NULL DEFAULT 0, n5 INTEGER NOT NULL DEFAULT 0,"
+    " n6 INTEGER NOT NULL DEFAULT 0, n7 INTEGER NOT NULL DEFAULT 0,"
+    " n8 INTEGER NOT NULL DEFAULT 0, UNIQUE(matrix, run, graph)) STRICT;"
+    "INSERT INTO exj_pools(id, matrix, run, graph, n0, n4) VALUES(1, 'm', '', 'g', 1, 1);"
+    "CREATE TABLE exellix_execution_matrix_rows(seq INTEGER PRIMARY KEY,"
+    " pool INTEGER NOT NULL, record_id TEXT NOT NULL, priority INTEGER NOT NULL,"
+    " max_attempts INTEGER NOT NULL, created_at INTEGER NOT NULL, input TEXT NOT NULL,"
+    " UNIQUE(pool, record_id)) STRICT;"
+    "INSERT INTO exellix_execution_matrix_rows VALUES(1, 1, 'dead', 0, 1, 5, '{}'),"
+    " (2, 1, 'ready', 0, 3, 5, '{}');"
+    "CREATE TABLE exj_hot(seq INTEGER PRIMARY KEY, pool INTEGER NOT NULL,"
+    " status INTEGER NOT NULL, rank INTEGER NOT NULL, run_after INTEGER NOT NULL,"
+    " attempts INTEGER NOT NULL, max_attempts INTEGER NOT NULL, fence INTEGER NOT NULL,"
+    " nonce INTEGER NOT NULL, holder INTEGER NOT NULL, until INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX exj_hot_ready ON exj_hot(pool, rank) WHERE status=0;"
+    "CREATE INDEX exj_hot_waiting ON exj_hot(run_after) WHERE status=1;"
+    "CREATE INDEX exj_hot_leases ON exj_hot(until) WHERE status=2;"
+    "INSERT INTO exj_hot VALUES(2, 1, 0, 0, 0, 0, 3, 0, 0, 0, 0);"
+    "CREATE TABLE exj_results(seq INTEGER PRIMARY KEY, status INTEGER NOT NULL,"
+    " attempts INTEGER NOT NULL, fence INTEGER NOT NULL, nonce INTEGER NOT NULL,"
+    " at INTEGER NOT NULL, error_code TEXT NOT NULL, error_text TEXT NOT NULL,"
+    " body TEXT NOT NULL) STRICT;"
+    "INSERT INTO exj_results VALUES(1, 4, 1, 6, 77, 9, 'E', 'text', '');"
+    "CREATE TABLE exellix_execution_matrix_failures(seq INTEGER NOT NULL,"
+    " fence INTEGER NOT NULL, attempt INTEGER NOT NULL, at INTEGER NOT NULL,"
+    " code TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY(seq, fence)) STRICT, WITHOUT ROWID;"
+    "INSERT INTO exellix_execution_matrix_failures VALUES(1, 6, 1, 9, 'E', 'text');"
+    "CREATE TABLE exellix_execution_matrix_snapshots(seq INTEGER NOT NULL,"
+    " fence INTEGER NOT NULL, n INTEGER NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL,"
+    " PRIMARY KEY(seq, fence, n)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE exj_journal(seq INTEGER NOT NULL, step TEXT NOT NULL,"
+    " fence INTEGER NOT NULL, attempt INTEGER NOT NULL, at INTEGER NOT NULL,"
+    " body TEXT NOT NULL, PRIMARY KEY(seq, step)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE exj_holders(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;";
+
+Test(sqlite, a_store_of_version_1_is_brought_up_to_date_and_goes_on)
+{
+    struct fixture f = { .maker = &makers[0] };
+    exj_err err = { 0 };
+    exj_claim c;
+    exj_store_health h;
+    int64_t version;
+
+    temp_dir(f.dir, sizeof(f.dir));
+    run_sql(f.dir, version_1);
+    cr_assert(open_at(f.dir, "n", NULL, &f.s, &err) == EXJ_OK, "%s", err.text);
+    expect_code(f.s->v->health(f.s, &h), EXJ_OK);
+    expect_int(h.schema_version, EXJ_SQLITE_SCHEMA);
+    expect_int(row(&f, "m", "", "g", "dead").v.status, EXJ_FAILED);
+    expect_int(count(&f, 1, EXJ_FAILED), 1);
+    c = claim_one(&f, 1, "w", 5);
+    expect_int(c.seq, 2);
+    expect_code(finish(&f, &c, EXJ_EV_FAIL_DEAD, 0, "x"), EXJ_OK);
+    expect_code(finish(&f, &c, EXJ_EV_FAIL_DEAD, 0, "x"), EXJ_OK);
+    expect_code(retry(&f, 1, NULL), EXJ_OK);
+    c = claim_one(&f, 1, "w", 6);
+    expect_int(c.token, 7);
+    expect_code(drop(&f, EXJ_DOC_GRAPH, "g", 4, NULL), EXJ_OK);
+    expect_code(put(&f, EXJ_DOC_GRAPH, "g", 0, "{}", &version), EXJ_OK);
+    expect_int(version, 5);
+    expect_int(insert(&f, 1, "new"), 3);
+    fixture_close(&f);
+}
+
+Test(sqlite, a_reader_beside_the_writer_sees_rows_and_writes_nothing)
+{
+    struct fixture f;
+    exj_store *r = NULL;
+    exj_op op = { .kind = EXJ_OP_PROMOTE };
+
+    fixture_open(&f, &makers[0]);
+    insert(&f, pool(&f, "m", "", "g"), "a");
+    expect_code(exj_sqlite_open(&(exj_sqlite_options){ .dir = f.dir, .read_only = true }, &r,
+                                NULL),
+                EXJ_OK);
+    expect_code(exj_store_do(r, &op, NULL), EXJ_REFUSED);
+    f.s->v->close(f.s);
+    f.s = r;
+    expect_int(row(&f, "m", "", "g", "a").v.status, EXJ_QUEUED);
+    fixture_close(&f);
+}
+
+Test(sqlite, everything_answered_is_there_after_a_restart)
+{
+    struct fixture f;
+    exj_claim c;
+    int64_t p;
+
+    fixture_open(&f, &makers[0]);
+    p = pool(&f, "m", "", "g");
+    insert(&f, p, "a");
+    insert(&f, p, "b");
+    c = claim_one(&f, p, "w", 3);
+    expect_code(finish(&f, &c, EXJ_EV_SUCCEED, 0, "\"kept\""), EXJ_OK);
+    fixture_reopen(&f);
+    cr_assert_str_eq(row(&f, "m", "", "g", "a").result, "\"kept\"");
+    expect_int(count(&f, p, EXJ_QUEUED), 1);
+    expect_int(pool(&f, "m", "", "g"), p);
+    cr_assert(insert(&f, p, "c") > c.seq);
+    expect_int(insert(&f, p, "b"), 0);
+    fixture_close(&f);
+}
+
+/* ---- a disk that is full, a memory that is short ------------------------------------------------ */
+
+static exj_code insert_big(exj_store *s, int64_t p, int i)
+{
+    static char big[50001];
+    char id[32];
+    exj_insert_item it = { .input = { big, 50000 } };
+    exj_op op = { .kind = EXJ_OP_INSERT };
+
+    memset(big, 'x', 50000);
+    snprintf(id, sizeof(id), "big%d", i);
+    it.record_id = exj_slice_of(id);
+    op.u.insert.pool = p;
+    op.u.insert.max_attempts = 3;
+    op.u.insert.items = &it;
+    op.u.insert.len = 1;
+    return exj_store_do(s, &op, NULL);
+}
+
+static void fill_and_go_on(struct fixture *f)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim c;
+    exj_code rc = EXJ_OK;
+    int n = 0;
+
+    insert_as(f, p, "small", 9, 3, 0);
+    c = claim_one(f, p, "w", 1);
+    while (rc == EXJ_OK && n < 2000)
+        rc = insert_big(f->s, p, n++);
+    expect_code(rc, EXJ_FULL);
+    expect_int(count(f, p, EXJ_QUEUED), n - 1); /* nothing half-written */
+    expect_code(insert_big(f->s, p, n), EXJ_FULL); /* and again: refused, not failed */
+    expect_int(row(f, "m", "", "g", "small").v.status, EXJ_RUNNING);
+    expect_int(row(f, "m", "", "g", "small").v.token, c.token);
+}
+
+Test(sqlite, a_file_that_may_not_grow_says_full_and_loses_nothing)
+{
+    struct fixture f = { .maker = &makers[0] };
+    exj_sqlite_seam seam = { .max_pages = 200 };
+    exj_claim c;
+
+    temp_dir(f.dir, sizeof(f.dir));
+    expect_code(open_at(f.dir, "n", &seam, &f.s, NULL), EXJ_OK);
+    fill_and_go_on(&f);
+    c = (exj_claim){ .seq = row(&f, "m", "", "g", "small").v.seq, .token = 1, .nonce = 1 };
+    expect_code(renew(&f, &c, LEASE), EXJ_OK);
+    fixture_close(&f);
+}
+
+Test(sqlite, a_full_file_system_says_full_and_loses_nothing)
+{
+    struct fixture f = { .maker = &makers[0] };
+
+    temp_dir(f.dir, sizeof(f.dir));
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", f.dir, "tmpfs", 0, "size=2m") < 0) {
+        fprintf(stderr, "skipped: mounting a small tmpfs: %s\n", strerror(errno));
+        remove_dir(f.dir);
+        return;
+    }
+    expect_code(open_at(f.dir, "n", NULL, &f.s, NULL), EXJ_OK);
+    fill_and_go_on(&f);
+    f.s->v->close(f.s);
+    expect_code(open_at(f.dir, "n", NULL, &f.s, NULL), EXJ_OK);
+    expect_int(row(&f, "m", "", "g", "small").v.status, EXJ_RUNNING);
+    f.s->v->close(f.s);
+    umount(f.dir);
+    rmdir(f.dir);
+}
+
+Test(sqlite, lack_of_memory_changes_nothing_and_passes)
+{
+    struct fixture f;
+    int64_t p;
+    exj_code rc;
+
+    fixture_open(&f, &makers[0]);
+    p = pool(&f, "m", "", "g");
+    sqlite3_hard_heap_limit64(sqlite3_memory_used() + 4096);
+    rc = insert_big(f.s, p, 1);
+    sqlite3_hard_heap_limit64(0);
+    expect_code(rc, EXJ_NOMEM);
+    expect_int(count(&f, p, EXJ_QUEUED), 0);
+    expect_code(insert_big(f.s, p, 1), EXJ_OK);
+    fixture_close(&f);
+}
+
+Test(sqlite, a_directory_that_cannot_be_made_is_named)
+{
+    exj_store *s = NULL;
+    exj_err err = { 0 };
+
+    expect_code(open_at("/dev/null/store", "n", NULL, &s, &err), EXJ_IO);
+    cr_assert(strstr(err.text, "/dev/null"), "%s", err.text);
+}

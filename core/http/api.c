@@ -39,6 +39,7 @@ static const struct route routes[] = {
     { "/health", READ_ONLY, { [M_GET] = exj_route_health }, NULL, NULL, 0, NULL },
     { "/version", READ_ONLY, { [M_GET] = exj_route_version }, NULL, NULL, 0, NULL },
     { "/metrics", READ_ONLY, { [M_GET] = exj_route_metrics }, NULL, NULL, 0, NULL },
+    { "/openapi.json", READ_ONLY, { [M_GET] = exj_route_openapi }, NULL, NULL, 0, NULL },
     { "/graphs", READ_ONLY, { [M_GET] = exj_route_graphs }, NULL, NULL, 0, NULL },
     { "/matrices", READ_ONLY, { [M_GET] = exj_route_matrices }, NULL, NULL, 0, NULL },
     { "/graphs/:/operational", "PATCH", { [M_PATCH] = exj_route_operational }, NULL,

@@ -20,7 +20,8 @@
  *   GET  /rows?matrixCatalogId&graphId&matrixRunId&status&after&limit
  *          -> {"rows":[…],"next":N|null}
  *   GET  /rows/:matrixRowId  (percent-encoded once)   POST /rows/:matrixRowId/retry
- *   GET  /plugins                       GET /plugins/:id
+ *   GET  /plugins[?load=true]           GET /plugins/:id   (load needs the key)
+ *   GET  /openapi.json
  *
  * Errors: {"statusCode","error","code","message"} (spec 1.7).
  * Threads: exj_api_call from any thread.

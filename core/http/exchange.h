@@ -112,5 +112,6 @@ void exj_route_row(exj_exchange *x);
 void exj_route_row_retry(exj_exchange *x);
 void exj_route_plugins(exj_exchange *x);          /* api_plugins.c */
 void exj_route_plugin(exj_exchange *x);
+void exj_route_openapi(exj_exchange *x);          /* openapi.c */
 
 #endif /* EXJ_CORE_HTTP_EXCHANGE_H */

@@ -16,7 +16,7 @@ typedef struct exj_server_options {
 } exj_server_options;
 
 /* Errors: EXJ_BUSY (address in use: names it), EXJ_REFUSED (not loopback without a key),
- * EXJ_IO, EXJ_NOMEM. */
+ * EXJ_INVALID (bind is no address, path too long), EXJ_IO, EXJ_NOMEM. */
 exj_code exj_server_start(const exj_server_options *o, exj_server **ret, exj_err *err);
 uint16_t exj_server_port(const exj_server *s);
 void exj_server_stop(exj_server *s); /* refuses new ones, finishes those begun, frees */

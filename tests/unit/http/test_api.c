@@ -665,3 +665,57 @@ Test(api, plugins_without_a_registry_are_none)
     cr_expect_eq(status, 401); /* code would run */
     json_decref(o);
 }
+
+/* ---- the machine-readable form ------------------------------------------------------------------- */
+
+Test(api, openapi_is_served_as_it_lies_in_the_tree)
+{
+    exj_request q = { .method = "GET", .path = EXJ_SLICE_LITERAL("/v1/openapi.json") };
+    json_t *served, *file = json_load_file(EXJ_SOURCE_DIR "/core/http/openapi.json", 0, NULL);
+    exj_response r;
+
+    cr_assert_not_null(file);
+    exj_api_call(&f.api, &q, &r);
+    cr_expect_eq(r.status, 200);
+    served = json_loadb(r.body.p, r.body.n, 0, NULL);
+    cr_expect(json_equal(served, file), "make core/http/openapi.c anew, as it says");
+    cr_expect_not_null(json_object_get(json_object_get(file, "paths"), "/rows/{matrixRowId}"));
+    json_decref(served);
+    json_decref(file);
+    exj_response_release(&r);
+}
+
+/* Every documented operation is routed: neither 404 RouteNotFound nor 405. */
+Test(api, every_operation_of_the_openapi_document_is_routed)
+{
+    json_t *file = json_load_file(EXJ_SOURCE_DIR "/core/http/openapi.json", 0, NULL), *path;
+    const char *pattern;
+
+    json_object_foreach(json_object_get(file, "paths"), pattern, path) {
+        const char *method;
+        json_t *operation;
+
+        json_object_foreach(path, method, operation) {
+            char target[200] = "/v1", upper[16] = "";
+            size_t n = strlen(target);
+            unsigned status;
+            json_t *o;
+
+            for (const char *p = pattern; *p; p++) {
+                if (*p == '{') {
+                    p = strchr(p, '}');
+                    target[n++] = 'x';
+                } else {
+                    target[n++] = *p;
+                }
+            }
+            for (size_t i = 0; method[i]; i++)
+                upper[i] = (char)(method[i] - 'a' + 'A');
+            o = call(upper, target, "{}", &status);
+            cr_expect_str_neq(text_of(o, "code"), "RouteNotFound", "%s %s", upper, target);
+            cr_expect_str_neq(text_of(o, "code"), "MethodNotAllowed", "%s %s", upper, target);
+            json_decref(o);
+        }
+    }
+    json_decref(file);
+}

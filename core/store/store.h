@@ -257,7 +257,8 @@ typedef struct exj_sqlite_options {
     const char *dir;     /* data directory; made (0700) when absent */
     const char *lock_note; /* written into the lock file, e.g. "pid 12 worker w-1 socket …" */
     bool fast;           /* synchronous=NORMAL: may lose the last commits at power loss */
-    bool read_only;      /* open without the lock, for looking only; writes: EXJ_REFUSED */
+    bool read_only;      /* open without the lock, for looking only; EXJ_NOT_FOUND when there is
+                            no store; writes: EXJ_REFUSED, answered before submit returns */
 } exj_sqlite_options;
 
 /* Opens DIR/exellix-jobs.db, making or migrating it, under an exclusive lock on

@@ -252,7 +252,7 @@ static bool finish_one(exj_sqlite *s, exj_outcome *o)
     } else if (!end_row(s, o, attempts, to)) {
         return false;
     }
-    exj_sqlite_count(s, pool, EXJ_RUNNING, to, 1);
+    exj_sqlite_count(s, pool, EXJ_RUNNING, (int)to, 1);
     o->verdict = EXJ_OK;
     return true;
 }

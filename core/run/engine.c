@@ -223,6 +223,16 @@ static void join(pthread_t thread, bool *has)
     *has = false;
 }
 
+/* Loops that are not over: their resolvers may not have come back yet. */
+static uint32_t loops_locked(const exj_engine *e)
+{
+    uint32_t n = 0;
+
+    for (const struct matrix *m = e->matrices; m; m = m->next)
+        n += m->has_thread && !m->ended;
+    return n;
+}
+
 uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
 {
     exj_nsec until = exj_clock_mono_ns() + grace_ms * 1000000;
@@ -242,10 +252,10 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
     for (struct pool *p = e->pools; p; p = p->next)
         exj_run_release_locked(e, p);
     wake_all_locked(e);
-    while ((e->executing || e->outstanding) && !e->failed)
+    while ((e->executing || loops_locked(e) || (e->outstanding && !e->failed)))
         if (!exj_run_wait_locked(e, &e->idle, until))
             break;
-    left = e->executing;
+    left = e->executing + loops_locked(e);
     if (left)
         atomic_store(&e->abandon, true);
     pthread_mutex_unlock(&e->mu);
@@ -253,7 +263,8 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
         /* Their threads cannot be taken away from the plugins: the caller exits now, the
          * leases run out, and the rows are claimed again. */
         exj_log(EXJ_LOG_WARN, "engine",
-                "%u executions did not end in time; their rows are left to their leases",
+                "%u calls into plugins did not end in time; their rows are left to their "
+                "leases",
                 left);
         return left;
     }

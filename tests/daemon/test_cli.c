@@ -10,9 +10,10 @@ TestSuite(cli, .init = cli_setup, .fini = cli_teardown);
 #define GRAPH                                                                              \
     "{\"graphId\":\"g1\",\"payload\":{\"graphId\":\"g1\"},"                                \
     "\"publicationStatus\":\"Published\",\"operationalState\":\"Running\"}"
-#define MATRIX(count, record)                                                              \
+#define MATRIX(count, record) MATRIX_TRIES(count, record, 1)
+#define MATRIX_TRIES(count, record, tries)                                                              \
     "{\"matrixCatalogId\":\"m1\",\"payload\":{\"input\":{\"count\":" #count                \
-    ",\"record\":" record "},\"graphs\":[\"g1\"],\"maxAttempts\":1,"                       \
+    ",\"record\":" record "},\"graphs\":[\"g1\"],\"maxAttempts\":" #tries ","                       \
     "\"dataSource\":{\"kind\":\"record\",\"resolver\":\"test-source\"}}}"
 
 static void apply_text(const char *text)
@@ -253,6 +254,29 @@ Test(cli, errors_are_json_when_json_is_wanted)
     cr_expect_not_null(o, "%s", said_err);
     cr_expect_str_eq(json_string_value(json_object_get(o, "code")), "ConfigStoreNotFoundError");
     json_decref(o);
+}
+
+static bool three_run(void *user)
+{
+    (void)user;
+    return RUN("status") == 0 && strstr(said_out, "activeJobs\t3\n");
+}
+
+Test(cli, run_ends_with_130_at_a_signal_and_at_once_at_the_second)
+{
+    static const char *const args[] = { "run", "--executor=test-engine", NULL };
+    exj_prog p;
+
+    apply_text("[" GRAPH "," MATRIX_TRIES(3, "{\"gate\":\"gate\"}", 2) "]");
+    exj_prog_start(&p, &tmp, PROGRAM, env, args);
+    cr_assert(exj_until(three_run, NULL, p.pidfd, 20, 20000)); /* asks the one that runs */
+    exj_prog_signal(&p, SIGINT);
+    cr_expect_eq(exj_prog_wait(&p, 300), -1, "it waits for what runs");
+    exj_prog_signal(&p, SIGTERM);
+    cr_expect_eq(exj_prog_wait(&p, 5000), 130);
+    exj_spit(exj_tmp_path(&tmp, "gate"), "");
+    cr_expect_eq(RUN("run", "--executor=test-engine"), 0, "%s", said_err);
+    cr_expect_not_null(strstr(said_out, "3 completed"), "%s", said_out);
 }
 
 /* ---- plugins -------------------------------------------------------------------------------- */

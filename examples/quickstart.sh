@@ -137,14 +137,14 @@ export EXELLIX_JOBS_LOG_LEVEL=${EXELLIX_JOBS_LOG_LEVEL:-warn}
 printf '%s\n' "$run" >"$work/run" && printf '%s\n' "$target" >"$work/target" ||
   die "cannot write into $work"
 say "Checking the packages of $root"
-begin=$(date +%s%N)
+began=$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ) begin=$(date +%s%N)
 "$jobs" run --until-idle
 status=$?
 # 8: it ran, but some rows are dead; the report says which.
 [ $status -eq 0 ] || [ $status -eq 8 ] || die "exellix-jobs run ended with status $status"
 took=$((($(date +%s%N) - begin) / 1000000))
 
-"$build/bin/audit-report" "$jobs" debian-audit "$run" "$work" "$took"
+"$build/bin/audit-report" "$jobs" debian-audit "$run" "$work" "$began" "$took"
 case $? in
   0) ;;
   1) die "some packages could not be checked (see above); a second run tries no dead row
@@ -152,15 +152,19 @@ again, '$jobs rows retry ID' does" ;;
   *) die "the results could not be read" ;;
 esac
 
-short=${work#"$PWD"/}
+printf -v data %q "$work/data"
+printf -v plugins %q "$work/plugins"
+printf -v program %q "$jobs"
 cat <<END
 
-The store is $short/data. What to try next:
-  bash examples/quickstart.sh             again: only what was installed meanwhile
+The store is $data. What to try next:
+  bash examples/quickstart.sh             once more: only what was installed meanwhile
   bash examples/quickstart.sh --again     all of it again, as a new matrix run
-  export EXELLIX_JOBS_DATA_DIR=$short/data EXELLIX_JOBS_PLUGINS_DIR=$short/plugins
+or look around yourself:
+  export EXELLIX_JOBS_DATA_DIR=$data
+  export EXELLIX_JOBS_PLUGINS_DIR=$plugins
   export EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP=audit-engine
-  ${jobs#"$PWD"/} rows list --matrix debian-audit
-  ${jobs#"$PWD"/} serve                   keep watching, with HTTP on port 8080
+  $program rows list --matrix debian-audit
+  $program serve
 The plugins are examples/audit/source and examples/audit/engine.
 END

@@ -1,9 +1,9 @@
 /* examples/audit/report.c - what an audit found, asked of exellix-jobs itself.
  *
- *   audit-report BINARY MATRIX RUN FOLDER MILLISECONDS
+ *   audit-report BINARY MATRIX RUN FOLDER BEGIN MILLISECONDS
  *
- * RUN is the matrix run ("" for none), FOLDER where files of ours lie, MILLISECONDS how long
- * the run took. It runs `BINARY rows list` page by page and `BINARY rows show` for each row
+ * RUN is the matrix run ("" for none), FOLDER where files of ours lie; the work began
+ * at BEGIN (2026-01-31T12:00:00.000Z) and took MILLISECONDS. It runs `BINARY rows list` page by page and `BINARY rows show` for each row
  * that ended since it was asked last; what these said is kept in FOLDER/results.jsonl, so
  * that only new rows are asked for. All findings go to FOLDER/findings.txt, sorted, in the
  * form of `dpkg --verify`.
@@ -27,8 +27,8 @@ extern char **environ;
 
 #define SHOWN_MAX 12 /* findings on the screen */
 
-struct known {
-    char **ids; /* sorted; row ids that are in results.jsonl */
+struct kept {
+    char **rows; /* sorted; "row id, line end, finishedAt, NUL, the row" */
     size_t n, cap;
 };
 
@@ -37,12 +37,25 @@ struct findings {
     size_t n, cap;
 };
 
+enum outcome_status { COMPLETED, UNFINISHED, FAILED };
+
+/* One row of the run. Only the newest of a package counts: it tells of the version that is
+ * there, the others of versions that were. */
+struct outcome {
+    char *package; /* owned; NAME:ARCH */
+    size_t order;  /* of being listed: oldest first */
+    enum outcome_status status;
+    char *row;     /* owned; what rows show (COMPLETED) or rows list printed */
+};
+
 struct report {
-    const char *binary, *matrix, *run;
+    const char *binary, *matrix, *run, *begin;
     char results[PATH_MAX], findings_file[PATH_MAX];
     FILE *keep;
-    struct known known;
+    struct kept kept;
     struct findings findings;
+    struct outcome *outcomes;
+    size_t outcomes_len, outcomes_cap;
     size_t packages, superseded, fresh, unfinished, failed, unlisted;
     int64_t paths, files, bytes, changed, missing, unreadable;
     char first_error[512];
@@ -165,81 +178,175 @@ static bool count_row(struct report *r, exj_str row)
     return true;
 }
 
-/* What was asked for in earlier runs. A last line that was cut short is dropped. */
-static bool read_known(struct report *r)
+/* What tells one outcome of a row from another: its id and when it ended. */
+static bool add_key(struct text *t, exj_str row)
 {
-    FILE *f = fopen(r->results, "re");
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    bool ok = true;
+    char *id = json_string(json_member(row, "matrixRowId"));
+    char *finished = json_string(json_member(row, "finishedAt"));
+    bool ok = id && finished;
 
-    if (!f)
-        return errno == ENOENT || complain("%s: %s", r->results, strerror(errno));
-    while (ok && (n = getline(&line, &cap, f)) > 0 && line[n - 1] == '\n') {
-        exj_str row = { line, (uint64_t)n };
-
-        if (!is_of_this_run(r, row))
-            continue;
-        ok = keep_text(&r->known.ids, &r->known.n, &r->known.cap,
-                       json_string(json_member(row, "matrixRowId"))) &&
-             count_row(r, row);
+    if (ok) {
+        text_add(t, id);
+        text_add(t, "\n");
+        text_add(t, finished);
     }
-    free(line);
-    fclose(f);
-    if (r->known.n)
-        qsort(r->known.ids, r->known.n, sizeof(*r->known.ids), by_text);
+    free(id);
+    free(finished);
     return ok;
 }
 
-static void note_error(struct report *r, const char *id, exj_str row)
+/* Read what earlier reports kept and open the file to keep more. A last line that was cut
+ * short is taken away. */
+static bool open_kept(struct report *r)
 {
-    exj_str error = json_member(row, "error");
-    char *message = json_string(json_member(error, "message"));
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
+    off_t whole = 0;
+    bool ok = true;
+
+    r->keep = fopen(r->results, "a+e");
+    if (!r->keep)
+        return complain("%s: %s", r->results, strerror(errno));
+    rewind(r->keep);
+    while (ok && (n = getline(&line, &cap, r->keep)) > 0 && line[n - 1] == '\n') {
+        exj_str row = { line, (uint64_t)n - 1 };
+        struct text t = { 0 };
+
+        whole += n;
+        if (!is_of_this_run(r, row) || !add_key(&t, row)) {
+            text_free(&t);
+            continue;
+        }
+        text_add_bytes(&t, "", 1);
+        text_add_bytes(&t, row.p, row.n);
+        ok = keep_text(&r->kept.rows, &r->kept.n, &r->kept.cap, t.failed ? NULL : t.p);
+    }
+    free(line);
+    if (r->kept.n)
+        qsort(r->kept.rows, r->kept.n, sizeof(*r->kept.rows), by_text);
+    if (ok && (fflush(r->keep) || ftruncate(fileno(r->keep), whole)))
+        ok = complain("%s: %s", r->results, strerror(errno));
+    return ok;
+}
+
+static void note_error(struct report *r, exj_str row)
+{
+    char *id = json_string(json_member(row, "matrixRowId"));
+    char *message = json_string(json_member(json_member(row, "error"), "message"));
 
     if (!r->first_error[0])
-        snprintf(r->first_error, sizeof(r->first_error), "%s: %s", id,
+        snprintf(r->first_error, sizeof(r->first_error), "%s: %s", id ? id : "?",
                  message ? message : "no reason given");
     free(message);
+    free(id);
+}
+
+/* Keep an outcome; `row` is copied. */
+static bool add_outcome(struct report *r, exj_str listed, enum outcome_status status,
+                        exj_str row)
+{
+    struct outcome o = { .order = r->outcomes_len, .status = status }, *bigger;
+    size_t cap = r->outcomes_cap ? r->outcomes_cap * 2 : 1024;
+
+    if (r->outcomes_len == r->outcomes_cap) {
+        bigger = realloc(r->outcomes, cap * sizeof(*bigger));
+        if (!bigger)
+            return complain("out of memory");
+        r->outcomes = bigger;
+        r->outcomes_cap = cap;
+    }
+    o.package = json_string(json_member(listed, "recordId"));
+    o.row = strndup(row.p, row.n);
+    if (!o.package || !o.row) {
+        free(o.package);
+        free(o.row);
+        return complain("a row without recordId");
+    }
+    o.package[strcspn(o.package, "=")] = '\0';
+    r->outcomes[r->outcomes_len++] = o;
+    return true;
+}
+
+static int by_package_and_order(const void *a, const void *b)
+{
+    const struct outcome *x = a, *y = b;
+    int d = strcmp(x->package, y->package);
+
+    return d ? d : x->order < y->order ? -1 : x->order > y->order;
+}
+
+static bool count_outcomes(struct report *r)
+{
+    struct outcome *o = r->outcomes;
+    size_t i, n = r->outcomes_len;
+    bool ok = true;
+
+    if (n)
+        qsort(o, n, sizeof(*o), by_package_and_order);
+    for (i = 0; ok && i < n; i++) {
+        exj_str row = { o[i].row, strlen(o[i].row) };
+
+        if (i + 1 < n && strcmp(o[i].package, o[i + 1].package) == 0)
+            continue;
+        if (o[i].status == COMPLETED) {
+            ok = count_row(r, row);
+        } else {
+            r->failed += o[i].status == FAILED;
+            r->unfinished += o[i].status == UNFINISHED;
+            note_error(r, row);
+        }
+    }
+    return ok;
+}
+
+/* Ask for a completed row that is new to us and keep what is said. */
+static bool take_new_row(struct report *r, exj_str listed, const char *id)
+{
+    struct text shown = { 0 };
+    bool ok = run((const char *[]){ r->binary, "rows", "show", id, "--json", NULL }, &shown);
+
+    while (ok && shown.n > 0 && shown.p[shown.n - 1] == '\n')
+        shown.n--;
+    if (ok && memchr(shown.p, '\n', shown.n))
+        ok = complain("rows show --json printed more than a line");
+    ok = ok && add_outcome(r, listed, COMPLETED, text_str(&shown));
+    if (ok && fprintf(r->keep, "%.*s\n", (int)shown.n, shown.p) < 0)
+        ok = complain("%s: %s", r->results, strerror(errno));
+    text_free(&shown);
+    return ok;
 }
 
 static bool take_row(struct report *r, exj_str row)
 {
-    char *id = json_string(json_member(row, "matrixRowId"));
+    char *id = json_string(json_member(row, "matrixRowId")), **found = NULL;
     exj_str status = json_member(row, "status");
-    struct text shown = { 0 };
+    char *finished = json_string(json_member(row, "finishedAt"));
+    struct text key = { 0 };
     bool ok = id != NULL;
 
-    if (!ok)
+    if (!ok) {
         complain("a row without matrixRowId");
-    if (!ok || !is_of_this_run(r, row))
-        goto out;
-    if (!json_is(status, "completed")) {
-        if (json_is(status, "queued") || json_is(status, "waiting") ||
-            json_is(status, "running"))
-            r->unfinished++;
-        else
-            r->failed++;
-        note_error(r, id, row);
-        goto out;
+    } else if (!is_of_this_run(r, row)) {
+        /* another run's */
+    } else if (!json_is(status, "completed")) {
+        bool waits = json_is(status, "queued") || json_is(status, "running");
+
+        ok = add_outcome(r, row, waits ? UNFINISHED : FAILED, row);
+    } else {
+        r->fresh += finished && strcmp(finished, r->begin) >= 0;
+        if (add_key(&key, row) && !key.failed && r->kept.n)
+            found = bsearch(&key.p, r->kept.rows, r->kept.n, sizeof(*found), by_text);
+        if (found) {
+            const char *kept = *found + key.n + 1;
+
+            ok = add_outcome(r, row, COMPLETED, (exj_str){ kept, strlen(kept) });
+        } else {
+            ok = take_new_row(r, row, id);
+        }
     }
-    if (r->known.n && bsearch(&id, r->known.ids, r->known.n, sizeof(id), by_text))
-        goto out;
-    ok = run((const char *[]){ r->binary, "rows", "show", id, "--json", NULL }, &shown);
-    if (!ok)
-        goto out;
-    while (shown.n > 0 && shown.p[shown.n - 1] == '\n')
-        shown.n--;
-    if (memchr(shown.p, '\n', shown.n)) {
-        ok = complain("rows show --json printed more than a line");
-        goto out;
-    }
-    r->fresh++;
-    ok = count_row(r, text_str(&shown));
-    if (ok && fprintf(r->keep, "%.*s\n", (int)shown.n, shown.p) < 0)
-        ok = complain("%s: %s", r->results, strerror(errno));
-out:
-    text_free(&shown);
+    text_free(&key);
+    free(finished);
     free(id);
     return ok;
 }
@@ -327,12 +434,17 @@ static void report_release(struct report *r)
 {
     size_t i;
 
-    for (i = 0; i < r->known.n; i++)
-        free(r->known.ids[i]);
-    free(r->known.ids);
+    for (i = 0; i < r->kept.n; i++)
+        free(r->kept.rows[i]);
+    free(r->kept.rows);
     for (i = 0; i < r->findings.n; i++)
         free(r->findings.lines[i]);
     free(r->findings.lines);
+    for (i = 0; i < r->outcomes_len; i++) {
+        free(r->outcomes[i].package);
+        free(r->outcomes[i].row);
+    }
+    free(r->outcomes);
 }
 
 int main(int argc, char **argv)
@@ -340,25 +452,22 @@ int main(int argc, char **argv)
     struct report r = { 0 };
     bool ok;
 
-    if (argc != 6) {
-        fputs("usage: audit-report BINARY MATRIX RUN FOLDER MILLISECONDS\n", stderr);
+    if (argc != 7) {
+        fputs("usage: audit-report BINARY MATRIX RUN FOLDER BEGIN MILLISECONDS\n",
+              stderr);
         return 2;
     }
     r.binary = argv[1];
     r.matrix = argv[2];
     r.run = argv[3];
+    r.begin = argv[5];
     snprintf(r.results, sizeof(r.results), "%s/results.jsonl", argv[4]);
     snprintf(r.findings_file, sizeof(r.findings_file), "%s/findings.txt", argv[4]);
-    ok = read_known(&r);
-    if (ok) {
-        r.keep = fopen(r.results, "ae");
-        ok = r.keep || complain("%s: %s", r.results, strerror(errno));
-    }
-    ok = ok && take_rows(&r) && write_findings(&r);
+    ok = open_kept(&r) && take_rows(&r) && count_outcomes(&r) && write_findings(&r);
     if (r.keep && fclose(r.keep) != 0)
         ok = complain("%s: cannot be written", r.results);
     if (ok)
-        print_summary(&r, strtol(argv[5], NULL, 10));
+        print_summary(&r, strtol(argv[6], NULL, 10));
     ok = ok && (r.packages > 0 || complain("no package was checked"));
     report_release(&r);
     return !ok ? 2 : r.failed + r.unfinished > 0;

@@ -542,6 +542,64 @@ Test(audit, bad_input_is_named_and_a_stop_is_obeyed)
     source.plugin->destroy(source.instance);
 }
 
+/* Run a command of the real program on the store in the tree; what it printed in *ret. */
+static int worker(struct lines *ret, const char *arguments)
+{
+    return run_lines(ret,
+                     "cd %s && EXELLIX_JOBS_DATA_DIR=%s/data EXELLIX_JOBS_LOG_LEVEL=warn "
+                     "EXELLIX_JOBS_PLUGINS_DIR=" EXJ_BINARY_DIR "/examples/plugins "
+                     "EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP=audit-engine " EXJ_BINARY_DIR
+                     "/bin/%s 2>&1",
+                     tree, tree, arguments);
+}
+
+static void report_equals_dpkg(const char *expected)
+{
+    struct lines said = { 0 }, ours = { 0 }, theirs = { 0 };
+    bool found = false;
+
+    cr_assert(worker(&said, "audit-report " EXJ_BINARY_DIR "/bin/exellix-jobs debian-audit "
+                            "'' . 2000-01-01T00:00:00.000Z 1000") == 0,
+              "%s", said.n ? said.p[said.n - 1] : "");
+    for (size_t i = 0; i < said.n; i++)
+        found = found || strcmp(said.p[i], expected) == 0;
+    cr_assert(found, "the report does not say \"%s\"", expected);
+    run_lines(&ours, "cat %s/findings.txt", tree);
+    run_lines(&theirs, "HOME=/ LC_ALL=C dpkg --root=%s --verify", tree);
+    lines_assert_equal(&ours, &theirs);
+    lines_free(&said);
+    lines_free(&ours);
+    lines_free(&theirs);
+}
+
+Test(audit, the_worker_stores_the_findings_and_checks_only_what_is_new)
+{
+    struct lines said = { 0 };
+
+    plant_tree();
+    in_tree("mkdir config && cp " EXJ_SOURCE_DIR "/examples/audit/config/graph.json config/ && "
+            "sed 's|\"root\": \"/\", \"adminDir\": \"/|\"root\": \"%s\", \"adminDir\": \"%s/|' "
+            EXJ_SOURCE_DIR "/examples/audit/config/matrix.json > config/matrix.json", tree, tree);
+    cr_assert(worker(&said, "exellix-jobs apply -f config") == 0, "%s", said.p[0]);
+    cr_assert(worker(&said, "exellix-jobs run --until-idle") == 0, "%s", said.p[said.n - 1]);
+    cr_assert(strstr(said.p[said.n - 1], " 5 new rows, 5 completed"), "%s",
+              said.p[said.n - 1]);
+    report_equals_dpkg("  this run    5 rows in 1.0 s: 5.0 rows/s");
+
+    /* An upgrade that repairs the package: one new row, and the old one counts no more. */
+    in_tree("sed -i 's/^Version: 2$/Version: 2.1/' " DB "status && : > " DB
+            "info/other.md5sums");
+    cr_assert(worker(&said, "exellix-jobs run --until-idle") == 0, "%s", said.p[said.n - 1]);
+    cr_assert(strstr(said.p[said.n - 1], " 1 new rows, 1 completed"), "%s",
+              said.p[said.n - 1]);
+    report_equals_dpkg("  packages    5");
+
+    cr_assert(worker(&said, "exellix-jobs run --until-idle") == 0, "%s", said.p[said.n - 1]);
+    cr_assert(strstr(said.p[said.n - 1], " 0 new rows, 0 completed"), "%s",
+              said.p[said.n - 1]);
+    lines_free(&said);
+}
+
 /* ---- the machine itself ----------------------------------------------------------------- */
 
 Test(audit, pages_and_one_pass_name_the_packages_dpkg_names)

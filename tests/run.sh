@@ -129,7 +129,7 @@ if build release; then
 fi
 
 if [ $quick = no ]; then
-  check model 120 bash tests/model/run.sh
+  check model 240 bash tests/model/run.sh
 
   if build clang; then
     suite clang 300 -R '^unit_'

@@ -105,7 +105,7 @@ static bool check_all_completed(void *user, const exj_pool_info *p)
 static double limit_rate(const char *dir, int64_t rows)
 {
     char self[400], command[1200], line[512];
-    double rate = 0, found;
+    double rate = 0;
     ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
     char *slash;
     FILE *f;
@@ -130,8 +130,7 @@ static double limit_rate(const char *dir, int64_t rows)
             continue;
         while (at > line && strchr("0123456789.", at[-1]))
             at--;
-        found = strtod(at, NULL);
-        rate = found > rate ? found : rate;
+        rate = strtod(at, NULL); /* its last line is the one of claim and outcome */
     }
     return pclose(f) == 0 ? rate : 0;
 }

@@ -29,6 +29,8 @@ static void start_gated(int count)
 {
     char input[400];
 
+    /* few rows are claimed ahead, so that going on means claiming */
+    exj_daemon_set(&d, "EXELLIX_JOBS_PREFETCH", "8");
     cr_assert(exj_daemon_start(&d));
     exj_daemon_graph(&d, "g", NULL);
     snprintf(input, sizeof(input), "{\"count\":%d,\"record\":{\"gate\":\"%s\"}}", count, gate);
@@ -85,7 +87,7 @@ Test(control, patch_to_paused_stops_new_claims_and_what_runs_finishes)
     cr_expect_eq(t.total, 200);
     cr_expect_eq(t.failed, 0);
     cr_expect_geq(t.completed, 4);
-    cr_expect_lt(t.completed, 200, "it went on although paused");
+    cr_expect_lt(t.completed, 50, "it went on although paused");
 
     cr_assert_eq(exj_daemon_call(&d, "PATCH", "/v1/graphs/g/operational",
                                  "{\"operationalState\":\"Running\",\"expectedVersion\":2}",

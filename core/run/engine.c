@@ -161,8 +161,10 @@ static bool start_workers(exj_engine *e)
     while (e->workers_started < e->workers_len) {
         struct worker_start *ws = malloc(sizeof(*ws));
 
-        if (!ws)
+        if (!ws || !exj_run_box_spare(e)) {
+            free(ws);
             return false;
+        }
         *ws = (struct worker_start){ e, e->workers_started };
         if (pthread_create(&e->workers[e->workers_started], NULL, exj_run_worker, ws)) {
             free(ws);

@@ -157,6 +157,7 @@ struct exj_engine {
     struct batch *batches;  /* mu */
     struct outbox *outboxes; /* mu; free ones */
     uint32_t sleeping;      /* mu; workers waiting */
+    bool starved;           /* mu; one of them for memory, that is for an outbox */
     uint32_t executing;     /* mu; over all pools */
     uint32_t ready;         /* mu */
     uint32_t outstanding;   /* mu; claimed and not yet answered by the store */
@@ -199,6 +200,7 @@ struct worker_start {
     uint32_t index;
 };
 void *exj_run_worker(void *worker_start);
+bool exj_run_box_spare(exj_engine *e); /* one more free outbox; false: no memory */
 /* keeper.c */
 void *exj_run_keeper(void *engine);
 /* engine.c */

@@ -83,14 +83,38 @@ out:
     free(rows);
 }
 
-/* Tell the pools of rows that became claimable. `pool` 0: any of them. */
-static void news(exj_engine *e, int64_t pool)
+/* Rows became claimable, we do not know whose. */
+static void news(exj_engine *e)
 {
     pthread_mutex_lock(&e->mu);
     for (struct pool *p = e->pools; p; p = p->next)
-        if (!pool || p->id == pool)
-            p->maybe_work = true;
+        p->maybe_work = true;
     pthread_cond_signal(&e->claim);
+    pthread_mutex_unlock(&e->mu);
+}
+
+/* A lease that ended with the last attempt makes a dead row: it counts like any other. */
+static void count_reaped(exj_engine *e, const exj_reaped *rows, size_t n)
+{
+    pthread_mutex_lock(&e->mu);
+    for (size_t i = 0; i < n; i++) {
+        struct pool *p;
+
+        for (p = e->pools; p && p->id != rows[i].pool; p = p->next)
+            ;
+        if (rows[i].to == EXJ_FAILED) {
+            e->counts.failed++;
+            if (p) {
+                exj_series_add(p->completed[EXJ_FAILED], 1);
+                exj_series_add(p->failed, 1);
+            }
+        } else if (p) {
+            p->maybe_work = true;
+        }
+    }
+    e->answers++;
+    pthread_cond_signal(&e->claim);
+    pthread_cond_broadcast(&e->idle);
     pthread_mutex_unlock(&e->mu);
 }
 
@@ -119,9 +143,7 @@ static void reap(exj_engine *e, const char *all_but)
         exj_log(EXJ_LOG_WARN, "keeper", "%zu leases without an outcome are over%s",
                 op.u.reap.ret_len,
                 all_but ? ": their holders are gone (this store has one)" : "");
-        for (size_t i = 0; i < op.u.reap.ret_len; i++)
-            if (i == 0 || rows[i].pool != rows[i - 1].pool)
-                news(e, rows[i].pool);
+        count_reaped(e, rows, op.u.reap.ret_len);
     } while (op.u.reap.ret_len == REAP_LIMIT);
     free(rows);
 }
@@ -139,7 +161,7 @@ static exj_msec promote(exj_engine *e)
             return 0;
         }
         if (op.u.promote.ret_promoted)
-            news(e, 0);
+            news(e);
     } while (op.u.promote.ret_promoted == PROMOTE_LIMIT);
     return op.u.promote.ret_next_due;
 }
@@ -150,7 +172,7 @@ void *exj_run_keeper(void *engine)
     exj_nsec step = e->o.lease_ms * 1000000 / 12, reap_at = 0;
 
     reap(e, e->o.exclusive_store ? e->o.worker_id : NULL);
-    news(e, 0);
+    news(e);
     pthread_mutex_lock(&e->mu);
     /* Leases are kept until the last row is over, also while stopping. */
     while (!e->stopping || e->outstanding) {

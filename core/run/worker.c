@@ -68,6 +68,46 @@ static exj_code put_step(void *user, exj_slice key, exj_slice body, exj_err *err
 
 /* ---- outcomes ------------------------------------------------------------------------ */
 
+bool exj_run_box_spare(exj_engine *e)
+{
+    struct outbox *box = calloc(1, sizeof(*box));
+
+    if (!box)
+        return false;
+    box->engine = e;
+    pthread_mutex_lock(&e->mu);
+    box->next = e->outboxes;
+    e->outboxes = box;
+    pthread_mutex_unlock(&e->mu);
+    return true;
+}
+
+static void box_give_locked(exj_engine *e, struct outbox *box)
+{
+    if (!box)
+        return;
+    exj_buf_reset(&box->text);
+    box->len = 0;
+    box->next = e->outboxes;
+    e->outboxes = box;
+}
+
+/* NULL: no memory. Each worker began with a spare one, so one comes back through box_done. */
+static struct outbox *box_take_locked(exj_engine *e)
+{
+    struct outbox *box;
+
+    if (!e->outboxes) {
+        pthread_mutex_unlock(&e->mu);
+        exj_run_box_spare(e);
+        pthread_mutex_lock(&e->mu);
+    }
+    box = e->outboxes;
+    if (box)
+        e->outboxes = box->next;
+    return box;
+}
+
 static void box_done(exj_op *op)
 {
     struct outbox *box = op->user;
@@ -128,30 +168,11 @@ static void box_done(exj_op *op)
         pthread_cond_broadcast(&e->cycle);
         pthread_cond_broadcast(&e->idle);
     }
-    exj_buf_reset(&box->text);
-    box->len = 0;
-    box->next = e->outboxes;
-    e->outboxes = box;
+    box_give_locked(e, box);
+    if (e->starved)
+        pthread_cond_broadcast(&e->work);
+    e->starved = false;
     pthread_mutex_unlock(&e->mu);
-}
-
-static struct outbox *box_take(exj_engine *e, struct pool *p)
-{
-    struct outbox *box;
-
-    pthread_mutex_lock(&e->mu);
-    box = e->outboxes;
-    if (box)
-        e->outboxes = box->next;
-    pthread_mutex_unlock(&e->mu);
-    if (!box) {
-        box = calloc(1, sizeof(*box));
-        if (!box)
-            return NULL;
-        box->engine = e;
-    }
-    box->pool = p;
-    return box;
 }
 
 /* Texts were noted as offsets while the buffer could still move. */
@@ -410,9 +431,13 @@ static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct
     args.token = (uint64_t)r->claim.token;
 
     if (may_pend) {
-        x->alone = box_take(e, r->batch->pool);
-        if (!x->alone)
-            may_pend = false;
+        pthread_mutex_lock(&e->mu);
+        x->alone = box_take_locked(e);
+        pthread_mutex_unlock(&e->mu);
+        if (x->alone)
+            x->alone->pool = r->batch->pool;
+        else
+            may_pend = false; /* then the worker waits for it */
     }
     if (!exj_call_run(instance, x->slot, &args, &ports, &end,
                       may_pend ? pending_done : NULL)) {
@@ -421,8 +446,7 @@ static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct
     }
     if (x->alone) {
         pthread_mutex_lock(&e->mu);
-        x->alone->next = e->outboxes;
-        e->outboxes = x->alone;
+        box_give_locked(e, x->alone);
         pthread_mutex_unlock(&e->mu);
         x->alone = NULL;
     }
@@ -476,19 +500,14 @@ static uint32_t bite_locked(const exj_engine *e, const struct pool *p)
     return (uint32_t)n < share ? (uint32_t)n : share;
 }
 
-static void bite_run(exj_engine *e, uint32_t index, struct execution **x, struct pool *p,
+/* Execute the rows of a bite; `box` is used up. */
+static void bite_run(exj_engine *e, uint32_t index, struct execution **x, struct outbox *box,
                      struct row **bite, uint32_t n)
 {
-    struct outbox *box = box_take(e, p);
+    struct pool *p = box->pool;
     exj_nsec began = exj_clock_mono_ns();
     bool held = true;
 
-    while (!box) { /* no memory for outcomes: wait until one comes back */
-        struct timespec ts = { 0, 1000000 };
-
-        nanosleep(&ts, NULL);
-        box = box_take(e, p);
-    }
     for (uint32_t i = 0; i < n; i++) {
         exj_call_end none = { .result = EXJ_R_CANCELLED };
 
@@ -513,8 +532,7 @@ static void bite_run(exj_engine *e, uint32_t index, struct execution **x, struct
         box_submit(box);
     } else {
         pthread_mutex_lock(&e->mu);
-        box->next = e->outboxes;
-        e->outboxes = box;
+        box_give_locked(e, box);
         pthread_mutex_unlock(&e->mu);
     }
 }
@@ -529,10 +547,13 @@ void *exj_run_worker(void *start)
     free(start);
     pthread_mutex_lock(&e->mu);
     for (;;) {
-        struct pool *p = choose_locked(e);
+        struct outbox *box = box_take_locked(e);
+        struct pool *p = box ? choose_locked(e) : NULL;
         uint32_t n, want;
 
         if (!p) {
+            box_give_locked(e, box);
+            e->starved |= !box;
             if (e->stopping && !e->ready)
                 break;
             e->sleeping++;
@@ -559,7 +580,8 @@ void *exj_run_worker(void *start)
         if (p->ready <= p->depth / 2)
             pthread_cond_signal(&e->claim);
         pthread_mutex_unlock(&e->mu);
-        bite_run(e, ws.index, &x, p, bite, n);
+        box->pool = p;
+        bite_run(e, ws.index, &x, box, bite, n);
         pthread_mutex_lock(&e->mu);
     }
     pthread_mutex_unlock(&e->mu);

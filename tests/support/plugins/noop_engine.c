@@ -4,7 +4,7 @@
 static exj_result create(const exj_host *h, exj_str config, void **instance)
 {
     (void)config;
-    *instance = (void *)h;
+    *instance = (void *)(uintptr_t)h;
     return EXJ_R_OK;
 }
 

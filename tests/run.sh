@@ -19,7 +19,7 @@ for word in "$@"; do
   esac
 done
 
-PACKAGES="gcc g++ libc6-dev clang libclang-rt-14-dev binutils cmake ninja-build pkg-config
+PACKAGES="gcc g++ libc6-dev clang libclang-rt-14-dev binutils make cmake ninja-build pkg-config
   libjansson-dev libsqlite3-dev libmicrohttpd-dev libcriterion-dev spin curl
   ca-certificates file procps"
 JOBS=2

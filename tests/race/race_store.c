@@ -1,5 +1,6 @@
 /* Many submitters on one store, for TSan: inserters that collide, claimers that finish,
- * give back or let go, and a keeper. In the end every row was completed exactly once. */
+ * give back or let go, and a keeper. In the end every row was completed exactly once, by the
+ * holder of its newest token. */
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,7 +20,9 @@ static exj_store *store;
 static int64_t pool;
 static atomic_int inserted, completed, fenced;
 static atomic_bool over;
-static atomic_int wins[ROWS + 1]; /* accepted outcomes by seq */
+static atomic_int wins[ROWS + 1];      /* accepted final outcomes, by seq */
+static atomic_int accepted[ROWS + 1];  /* the token of that outcome */
+static atomic_int newest[ROWS + 1];    /* the largest token that was ever handed out */
 
 #define CHECK(what)                                                                       \
     do {                                                                                  \
@@ -78,8 +81,8 @@ static void finish(exj_claim *claims, size_t n)
             atomic_fetch_add(&fenced, 1);
         } else if (out[i].event == EXJ_EV_SUCCEED) {
             CHECK(out[i].verdict == EXJ_OK);
-            CHECK(out[i].seq >= 1 && out[i].seq <= ROWS);
             atomic_fetch_add(&wins[out[i].seq], 1);
+            atomic_store(&accepted[out[i].seq], (int)out[i].token);
             atomic_fetch_add(&completed, 1);
         }
     }
@@ -97,9 +100,23 @@ static void give_back(exj_claim *claims, size_t n)
     CHECK(exj_store_do(store, &op, NULL) == EXJ_OK);
 }
 
+/* No token is handed out twice, and none after a larger one was used up. */
+static void note_token(const exj_claim *c)
+{
+    int seen, token = (int)c->token;
+
+    CHECK(c->seq >= 1 && c->seq <= ROWS && c->token >= 1);
+    seen = atomic_load(&newest[c->seq]);
+    do
+        CHECK(seen != token);
+    while (seen < token && !atomic_compare_exchange_weak(&newest[c->seq], &seen, token));
+}
+
 static void *claim(void *arg)
 {
     uint64_t chance = (uint64_t)(uintptr_t)arg;
+    exj_claim late[BATCH]; /* claims that ran out; their outcomes come when others hold them */
+    size_t late_n = 0;
 
     while (atomic_load(&completed) < ROWS) {
         exj_claim got[BATCH];
@@ -107,20 +124,30 @@ static void *claim(void *arg)
         exj_buf arena = EXJ_BUF_INIT;
         exj_want want = { .pool = pool, .want = BATCH };
         exj_op op = { .kind = EXJ_OP_CLAIM };
-        uint64_t what = exj_test_random(&chance) % 10;
+        uint64_t what = exj_test_random(&chance) % 6;
 
         op.u.claim.wants = &want;
         op.u.claim.wants_len = 1;
         op.u.claim.holder = "race";
         op.u.claim.nonce = (int64_t)(exj_test_random(&chance) >> 1) | 1;
-        /* some claims are over before they are used: the keeper reaps them */
-        op.u.claim.lease_ms = what == 0 ? 1 : 60000;
+        op.u.claim.lease_ms = what == 0 ? 1 : 60000; /* 1: the keeper reaps it */
         op.u.claim.ret = got;
         CHECK(exj_store_do(store, &op, NULL) == EXJ_OK);
         if (op.u.claim.ret_len == 0)
             continue;
+        for (size_t i = 0; i < op.u.claim.ret_len; i++)
+            note_token(&got[i]);
         CHECK(store->v->load(store, got, op.u.claim.ret_len, loaded, &arena, NULL) == EXJ_OK);
         exj_buf_release(&arena);
+        if (what == 0 && late_n == 0) {
+            late_n = op.u.claim.ret_len;
+            memcpy(late, got, late_n * sizeof(late[0]));
+            continue;
+        }
+        if (late_n && what >= 4) {
+            finish(late, late_n);
+            late_n = 0;
+        }
         if (what == 1)
             give_back(got, op.u.claim.ret_len);
         else
@@ -198,8 +225,10 @@ int main(void)
     pthread_join(keeper, NULL);
 
     CHECK(atomic_load(&inserted) == ROWS);
-    for (int i = 1; i <= ROWS; i++)
+    for (int i = 1; i <= ROWS; i++) {
         CHECK(atomic_load(&wins[i]) == 1);
+        CHECK(atomic_load(&accepted[i]) == atomic_load(&newest[i]));
+    }
     CHECK(store->v->pools(store, all_completed, &seen, &err) == EXJ_OK && seen == 1);
     store->v->close(store);
     printf("race_store: %d rows, each completed once; %d outcomes fenced\n", ROWS,

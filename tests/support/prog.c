@@ -31,6 +31,7 @@ void exj_support_die(const char *format, ...)
     vfprintf(stderr, format, ap);
     va_end(ap);
     fprintf(stderr, ": %s\n", strerror(saved));
+    exj_support_clean();
     abort();
 }
 

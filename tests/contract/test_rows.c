@@ -266,6 +266,23 @@ CONTRACT(rows, attempts_end_with_the_last_one)
     cr_assert_str_eq(row(f, "m", "", "g", "a").text, "twice");
 }
 
+CONTRACT(rows, a_row_that_waits_for_its_next_attempt_shows_the_last_failure)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim c;
+
+    insert_as(f, p, "a", 0, 3, 0);
+    c = claim_one(f, p, "w", 1);
+    expect_code(finish(f, &c, EXJ_EV_FAIL_RETRY, START + 1, "once"), EXJ_OK);
+    expect_int(row(f, "m", "", "g", "a").v.status, EXJ_WAITING);
+    cr_assert_str_eq(row(f, "m", "", "g", "a").text, "once");
+    advance(f, 10);
+    expect_int(promote(f, NULL), 1);
+    c = claim_one(f, p, "w", 2);
+    expect_code(finish(f, &c, EXJ_EV_SUCCEED, 0, "{}"), EXJ_OK);
+    cr_assert_str_eq(row(f, "m", "", "g", "a").text, "");
+}
+
 CONTRACT(rows, release_does_not_count_the_attempt)
 {
     int64_t p = pool(f, "m", "", "g");

@@ -16,7 +16,13 @@
 #define ROW_COLUMNS                                                                            \
     "r.seq, r.pool, p.matrix, p.run, p.graph, r.record_id, r.input, r.priority,"               \
     " r.max_attempts, r.created_at, h.status, h.attempts, h.fence, h.run_after, h.until,"      \
-    " n.name, t.status, t.attempts, t.fence, t.at, t.body, t.error_code, t.error_text"
+    " n.name, t.status, t.attempts, t.fence, t.at, t.body," LAST_FAILURE("error_code", "code") \
+    "," LAST_FAILURE("error_text", "text")
+/* An ended row has its own; a live one shows what its last failed attempt said. */
+#define LAST_FAILURE(ended, live)                                                              \
+    " CASE WHEN h.seq IS NULL THEN t." ended " ELSE (SELECT f." live                           \
+    " FROM exellix_execution_matrix_failures f WHERE f.seq=r.seq ORDER BY f.fence DESC"        \
+    " LIMIT 1) END"
 #define ROW_FILTER                                                                             \
     " AND (?2='' OR p.matrix=?2) AND (?3='' OR p.run=?3) AND (?4='' OR p.graph=?4)"
 #define FROM_ROWS                                                                              \

@@ -5,30 +5,11 @@
 
 #include "core/base/clock.h"
 #include "core/run/engine.h"
+#include "tests/race/check.h"
 #include "tests/support/support.h"
 
 static exj_engine *engine;
 static exj_err err;
-
-#define CHECK(what)                                                                       \
-    do {                                                                                  \
-        if (!(what)) {                                                                    \
-            fprintf(stderr, "%s:%d: %s does not hold: %s\n", __FILE__, __LINE__, #what,   \
-                    err.text);                                                            \
-            abort();                                                                      \
-        }                                                                                 \
-    } while (0)
-
-static void put(exj_store *s, exj_doc_kind kind, const char *id, const char *body)
-{
-    exj_op op = { .kind = EXJ_OP_DOC_PUT };
-
-    op.u.doc.kind = kind;
-    op.u.doc.id = exj_slice_of(id);
-    op.u.doc.expected = -1;
-    op.u.doc.body = exj_slice_of(body);
-    CHECK(exj_store_do(s, &op, &err) == EXJ_OK);
-}
 
 static int64_t insert_one(exj_store *s, const char *input)
 {

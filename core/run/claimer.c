@@ -298,8 +298,8 @@ static void take_in(exj_engine *e, struct batch *b)
             pthread_cond_broadcast(&e->work);
     } else {
         pthread_cond_broadcast(&e->cycle);
-        pthread_cond_broadcast(&e->idle);
     }
+    pthread_cond_broadcast(&e->idle);
     pthread_mutex_unlock(&e->mu);
     exj_batch_unref(e, b);
 }

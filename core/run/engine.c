@@ -286,6 +286,14 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
 
 /* ---- switches --------------------------------------------------------------------------------- */
 
+static bool is_claiming_locked(const exj_engine *e)
+{
+    for (const struct pool *p = e->pools; p; p = p->next)
+        if (p->claiming)
+            return true;
+    return false;
+}
+
 void exj_engine_pause(exj_engine *e)
 {
     pthread_mutex_lock(&e->mu);
@@ -293,6 +301,9 @@ void exj_engine_pause(exj_engine *e)
     for (struct pool *p = e->pools; p; p = p->next)
         exj_run_release_locked(e, p);
     wake_all_locked(e);
+    /* A claim that is on its way comes in and goes back before we say that we are paused. */
+    while (e->paused && is_claiming_locked(e))
+        pthread_cond_wait(&e->idle, &e->mu);
     pthread_mutex_unlock(&e->mu);
 }
 

@@ -37,7 +37,7 @@ typedef struct exj_engine_options {
 
 exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err *err);
 
-void exj_engine_pause(exj_engine *e);  /* no new claims; what runs goes on */
+void exj_engine_pause(exj_engine *e);  /* no new claims once it returns; what runs goes on */
 void exj_engine_resume(exj_engine *e);
 bool exj_engine_is_paused(exj_engine *e);
 /* Configs changed (a PATCH, an apply): look again now. Returns at once. */

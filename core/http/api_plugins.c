@@ -18,7 +18,7 @@ static const struct {
 } flag_words[] = {
     { EXJ_FLAG_CONCURRENT, "concurrent" },   { EXJ_FLAG_SERIAL_ALL, "serial-all" },
     { EXJ_FLAG_BLOCKING, "blocking" },       { EXJ_FLAG_OWN_THREADS, "own-threads" },
-    { EXJ_FLAG_ASYNC, "async" },
+    { EXJ_FLAG_ASYNC, "async" },             { EXJ_FLAG_REPLAYABLE, "replayable" },
 };
 
 static json_t *flags_shown(uint32_t flags)

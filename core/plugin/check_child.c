@@ -280,7 +280,7 @@ static void check_guest(exj_guest *g)
     static const struct { uint32_t bit; const char *name; } names[] = {
         { EXJ_FLAG_CONCURRENT, "concurrent" }, { EXJ_FLAG_SERIAL_ALL, "serialAll" },
         { EXJ_FLAG_BLOCKING, "blocking" },     { EXJ_FLAG_OWN_THREADS, "ownThreads" },
-        { EXJ_FLAG_ASYNC, "async" },
+        { EXJ_FLAG_ASYNC, "async" },           { EXJ_FLAG_REPLAYABLE, "replayable" },
     };
 
     for (size_t k = 0; k < sizeof names / sizeof *names; k++)

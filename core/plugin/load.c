@@ -18,7 +18,7 @@
 #define DESCRIBE_MAX (1024u * 1024u)
 #define FLAGS_KNOWN                                                                        \
     (EXJ_FLAG_CONCURRENT | EXJ_FLAG_SERIAL_ALL | EXJ_FLAG_BLOCKING | EXJ_FLAG_OWN_THREADS | \
-     EXJ_FLAG_ASYNC)
+     EXJ_FLAG_ASYNC | EXJ_FLAG_REPLAYABLE)
 
 const char *exj_kind_name(uint32_t kind)
 {

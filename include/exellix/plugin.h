@@ -33,7 +33,7 @@ extern "C" {
 #endif
 
 #define EXJ_ABI_MAJOR 1u
-#define EXJ_ABI_MINOR 0u
+#define EXJ_ABI_MINOR 1u
 
 #define EXJ_SIZE(T, last) ((uint32_t)(offsetof(T, last) + sizeof(((T *)0)->last)))
 #define EXJ_HAS(p, T, m) ((p)->size_of >= EXJ_SIZE(T, m) && (p)->m != NULL)
@@ -124,6 +124,9 @@ typedef struct exj_args {
 #define EXJ_FLAG_BLOCKING 4u    /* mostly waits (disk, network): do not count on its CPU */
 #define EXJ_FLAG_OWN_THREADS 8u /* starts threads of its own */
 #define EXJ_FLAG_ASYNC 16u      /* may answer EXJ_R_PENDING */
+/* Since minor 1. A row may be executed again to try a new version: the same record gives
+ * the same answer and nothing outside is changed. */
+#define EXJ_FLAG_REPLAYABLE 32u
 
 /* A GRAPH ENGINE's execute emits one answer and returns EXJ_R_OK:
  *   {"status":"completed"|"failed"|"blocked"|"suspended", "jobId", "taskId", "graphId",

@@ -128,10 +128,12 @@ static exj_result resolve_model(void *instance, exj_call c, exj_str graph_id)
     return r;
 }
 
+#define FLAGS (EXJ_FLAG_CONCURRENT | EXJ_FLAG_REPLAYABLE)
+
 static const exj_plugin stub = {
     .size_of = EXJ_SIZE(exj_plugin, resolve_model),
     .kind = EXJ_KIND_GRAPH_ENGINE,
-    .flags = EXJ_FLAG_CONCURRENT,
+    .flags = FLAGS,
     .id = "exellix.stub",
     .version = "1.0.0",
     .describe = EXJ_STR("{\"summary\":\"Completes every row with empty outputs\","
@@ -152,4 +154,4 @@ static const exj_bundle bundle = {
     .plugins = plugins,
 };
 
-EXJ_PLUGIN_EXPORT(bundle, 1u << EXJ_KIND_GRAPH_ENGINE, EXJ_FLAG_CONCURRENT)
+EXJ_PLUGIN_EXPORT(bundle, 1u << EXJ_KIND_GRAPH_ENGINE, FLAGS)

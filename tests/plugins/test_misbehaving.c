@@ -34,7 +34,7 @@ Test(misbehaving, newer_minor_is_refused_before_loading)
           "EXJ_PLUGIN_EXPORT(b, 1u << EXJ_KIND_GRAPH_ENGINE, 0)\n");
     err = refusal(&r, "minor");
     says(err.text, "minor.so");
-    says(err.text, "wanted at most 1.0, found 1.7");
+    says(err.text, "wanted at most 1.1, found 1.7");
     says(err.text, "newer exellix-jobs");
     room_close(&r);
 }

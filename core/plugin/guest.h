@@ -9,7 +9,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/plugin/lane.h"
 #include "core/plugin/plugin.h"
+#include "core/plugin/remote.h"
 
 /* Judge an open file; `shown` is its name in messages. Reads with pread only. */
 exj_code exj_probe_fd(int fd, const char *shown, exj_probe *ret, exj_err *err);
@@ -23,6 +25,9 @@ struct exj_guest {
     exj_plugin vt;      /* our copy: members the plugin does not have are NULL */
     char *id, *version; /* owned */
     exj_slice describe; /* owned copy */
+    exj_lane lane;      /* IN_PROCESS: vt is the plugin's; else vt is core/plugin/remote.c's */
+    const char *copy;   /* the private copy; borrowed from the file */
+    uint32_t index;     /* in the bundle */
     /* EXJ_FLAG_SERIAL_ALL: at most one call at a time. A flag and not a held mutex,
      * because a PENDING call is ended by another thread than the one that began it. */
     pthread_mutex_t serial_mu;
@@ -59,6 +64,9 @@ void exj_host_fill(exj_instance *i);
 typedef exj_result (*exj_call_body)(exj_instance *i, exj_call c, const void *user);
 void exj_call_other(exj_instance *i, exj_call_slot *s, const exj_call_ports *ports,
                     exj_call_body body, const void *user, exj_call_end *ret);
+
+/* How this registry starts plugin hosts. */
+const exj_remote_settings *exj_registry_remote(const exj_registry *r);
 
 /* The registry's list of instances. */
 void exj_registry_add_instance(exj_registry *r, exj_instance *i);

@@ -360,6 +360,8 @@ static exj_code take_bundle(exj_plugin_file *f, exj_registry *owner, const exj_p
         guests[k].path = f->source;
         guests[k].sha256 = f->probe.sha256;
         guests[k].abi_minor = b->abi_minor;
+        guests[k].lane = EXJ_LANE_IN_PROCESS;
+        guests[k].index = (uint32_t)k;
         for (size_t other = 0; !rc && other < k; other++)
             if (strcmp(guests[other].id, guests[k].id) == 0)
                 rc = exj_err_set(err, EXJ_INVALID, "%s: two plugins are named %s", f->source,
@@ -377,43 +379,61 @@ static exj_code take_bundle(exj_plugin_file *f, exj_registry *owner, const exj_p
 
 /* ---- together ------------------------------------------------------------------------- */
 
-exj_code exj_plugin_file_load(exj_plugin_file *f, exj_registry *owner,
-                              const char *private_dir, uint64_t *generation, exj_err *err)
+/* Map the copy and take what its entry gives. A refused library stays mapped: its threads, if
+ * any, would fall otherwise. */
+static exj_code map_copy(exj_plugin_file *f, exj_registry *owner, const char *copy,
+                         const exj_probe *probe, exj_err *err)
 {
-    char *copy = NULL;
-    void *library = NULL;
-    exj_probe probe;
+    void *library = dlopen(copy, RTLD_NOW | RTLD_LOCAL);
     union {
         void *object;
         exj_entry entry;
     } symbol; /* POSIX promises that a function fits; C has no cast for it */
-    exj_code rc;
 
-    rc = copy_file(f, private_dir, generation, &probe, &copy, err);
-    if (rc)
-        goto out;
-    library = dlopen(copy, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
         const char *why = dlerror();
         char shown[300];
 
         exj_clean_text(why ? why : "unknown", why ? strlen(why) : 7, shown, sizeof shown);
-        rc = exj_err_set(err, EXJ_INVALID, "%s: does not load: %s", f->source, shown);
-        goto out;
+        return exj_err_set(err, EXJ_INVALID, "%s: does not load: %s", f->source, shown);
     }
     symbol.object = dlsym(library, "exellix_plugin_v1");
-    if (!symbol.object) {
-        rc = exj_err_set(err, EXJ_INVALID, "%s: exports no exellix_plugin_v1 (wanted "
-                         "EXJ_PLUGIN_EXPORT in one of its files)", f->source);
-        goto out;
-    }
-    rc = take_bundle(f, owner, &probe, symbol.entry(EXJ_ABI_MINOR), err);
+    if (!symbol.object)
+        return exj_err_set(err, EXJ_INVALID, "%s: exports no exellix_plugin_v1 (wanted "
+                           "EXJ_PLUGIN_EXPORT in one of its files)", f->source);
+    return take_bundle(f, owner, probe, symbol.entry(EXJ_ABI_MINOR), err);
+}
+
+exj_code exj_plugin_file_load(exj_plugin_file *f, exj_registry *owner,
+                              const char *private_dir, uint64_t *generation, exj_err *err)
+{
+    char *copy = NULL;
+    exj_probe probe;
+    exj_code rc;
+
+    rc = copy_file(f, private_dir, generation, &probe, &copy, err);
+    if (!rc)
+        rc = map_copy(f, owner, copy, &probe, err);
     f->loaded = rc == EXJ_OK;
-out:
-    /* A refused library stays mapped as well: its threads, if any, would fall otherwise. */
     if (copy && rc)
         unlink(copy);
     free(copy);
+    return rc;
+}
+
+exj_code exj_plugin_file_adopt(exj_plugin_file *f, const char *copy, const char *shown,
+                               exj_err *err)
+{
+    exj_probe probe;
+    exj_code rc;
+
+    f->source = strdup(shown);
+    if (!f->source)
+        return exj_err_set(err, EXJ_NOMEM, "%s: out of memory", shown);
+    rc = exj_probe_file(copy, &probe, err);
+    if (!rc)
+        rc = map_copy(f, NULL, copy, &probe, err);
+    f->loaded = rc == EXJ_OK;
     return rc;
 }
 

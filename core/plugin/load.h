@@ -29,6 +29,10 @@ typedef struct exj_plugin_file {
  * Errors: EXJ_INVALID (refused), EXJ_IO, EXJ_BUSY (it is being written), EXJ_NOMEM. */
 exj_code exj_plugin_file_load(exj_plugin_file *f, exj_registry *owner,
                               const char *private_dir, uint64_t *generation, exj_err *err);
+/* The same without a copy: `copy` is one already, `shown` names it in messages. The plugin
+ * host's way in; `owner` NULL: its instances are in no list. */
+exj_code exj_plugin_file_adopt(exj_plugin_file *f, const char *copy, const char *shown,
+                               exj_err *err);
 void exj_plugin_file_free(exj_plugin_file *f);
 
 /* The file at `path` of a registry, loaded; for who needs all its guests. */

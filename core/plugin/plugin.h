@@ -73,6 +73,10 @@ typedef struct exj_call_ports {
     exj_code (*step_put)(void *user, exj_slice key, exj_slice body, exj_err *err); /* may be NULL */
 } exj_call_ports;
 
+/* Results beside those of the ABI; only the core's own lanes give them. */
+#define EXJ_R_CRASHED 64     /* the plugin host died with this call in it */
+#define EXJ_R_NOT_STARTED 65 /* the plugin may not run now; nothing happened */
+
 /* How a call ended. */
 typedef struct exj_call_end {
     exj_result result;

@@ -141,6 +141,8 @@ void exj_registry_free(exj_registry *r)
 
 void exj_registry_add_instance(exj_registry *r, exj_instance *i)
 {
+    if (!r)
+        return; /* inside a plugin host */
     pthread_mutex_lock(&r->mu);
     i->next = r->instances;
     i->link = &r->instances;
@@ -152,6 +154,8 @@ void exj_registry_add_instance(exj_registry *r, exj_instance *i)
 
 void exj_registry_drop_instance(exj_registry *r, exj_instance *i)
 {
+    if (!r)
+        return;
     pthread_mutex_lock(&r->mu);
     *i->link = i->next;
     if (i->next)

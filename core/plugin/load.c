@@ -328,8 +328,8 @@ static void free_guests(exj_guest *guests, size_t n)
     free(guests);
 }
 
-static exj_code take_bundle(exj_plugin_file *f, exj_registry *owner, const exj_probe *probe,
-                            const exj_bundle *b, exj_err *err)
+exj_code exj_plugin_file_take(exj_plugin_file *f, exj_registry *owner, const exj_probe *probe,
+                              const exj_bundle *b, exj_err *err)
 {
     exj_guest *guests;
     exj_code rc = EXJ_OK;
@@ -401,7 +401,7 @@ static exj_code map_copy(exj_plugin_file *f, exj_registry *owner, const char *co
     if (!symbol.object)
         return exj_err_set(err, EXJ_INVALID, "%s: exports no exellix_plugin_v1 (wanted "
                            "EXJ_PLUGIN_EXPORT in one of its files)", f->source);
-    return take_bundle(f, owner, probe, symbol.entry(EXJ_ABI_MINOR), err);
+    return exj_plugin_file_take(f, owner, probe, symbol.entry(EXJ_ABI_MINOR), err);
 }
 
 exj_code exj_plugin_file_load(exj_plugin_file *f, exj_registry *owner,

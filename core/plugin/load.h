@@ -17,6 +17,7 @@ typedef struct exj_plugin_file {
     struct stat seen;
     exj_probe probe;
     bool loaded;
+    bool is_static;     /* no file: a bundle of the program, `source` is its name */
     char *error;        /* owned; not NULL: refused, and why */
     exj_code error_code;
     exj_guest *guests;  /* owned; `guests_len` of them; never move once loaded */
@@ -34,6 +35,15 @@ exj_code exj_plugin_file_load(exj_plugin_file *f, exj_registry *owner,
 exj_code exj_plugin_file_adopt(exj_plugin_file *f, const char *copy, const char *shown,
                                exj_err *err);
 void exj_plugin_file_free(exj_plugin_file *f);
+
+/* Judge the bundle that an entry returned and fill f->guests and f->probe (from `probe`).
+ * Errors: EXJ_INVALID (names f->source), EXJ_NOMEM; nothing of f changes then. */
+exj_code exj_plugin_file_take(exj_plugin_file *f, exj_registry *owner, const exj_probe *probe,
+                              const exj_bundle *b, exj_err *err);
+
+/* Put a loaded file among those of the registry, which owns it then.
+ * Errors: EXJ_CONFLICT (its name or an id of it is taken); it stays the caller's. */
+exj_code exj_registry_adopt(exj_registry *r, exj_plugin_file *f, exj_err *err);
 
 /* The file at `path` of a registry, loaded; for who needs all its guests. */
 exj_code exj_registry_open(exj_registry *r, const char *path, exj_plugin_file **ret,

@@ -42,6 +42,14 @@ void exj_registry_free(exj_registry *r); /* destroys instances; leaves libraries
 exj_code exj_registry_find(exj_registry *r, const char *name, uint32_t kind,
                            exj_guest **ret, exj_err *err);
 
+/* The plugins of a bundle that is part of this program: judged as a file's are, called in
+ * process for ever (they are trusted as the program is), found by id or by `name` (1..64 of
+ * [A-Za-z0-9._-]; copied). The bundle is borrowed until the registry is freed.
+ * Errors: EXJ_INVALID (names the plugin and what is wrong), EXJ_CONFLICT (name or id taken),
+ * EXJ_NOMEM. */
+exj_code exj_registry_add_static(exj_registry *r, const char *name, const exj_bundle *b,
+                                 exj_err *err);
+
 typedef struct exj_guest_info {
     const char *path, *id, *version, *sha256;
     uint32_t kind, flags, abi_minor;

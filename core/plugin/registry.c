@@ -277,6 +277,24 @@ static exj_code open_file_locked(exj_registry *r, const char *path, exj_plugin_f
     return rc;
 }
 
+exj_code exj_registry_adopt(exj_registry *r, exj_plugin_file *f, exj_err *err)
+{
+    exj_err mine = { 0 };
+    exj_code rc;
+
+    pthread_mutex_lock(&r->mu);
+    if (known_file(r, f->source))
+        rc = exj_err_set(&mine, EXJ_CONFLICT, "%s: this name is taken", f->source);
+    else if ((rc = check_ids_are_new(r, f, &mine)) != EXJ_OK)
+        rc = EXJ_CONFLICT;
+    if (!rc) {
+        f->next = r->files;
+        r->files = f;
+    }
+    pthread_mutex_unlock(&r->mu);
+    return rc ? exj_err_set(err, rc, "%s", mine.text) : EXJ_OK;
+}
+
 exj_code exj_registry_open(exj_registry *r, const char *path, exj_plugin_file **ret,
                            exj_err *err)
 {
@@ -404,6 +422,9 @@ static exj_code find_locked(exj_registry *r, const char *name, uint32_t kind, ex
         return rc ? rc : pick_kind(f, kind, ret, err);
     }
     rc = pick_id(r, name, kind, ret, err);
+    f = rc == EXJ_NOT_FOUND ? known_file(r, name) : NULL; /* static: files have a '/' */
+    if (f)
+        return pick_kind(f, kind, ret, err);
     for (size_t k = 0; rc == EXJ_NOT_FOUND && *name && r->dirs[k]; k++) {
         char *path = join(r->dirs[k], name, ends_in_so(name) ? "" : ".so");
 
@@ -495,6 +516,20 @@ static bool list_one(void *user, const char *path)
     return true;
 }
 
+/* What is part of the program stands in no folder. False: the visitor has enough. */
+static bool list_static(struct listing *l)
+{
+    exj_guest_info info;
+
+    for (const exj_plugin_file *f = l->r->files; f; f = f->next)
+        for (size_t k = 0; f->is_static && k < f->guests_len; k++) {
+            exj_guest_describe(&f->guests[k], &info);
+            if (!l->visit(l->user, &info))
+                return false;
+        }
+    return true;
+}
+
 exj_code exj_registry_each(exj_registry *r, bool load,
                            bool (*visit)(void *user, const exj_guest_info *i), void *user,
                            exj_err *err)
@@ -503,7 +538,8 @@ exj_code exj_registry_each(exj_registry *r, bool load,
 
     (void)err;
     pthread_mutex_lock(&r->mu);
-    each_path(r, list_one, &l);
+    if (list_static(&l))
+        each_path(r, list_one, &l);
     pthread_mutex_unlock(&r->mu);
     return EXJ_OK;
 }

@@ -421,6 +421,7 @@ void *exj_run_cycle(void *matrix)
         pthread_mutex_lock(&e->mu);
         until = began + m->config.poll_ms * 1000000;
         m->idle = true;
+        pthread_cond_broadcast(&e->idle);
         /* Woken early by a new config, a poke, or the end. Retries need no new pass: the
          * claimer takes them by itself. */
         while (!must_end_locked(m) && !m->has_next && !m->poked &&

@@ -331,6 +331,7 @@ void exj_engine_wake(exj_engine *e)
 {
     pthread_mutex_lock(&e->mu);
     e->look_now = true;
+    e->discovered = false; /* nobody is idle before what changed was seen */
     for (struct pool *p = e->pools; p; p = p->next)
         p->maybe_work = true;
     for (struct matrix *m = e->matrices; m; m = m->next)
@@ -371,12 +372,12 @@ static int64_t count_open(exj_engine *e)
 
 static bool is_quiet_locked(const exj_engine *e)
 {
-    if (!e->discovered || e->outstanding || e->executing)
+    if (!e->discovered || e->look_now || e->outstanding || e->executing)
         return false;
     if (e->o.max_rows && e->counts.claimed >= e->o.max_rows)
         return true;
     for (const struct matrix *m = e->matrices; m; m = m->next)
-        if (e->o.one_cycle ? !m->ended : m->scanning || !m->idle)
+        if (e->o.one_cycle ? !m->ended : m->scanning || !m->idle || m->poked)
             return false;
     return true;
 }

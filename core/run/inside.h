@@ -165,7 +165,7 @@ struct exj_engine {
     bool paused, stopping, no_more_claims; /* mu */
     bool look_now;          /* mu */
     bool failed;            /* mu; the store failed */
-    bool discovered;        /* mu; the first look is done */
+    bool discovered;        /* mu; a look is done since the start and the last wake */
     exj_msec next_due;      /* mu; store time when a waiting row is due; 0: none known */
     struct pool *turn;      /* mu; fairness between pools */
     exj_engine_counts counts; /* mu; in_flight, ready, open are filled on reading */

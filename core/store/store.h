@@ -100,8 +100,19 @@ typedef enum exj_op_kind {
     EXJ_OP_RETRY,   /* an operator's: failed, blocked, canceled, dropped -> queued,
                        attempts = 0, token kept */
     EXJ_OP_DOC_PUT, EXJ_OP_DOC_DELETE,
-    EXJ_OP_STEP_PUT /* journal a finished step once; the first writer's entry stands */
+    EXJ_OP_STEP_PUT, /* journal a finished step once; the first writer's entry stands */
+    /* Keys and values of a graph. A writer names its claim (EXJ_FENCED when it is over) or,
+     * an operator, seq 0. rc EXJ_REFUSED: the graph's room is used up; EXJ_INVALID: key or
+     * value too long, or no integer to add to; EXJ_NOT_FOUND: KV_REMOVE of what is not there.
+     * Each with a text. */
+    EXJ_OP_KV_PUT, EXJ_OP_KV_REMOVE,
+    EXJ_OP_KV_ADD /* to an integer; absent counts as 0 */
 } exj_op_kind;
+
+#define EXJ_STORE_KV_KEY_MAX 256u       /* bytes */
+#define EXJ_STORE_KV_VALUE_MAX 65536u   /* bytes */
+#define EXJ_STORE_KV_KEYS 10000         /* of one graph */
+#define EXJ_STORE_KV_BYTES 67108864     /* of one graph's keys and values */
 
 struct exj_op {
     exj_op_kind kind;
@@ -169,6 +180,12 @@ struct exj_op {
             exj_slice key, body;
             exj_code verdict; /* EXJ_OK, EXJ_CONFLICT (there already: read it), EXJ_FENCED */
         } step;
+        struct {
+            exj_slice graph, key;
+            int64_t seq, nonce, token; /* the claim; seq 0: an operator, nothing to fence */
+            exj_slice value;           /* KV_PUT: checked JSON text */
+            int64_t delta, ret_sum;    /* KV_ADD */
+        } kv;
     } u;
 };
 
@@ -194,6 +211,9 @@ typedef struct exj_row_view {
 typedef struct exj_row_filter {
     exj_slice matrix, run, graph; /* empty: any (run: any) */
     int status;                   /* -1: any; EXJ_QUEUED includes WAITING */
+    exj_slice error_code;         /* empty: any; else the status is one that ended otherwise
+                                     than well. "Quarantined" with EXJ_BLOCKED is a seek, not
+                                     a walk */
     int64_t after_seq;            /* keyset: rows with a larger seq, ascending */
     size_t limit;                 /* 1..1000 */
 } exj_row_filter;
@@ -207,6 +227,13 @@ typedef bool (*exj_doc_visit)(void *user, exj_slice id, int64_t version, exj_sli
                               exj_msec created_at, exj_msec updated_at);
 typedef bool (*exj_pool_visit)(void *user, const exj_pool_info *p);
 typedef bool (*exj_row_visit)(void *user, const exj_row_view *r);
+
+typedef struct exj_kv_view {
+    exj_slice key, value; /* valid during the visit */
+    exj_msec updated_at;
+    int64_t seq;          /* the row that wrote it; 0: an operator */
+} exj_kv_view;
+typedef bool (*exj_kv_visit)(void *user, const exj_kv_view *v);
 
 typedef struct exj_store_health {
     bool config_ok, execution_ok;
@@ -235,6 +262,15 @@ typedef struct exj_store_vtable {
     exj_code (*row_page)(exj_store *s, const exj_row_filter *f, exj_row_visit visit,
                          void *user, exj_err *err);
     exj_code (*step_get)(exj_store *s, int64_t seq, exj_slice key, exj_buf *ret, exj_err *err);
+    /* How many attempts of the row failed with this error code ("PluginCrashed") since it
+     * was inserted or an operator last retried it. A row that is not there has none. */
+    exj_code (*failure_count)(exj_store *s, int64_t seq, exj_slice code, uint32_t *ret,
+                              exj_err *err);
+    exj_code (*kv_get)(exj_store *s, exj_slice graph, exj_slice key, exj_buf *ret,
+                       exj_err *err); /* appends the value; EXJ_NOT_FOUND */
+    /* By key (bytes), ascending; limit 1..1000. A graph without keys: no visit. */
+    exj_code (*kv_page)(exj_store *s, exj_slice graph, exj_slice after_key, size_t limit,
+                        exj_kv_visit visit, void *user, exj_err *err);
     exj_code (*health)(exj_store *s, exj_store_health *ret); /* a real round trip */
     void (*close)(exj_store *s); /* finishes what was submitted, then checkpoints */
 } exj_store_vtable;

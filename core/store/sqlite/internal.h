@@ -7,7 +7,8 @@
  *   open.c    directory, lock, connections, close, health      writer.c  queue, commit
  *   schema.c  tables and migrations                            rows.c    the life of rows
  *   lock.c    who holds the directory                          docs.c    documents, steps
- *   read.c    everything that reads                            db.c      SQLite's codes
+ *   read.c    everything that reads                            kv.c      keys and values
+ *   db.c      SQLite's codes
  *
  * Threads: `writer thread only` unless a field says otherwise.
  */
@@ -22,7 +23,7 @@
 
 #define EXJ_SQLITE_FILE "exellix-jobs.db"
 #define EXJ_SQLITE_LOCK "exellix-jobs.lock"
-#define EXJ_SQLITE_SCHEMA 2 /* recipe for a change: schema.c */
+#define EXJ_SQLITE_SCHEMA 3 /* recipe for a change: schema.c */
 
 /* ---- the seam for tests ----------------------------------------------------------------- */
 
@@ -51,17 +52,19 @@ enum exj_sqlite_write {
     W_RESULT_MINE, W_FAILURE_MINE,
     W_RENEW, W_RELEASE, W_REAPABLE, W_REAPABLE_BUT, W_REQUEUE,
     W_DUE, W_PROMOTE, W_NEXT_DUE,
-    W_ENDED, W_HOT_STATUS, W_RESULT_DROP,
+    W_ENDED, W_HOT_STATUS, W_RESULT_DROP, W_RETRIED,
     W_GRAPH_VERSION, W_GRAPH_ADD, W_GRAPH_SET, W_GRAPH_DROP,
     W_MATRIX_VERSION, W_MATRIX_ADD, W_MATRIX_SET, W_MATRIX_DROP,
     W_GONE, W_GONE_SET,
     W_STEP_ADD,
+    W_KV_GET, W_KV_PUT, W_KV_DROP, W_KV_SIZES, W_KV_COUNT,
     W_COUNT
 };
 
 enum exj_sqlite_read {
     R_LOAD, R_GRAPH_GET, R_MATRIX_GET, R_GRAPH_PAGE, R_MATRIX_PAGE, R_POOLS, R_ROW,
-    R_PAGE_ANY, R_PAGE_OPEN, R_PAGE_STATUS, R_PAGE_COMPLETED, R_PAGE_ENDED, R_STEP,
+    R_PAGE_ANY, R_PAGE_OPEN, R_PAGE_STATUS, R_PAGE_COMPLETED, R_PAGE_ENDED,
+    R_PAGE_BLOCKED_CODE, R_STEP, R_FAILURE_COUNT, R_KV, R_KV_PAGE,
     R_PROBE_CONFIG, R_PROBE_EXECUTION,
     R_COUNT
 };
@@ -83,7 +86,7 @@ typedef struct exj_pool_counts {
 } exj_pool_counts;
 
 /* Internal operation: a transaction that writes and changes nothing (health). */
-#define EXJ_OP_PING ((exj_op_kind)(EXJ_OP_STEP_PUT + 1))
+#define EXJ_OP_PING ((exj_op_kind)(EXJ_OP_KV_ADD + 1))
 
 typedef struct exj_sqlite {
     exj_store base; /* first */
@@ -166,7 +169,7 @@ void exj_sqlite_submit(exj_store *base, exj_op *first);
 /* Run a statement that gives no row; false: s->err is set. */
 bool exj_sqlite_run(exj_sqlite *s, enum exj_sqlite_write which, const char *what);
 
-/* ---- rows.c, claim.c, docs.c: [writer] false means: roll back, s->err says why ----------------- */
+/* ---- rows.c, claim.c, docs.c, kv.c: [writer] false means: roll back, s->err says why ----------------- */
 
 bool exj_sqlite_load_pools(exj_sqlite *s);
 bool exj_sqlite_save_pools(exj_sqlite *s);
@@ -185,6 +188,7 @@ bool exj_sqlite_retry(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_doc_put(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_doc_delete(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_step_put(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_kv(exj_sqlite *s, exj_op *op); /* kv.c */
 
 /* ---- read.c ----------------------------------------------------------------------------------- */
 

@@ -157,6 +157,7 @@ bool exj_sqlite_retry(exj_sqlite *s, exj_op *op)
     int64_t seq = op->u.retry.seq, pool = 0;
     exj_status from = EXJ_QUEUED, to;
     bool is_ended, is_live = false;
+    int64_t fence = 0;
     int rc;
 
     sqlite3_bind_int64(ended, 1, seq);
@@ -164,7 +165,7 @@ bool exj_sqlite_retry(exj_sqlite *s, exj_op *op)
     is_ended = rc == SQLITE_ROW;
     if (is_ended) {
         from = (exj_status)sqlite3_column_int(ended, 0);
-        sqlite3_bind_int64(hot, 7, sqlite3_column_int64(ended, 1));
+        fence = sqlite3_column_int64(ended, 1);
         pool = sqlite3_column_int64(ended, 2);
         sqlite3_bind_int64(hot, 4, -sqlite3_column_int64(ended, 3));
         sqlite3_bind_int64(hot, 6, sqlite3_column_int64(ended, 4));
@@ -197,8 +198,12 @@ bool exj_sqlite_retry(exj_sqlite *s, exj_op *op)
     sqlite3_bind_int64(hot, 2, pool);
     sqlite3_bind_int64(hot, 3, (int)to);
     sqlite3_bind_int64(hot, 5, 0);
+    sqlite3_bind_int64(hot, 7, fence);
     sqlite3_bind_int64(s->st[W_RESULT_DROP], 1, seq);
+    sqlite3_bind_int64(s->st[W_RETRIED], 1, seq);
+    sqlite3_bind_int64(s->st[W_RETRIED], 2, fence);
     if (!exj_sqlite_run(s, W_RESULT_DROP, "cannot drop an old result") ||
+        !exj_sqlite_run(s, W_RETRIED, "cannot note a retry") ||
         !exj_sqlite_run(s, W_HOT_ADD, "cannot queue a row again"))
         return false;
     exj_sqlite_count(s, pool, (int)from, (int)to, 1);

@@ -33,8 +33,11 @@
     " FROM exj_hot h CROSS JOIN " ROWS " r ON r.seq=h.seq"                                     \
     " CROSS JOIN exj_pools p ON p.id=r.pool LEFT JOIN exj_results t ON t.seq=r.seq"            \
     " LEFT JOIN exj_holders n ON n.id=h.holder"
-#define FROM_RESULTS                                                                           \
-    " FROM exj_results t CROSS JOIN " ROWS " r ON r.seq=t.seq"                                 \
+#define FROM_RESULTS " FROM exj_results t" JOIN_RESULTS
+#define FROM_RESULTS_BLOCKED                                                                   \
+    " FROM exj_results t INDEXED BY exj_results_blocked" JOIN_RESULTS
+#define JOIN_RESULTS                                                                           \
+    " CROSS JOIN " ROWS " r ON r.seq=t.seq"                                                    \
     " CROSS JOIN exj_pools p ON p.id=r.pool LEFT JOIN exj_hot h ON h.seq=r.seq"                \
     " LEFT JOIN exj_holders n ON n.id=h.holder"
 
@@ -60,9 +63,19 @@ static const char *const texts[R_COUNT] = {
     [R_PAGE_COMPLETED] = "SELECT " ROW_COLUMNS FROM_RESULTS " WHERE t.seq>?1 AND t.status=3"
                          ROW_FILTER " ORDER BY t.seq LIMIT ?5",
     [R_PAGE_ENDED] = "SELECT " ROW_COLUMNS FROM_RESULTS
-                     " WHERE t.seq>?1 AND t.status<>3 AND t.status=?6" ROW_FILTER
-                     " ORDER BY t.seq LIMIT ?5",
+                     " WHERE t.seq>?1 AND t.status<>3 AND t.status=?6"
+                     " AND (?7='' OR t.error_code=?7)" ROW_FILTER " ORDER BY t.seq LIMIT ?5",
+    /* The index holds blocked rows only; the codes of all others cost nobody anything. */
+    [R_PAGE_BLOCKED_CODE] = "SELECT " ROW_COLUMNS FROM_RESULTS_BLOCKED
+                            " WHERE t.seq>?1 AND t.status=5 AND t.error_code=?7" ROW_FILTER
+                            " ORDER BY t.seq LIMIT ?5",
     [R_STEP] = "SELECT body FROM exj_journal WHERE seq=?1 AND step=?2",
+    [R_FAILURE_COUNT] = "SELECT count(*) FROM exellix_execution_matrix_failures WHERE seq=?1"
+                        " AND code=?2 AND fence>coalesce((SELECT fence FROM exj_retried"
+                        " WHERE seq=?1), -1)",
+    [R_KV] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
+    [R_KV_PAGE] = "SELECT key, value, at, seq FROM exj_kv WHERE graph=?1 AND key>?2"
+                  " ORDER BY key LIMIT ?3",
     [R_PROBE_CONFIG] = "SELECT (SELECT count(*) FROM (SELECT 1 FROM exellix_graph_configs"
                        " LIMIT 1)) + (SELECT count(*) FROM (SELECT 1 FROM"
                        " exellix_matrix_configs LIMIT 1))",
@@ -353,6 +366,87 @@ static exj_code step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *r
     return rc;
 }
 
+static exj_code failure_count(exj_store *base, int64_t seq, exj_slice code, uint32_t *ret,
+                              exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int64_t n = 0;
+    int step;
+    exj_code rc = begin(s, R_FAILURE_COUNT, &r, &st, err);
+
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(st, 1, seq);
+    exj_sqlite_bind(st, 2, code);
+    step = sqlite3_step(st);
+    if (step == SQLITE_ROW)
+        n = sqlite3_column_int64(st, 0);
+    rc = end(s, r, st, step, err);
+    if (!rc)
+        *ret = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
+    return rc;
+}
+
+/* ---- keys and values ------------------------------------------------------------------------ */
+
+static exj_code kv_get(exj_store *base, exj_slice graph, exj_slice key, exj_buf *ret,
+                       exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    bool added = true;
+    int step;
+    exj_code rc = begin(s, R_KV, &r, &st, err);
+
+    if (rc)
+        return rc;
+    exj_sqlite_bind(st, 1, graph);
+    exj_sqlite_bind(st, 2, key);
+    step = sqlite3_step(st);
+    if (step == SQLITE_ROW)
+        added = exj_buf_add_slice(ret, exj_sqlite_column(st, 0));
+    rc = end(s, r, st, step, err);
+    if (!rc && !added)
+        rc = exj_err_set(err, EXJ_NOMEM, "store %s: no memory for a value", s->path);
+    if (!rc && step == SQLITE_DONE)
+        rc = exj_err_set(err, EXJ_NOT_FOUND, "graph \"%.*s\" has no key \"%.*s\"",
+                         graph.n > 200 ? 200 : (int)graph.n, graph.p,
+                         key.n > 256 ? 256 : (int)key.n, key.p);
+    return rc;
+}
+
+static exj_code kv_page(exj_store *base, exj_slice graph, exj_slice after_key, size_t limit,
+                        exj_kv_visit visit, void *user, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc;
+
+    if (limit < 1 || limit > 1000)
+        return exj_err_set(err, EXJ_INVALID, "a page of %zu keys: 1 to 1000 are allowed", limit);
+    rc = begin(s, R_KV_PAGE, &r, &st, err);
+    if (rc)
+        return rc;
+    exj_sqlite_bind(st, 1, graph);
+    exj_sqlite_bind(st, 2, after_key);
+    sqlite3_bind_int64(st, 3, (int64_t)limit);
+    while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+        exj_kv_view v = { .key = exj_sqlite_column(st, 0),
+                          .value = exj_sqlite_column(st, 1),
+                          .updated_at = sqlite3_column_int64(st, 2),
+                          .seq = sqlite3_column_int64(st, 3) };
+
+        if (!visit(user, &v))
+            break;
+    }
+    return end(s, r, st, step, err);
+}
+
 /* ---- pools and rows ------------------------------------------------------------------------------------ */
 
 static exj_code pools(exj_store *base, exj_pool_visit visit, void *user, exj_err *err)
@@ -459,6 +553,10 @@ static exj_code row_page(exj_store *base, const exj_row_filter *f, exj_row_visit
         return exj_err_set(err, EXJ_INVALID,
                            "a page of %zu rows of status %d: 1 to 1000, -1 to %d are allowed",
                            f->limit, f->status, EXJ_STATUS_COUNT - 1);
+    if (f->error_code.n && f->status <= EXJ_COMPLETED)
+        return exj_err_set(err, EXJ_INVALID,
+                           "rows are filtered by error code only with a status that has one: "
+                           "failed, blocked, suspended, canceled or dropped");
     if (f->status == -1)
         which = R_PAGE_ANY;
     else if (f->status == EXJ_QUEUED)
@@ -467,6 +565,8 @@ static exj_code row_page(exj_store *base, const exj_row_filter *f, exj_row_visit
         which = R_PAGE_STATUS;
     else if (f->status == EXJ_COMPLETED)
         which = R_PAGE_COMPLETED;
+    else if (f->status == EXJ_BLOCKED && f->error_code.n)
+        which = R_PAGE_BLOCKED_CODE;
     rc = begin(s, which, &r, &st, err);
     if (rc)
         return rc;
@@ -477,6 +577,8 @@ static exj_code row_page(exj_store *base, const exj_row_filter *f, exj_row_visit
     sqlite3_bind_int64(st, 5, (int64_t)f->limit);
     if (which == R_PAGE_STATUS || which == R_PAGE_ENDED)
         sqlite3_bind_int64(st, 6, f->status);
+    if (which == R_PAGE_ENDED || which == R_PAGE_BLOCKED_CODE)
+        exj_sqlite_bind(st, 7, f->error_code);
     while ((step = sqlite3_step(st)) == SQLITE_ROW)
         if (!visit_row(s, st, visit, user, err, &seen))
             break;
@@ -500,6 +602,9 @@ const exj_store_vtable exj_sqlite_vtable = {
     .row_get = row_get,
     .row_page = row_page,
     .step_get = step_get,
+    .failure_count = failure_count,
+    .kv_get = kv_get,
+    .kv_page = kv_page,
     .health = exj_sqlite_health,
     .close = exj_sqlite_close,
 };

@@ -63,6 +63,16 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     "CREATE TABLE exj_gone(kind INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,"
     " PRIMARY KEY(kind, id)) STRICT, WITHOUT ROWID;"
     "CREATE INDEX exj_results_ended ON exj_results(status) WHERE status<>3;",
+
+    /* 2 -> 3: keys and values of a graph, counted; the token at an operator's last retry of
+     * a row, from which on its failures count; blocked rows are found by why they are. */
+    "CREATE TABLE exj_kv(id INTEGER PRIMARY KEY, graph TEXT NOT NULL, key TEXT NOT NULL,"
+    " value TEXT NOT NULL, at INTEGER NOT NULL, seq INTEGER NOT NULL,"
+    " UNIQUE(graph, key)) STRICT;"
+    "CREATE TABLE exj_kv_graphs(graph TEXT PRIMARY KEY, keys INTEGER NOT NULL,"
+    " bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE exj_retried(seq INTEGER PRIMARY KEY, fence INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX exj_results_blocked ON exj_results(error_code) WHERE status=5;",
 };
 
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,

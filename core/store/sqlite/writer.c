@@ -90,6 +90,7 @@ static const char *const texts[W_COUNT] = {
                 " WHERE t.seq=?1",
     [W_HOT_STATUS] = "SELECT status FROM exj_hot WHERE seq=?1",
     [W_RESULT_DROP] = "DELETE FROM exj_results WHERE seq=?1",
+    [W_RETRIED] = "INSERT OR REPLACE INTO exj_retried(seq, fence) VALUES(?1, ?2)",
 
     [W_GRAPH_VERSION] = "SELECT version FROM exellix_graph_configs WHERE id=?1",
     [W_GRAPH_ADD] = "INSERT INTO exellix_graph_configs(id, version, body, created_at,"
@@ -108,6 +109,14 @@ static const char *const texts[W_COUNT] = {
 
     [W_STEP_ADD] = "INSERT INTO exj_journal(seq, step, fence, attempt, at, body)"
                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+
+    [W_KV_GET] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
+    [W_KV_PUT] = "INSERT INTO exj_kv(graph, key, value, at, seq) VALUES(?1, ?2, ?3, ?4, ?5)"
+                 " ON CONFLICT(graph, key) DO UPDATE SET value=?3, at=?4, seq=?5",
+    [W_KV_DROP] = "DELETE FROM exj_kv WHERE graph=?1 AND key=?2",
+    [W_KV_SIZES] = "SELECT keys, bytes FROM exj_kv_graphs WHERE graph=?1",
+    [W_KV_COUNT] = "INSERT INTO exj_kv_graphs(graph, keys, bytes) VALUES(?1, ?2, ?3)"
+                   " ON CONFLICT(graph) DO UPDATE SET keys=keys+?2, bytes=bytes+?3",
 };
 
 static int wal_grew(void *store, sqlite3 *db, const char *name, int frames)
@@ -192,6 +201,10 @@ static bool apply(exj_sqlite *s, exj_op *op)
         return exj_sqlite_doc_delete(s, op);
     case EXJ_OP_STEP_PUT:
         return exj_sqlite_step_put(s, op);
+    case EXJ_OP_KV_PUT:
+    case EXJ_OP_KV_REMOVE:
+    case EXJ_OP_KV_ADD:
+        return exj_sqlite_kv(s, op);
     default:
         break;
     }

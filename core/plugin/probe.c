@@ -5,6 +5,7 @@
  * offset is held against the size of the file first. A tail of zeros (a copy that did not
  * reach the disk) shows in the section headers, which linkers put last.
  */
+#include "core/plugin/bootstrap.h"
 #include "core/plugin/guest.h"
 
 #include <elf.h>
@@ -40,11 +41,23 @@
 #define BYTE_ORDER_OF_HOST ELFDATA2MSB
 #endif
 
+/* What kind of note is wanted. */
+struct passport {
+    uint32_t type, major, minor;
+    const char *what, *macro;
+};
+static const struct passport of_plugin = { EXJ_NOTE_TYPE, EXJ_ABI_MAJOR, EXJ_ABI_MINOR, "plugin",
+                                           "EXJ_PLUGIN_EXPORT" };
+static const struct passport of_bootstrap = { EXJ_HOST_NOTE_TYPE, EXJ_HOST_MAJOR,
+                                              EXJ_HOST_MINOR, "host bootstrap",
+                                              "EXJ_HOST_EXPORT" };
+
 struct view {
     int fd;
     const char *shown;
     uint64_t bytes;
     exj_err *err;
+    const struct passport *wanted;
 };
 
 static exj_code wrong(const struct view *v, const char *field, const char *wanted,
@@ -183,7 +196,7 @@ static exj_code find_note(const struct view *v, const Elf64_Phdr *p, exj_note *r
         next = padded(body + h.n_descsz, align);
         if (name + h.n_namesz > p->p_filesz || body + h.n_descsz > p->p_filesz) {
             rc = exj_err_set(v->err, EXJ_INVALID, "%s: a note runs over its segment", v->shown);
-        } else if (h.n_type == EXJ_NOTE_TYPE && h.n_namesz == sizeof EXJ_NOTE_OWNER &&
+        } else if (h.n_type == v->wanted->type && h.n_namesz == sizeof EXJ_NOTE_OWNER &&
                    memcmp(notes + name, EXJ_NOTE_OWNER, sizeof EXJ_NOTE_OWNER) == 0) {
             uint32_t w[6] = { 0 };
 
@@ -263,25 +276,27 @@ static exj_code check_segments(const struct view *v, const Elf64_Ehdr *h, exj_no
         return exj_err_set(v->err, EXJ_INVALID, "%s: nothing to load in it", v->shown);
     if (!found)
         return exj_err_set(v->err, EXJ_INVALID,
-                           "%s: no exellix note: not a plugin (wanted EXJ_PLUGIN_EXPORT in one of "
-                           "its files)",
-                           v->shown);
+                           "%s: no exellix note: not a %s (wanted %s in one of its files)",
+                           v->shown, v->wanted->what, v->wanted->macro);
     return EXJ_OK;
 }
 
 static exj_code check_note(const struct view *v, const exj_note *n)
 {
-    if (n->abi_major != EXJ_ABI_MAJOR)
+    const struct passport *w = v->wanted;
+
+    if (n->abi_major != w->major)
         return exj_err_set(v->err, EXJ_INVALID,
                            "%s: ABI major: wanted %u, found %u; build it against this release",
-                           v->shown, EXJ_ABI_MAJOR, n->abi_major);
-    if (n->abi_minor > EXJ_ABI_MINOR)
+                           v->shown, w->major, n->abi_major);
+    if (n->abi_minor > w->minor)
         return exj_err_set(v->err, EXJ_INVALID,
-                           "%s: ABI minor: wanted at most %u.%u, found %u.%u; the plugin needs a "
+                           "%s: ABI minor: wanted at most %u.%u, found %u.%u; the %s needs a "
                            "newer exellix-jobs",
-                           v->shown, EXJ_ABI_MAJOR, EXJ_ABI_MINOR, n->abi_major, n->abi_minor);
-    if (n->kinds == 0 ||
-        (n->kinds & ~((1u << EXJ_KIND_GRAPH_ENGINE) | (1u << EXJ_KIND_SOURCE_RESOLVER))))
+                           v->shown, w->major, w->minor, n->abi_major, n->abi_minor, w->what);
+    if (w == &of_plugin && (n->kinds == 0 ||
+                            (n->kinds & ~((1u << EXJ_KIND_GRAPH_ENGINE) |
+                                          (1u << EXJ_KIND_SOURCE_RESOLVER)))))
         return wrong(v, "kinds in the note", "1u << EXJ_KIND_… or-ed", n->kinds);
     return EXJ_OK;
 }
@@ -309,9 +324,10 @@ static exj_code hash_file(const struct view *v, char ret[65])
     return rc;
 }
 
-exj_code exj_probe_fd(int fd, const char *shown, exj_probe *ret, exj_err *err)
+static exj_code probe(int fd, const char *shown, const struct passport *wanted,
+                      exj_probe *ret, exj_err *err)
 {
-    struct view v = { fd, shown, 0, err };
+    struct view v = { fd, shown, 0, err, wanted };
     exj_note note = { 0 };
     exj_probe found = { 0 };
     Elf64_Ehdr h;
@@ -347,7 +363,13 @@ exj_code exj_probe_fd(int fd, const char *shown, exj_probe *ret, exj_err *err)
     return EXJ_OK;
 }
 
-exj_code exj_probe_file(const char *path, exj_probe *ret, exj_err *err)
+exj_code exj_probe_fd(int fd, const char *shown, exj_probe *ret, exj_err *err)
+{
+    return probe(fd, shown, &of_plugin, ret, err);
+}
+
+static exj_code probe_path(const char *path, const struct passport *wanted, exj_probe *ret,
+                           exj_err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us */
     exj_code rc;
@@ -355,7 +377,17 @@ exj_code exj_probe_file(const char *path, exj_probe *ret, exj_err *err)
     if (fd < 0)
         return exj_err_set(err, errno == ENOENT ? EXJ_NOT_FOUND : EXJ_IO, "%s: %s", path,
                            strerror(errno));
-    rc = exj_probe_fd(fd, path, ret, err);
+    rc = probe(fd, path, wanted, ret, err);
     close(fd);
     return rc;
+}
+
+exj_code exj_probe_file(const char *path, exj_probe *ret, exj_err *err)
+{
+    return probe_path(path, &of_plugin, ret, err);
+}
+
+exj_code exj_probe_bootstrap(const char *path, exj_probe *ret, exj_err *err)
+{
+    return probe_path(path, &of_bootstrap, ret, err);
 }

@@ -14,6 +14,7 @@
  * Slots are never given back to the system (a stale id must find something to be compared
  * with); their buffers are.
  */
+#include "core/plugin/extension.h"
 #include "core/plugin/guest.h"
 
 #include <stdarg.h>
@@ -52,7 +53,7 @@ struct exj_call_slot {
     bool quiet;           /* guarded by mu: the last pin is gone, and somebody waits */
     bool too_large;       /* guarded by mu, as all below */
     uint32_t emits;
-    exj_buf answer, step;
+    exj_buf answer, step, kv;
     size_t code_n, text_n;
     char code[CODE_BYTES], text[TEXT_BYTES];
     bool made;            /* guarded by table_mu: mu and over exist */
@@ -269,6 +270,32 @@ static exj_call_slot *enter_call(exj_instance *i, exj_call c, const char *functi
     return NULL;
 }
 
+exj_call_slot *exj_call_enter(exj_instance *i, exj_call c, const char *function)
+{
+    return enter_call(i, c, function);
+}
+
+void exj_call_leave(exj_call_slot *s)
+{
+    leave_call(s);
+}
+
+const exj_call_ports *exj_call_ports_of(const exj_call_slot *s)
+{
+    return s->ports;
+}
+
+exj_buf *exj_call_lock(exj_call_slot *s)
+{
+    pthread_mutex_lock(&s->mu);
+    return &s->kv;
+}
+
+void exj_call_unlock(exj_call_slot *s)
+{
+    pthread_mutex_unlock(&s->mu);
+}
+
 /* Move the generation on. False: somebody did already. */
 static bool end_call(exj_call_slot *s, exj_result r)
 {
@@ -300,6 +327,7 @@ static exj_call begin(exj_instance *i, exj_call_slot *s, const exj_call_ports *p
         exj_buf_release(&s->step);
     exj_buf_reset(&s->answer);
     exj_buf_reset(&s->step);
+    exj_buf_reset(&s->kv); /* never larger than one value */
     s->instance = i;
     s->ports = ports;
     s->single = i->guest->vt.kind == EXJ_KIND_GRAPH_ENGINE || !ports->emit;
@@ -431,6 +459,7 @@ void exj_call_slot_free(exj_call_slot *s)
         return;
     exj_buf_release(&s->answer);
     exj_buf_release(&s->step);
+    exj_buf_release(&s->kv);
     pthread_mutex_lock(&table_mu);
     s->free_next = table_free;
     table_free = s;
@@ -731,8 +760,7 @@ static exj_result host_thread_start(void *ctx, void (*fn)(void *), void *arg)
 static const void *host_extension(void *ctx, const char *id)
 {
     (void)ctx;
-    (void)id;
-    return NULL; /* none yet */
+    return exj_extension_find(id);
 }
 
 void exj_host_fill(exj_instance *i)

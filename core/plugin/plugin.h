@@ -69,6 +69,19 @@ exj_code exj_instance_new(exj_guest *g, exj_slice config, exj_instance **ret, ex
 void exj_instance_free(exj_instance *i); /* waits for pending calls and host threads */
 exj_guest *exj_instance_guest(exj_instance *i);
 
+/* One number of extension "exellix.metrics/1". Texts are borrowed. */
+typedef enum exj_sample_kind {
+    EXJ_SAMPLE_COUNTER = 1, /* add `value`; finite, 0 or more */
+    EXJ_SAMPLE_GAUGE,       /* set to `value`; finite */
+    EXJ_SAMPLE_SECONDS      /* observe `value`; finite, 0 or more */
+} exj_sample_kind;
+typedef struct exj_plugin_sample {
+    exj_slice plugin; /* id of the plugin whose call it is */
+    exj_sample_kind kind;
+    exj_slice series; /* checked: `name` or `name{a="x",b="y"}`, labels in order */
+    double value;
+} exj_plugin_sample;
+
 /* What a call needs from its caller; called on whatever thread the plugin uses. */
 typedef struct exj_call_ports {
     void *user;
@@ -79,6 +92,15 @@ typedef struct exj_call_ports {
     void (*progress)(void *user, double at, exj_slice note);      /* may be NULL */
     exj_code (*step_get)(void *user, exj_slice key, exj_buf *ret, exj_err *err);   /* may be NULL */
     exj_code (*step_put)(void *user, exj_slice key, exj_slice body, exj_err *err); /* may be NULL */
+    /* The extensions (core/plugin/extension.c), each may be NULL: not offered. Keys, values
+     * and series have been checked. Writes of kv: EXJ_FENCED, EXJ_REFUSED (the graph's room
+     * is used up), EXJ_INVALID (kv_add: no integer, or the sum does not fit); get and remove:
+     * EXJ_NOT_FOUND. metric: EXJ_INVALID (of another kind), EXJ_REFUSED (too many series). */
+    exj_code (*kv_get)(void *user, exj_slice key, exj_buf *ret, exj_err *err);
+    exj_code (*kv_put)(void *user, exj_slice key, exj_slice json, exj_err *err);
+    exj_code (*kv_remove)(void *user, exj_slice key, exj_err *err);
+    exj_code (*kv_add)(void *user, exj_slice key, int64_t delta, int64_t *ret, exj_err *err);
+    exj_code (*metric)(void *user, const exj_plugin_sample *m, exj_err *err);
 } exj_call_ports;
 
 /* Results beside those of the ABI; only the core's own lanes give them. */

@@ -27,7 +27,9 @@
     X(RUN, "run", 0, "ID", "only this matrix run")                                         \
     X(STATUS, "status", 0, "WORD", "only rows in this status")                             \
     X(LIMIT, "limit", 0, "N", "at most N rows, 1 to 1000 (100)")                           \
-    X(AFTER, "after", 0, "N", "go on where the last page ended")
+    X(AFTER, "after", 0, "N", "go on where the last page ended")                           \
+    X(LANG, "lang", 0, "c|c++|rust", "language of the new plugin (c)")                     \
+    X(DIR, "dir", 0, "DIR", "folder to make (the name)")
 
 typedef enum exj_flag {
 #define EXJ_X(id, ...) EXJ_CLI_##id,
@@ -88,6 +90,7 @@ exj_exit exj_cmd_resume(exj_cli *c);
 exj_exit exj_cmd_plugin_list(exj_cli *c);
 exj_exit exj_cmd_plugin_inspect(exj_cli *c);
 exj_exit exj_cmd_plugin_check(exj_cli *c);
+exj_exit exj_cmd_plugin_new(exj_cli *c);
 exj_exit exj_cmd_config(exj_cli *c);
 exj_exit exj_cmd_version(exj_cli *c);
 exj_exit exj_cmd_help(exj_cli *c);

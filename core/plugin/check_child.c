@@ -7,7 +7,6 @@
  */
 #include "core/plugin/check.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -16,11 +15,11 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/plugin/lint.h"
 #include "core/plugin/load.h"
 
 #define SAMPLE_NS ((exj_nsec)2 * 1000 * 1000 * 1000)
 #define ANSWER_MAX (8u * 1024u * 1024u)
-#define SYMBOLS_MAX 100000u
 
 static int report_fd = 1;
 static bool failed;
@@ -66,76 +65,22 @@ static void find(const char *level, const char *code, const char *fix, const cha
 
 /* ---- from the file alone -------------------------------------------------------------- */
 
-static bool read_all(int fd, void *to, size_t n, uint64_t at)
-{
-    return pread(fd, to, n, (off_t)at) == (ssize_t)n;
-}
-
-static void lint_symbols(int fd, const Elf64_Shdr *table, const Elf64_Shdr *names)
-{
-    uint64_t n = table->sh_size / sizeof(Elf64_Sym);
-    unsigned stray = 0, unique = 0;
-    char first[100] = "";
-
-    for (uint64_t k = 1; k < n && k < SYMBOLS_MAX; k++) {
-        char name[100] = "";
-        Elf64_Sym s;
-
-        if (!read_all(fd, &s, sizeof s, table->sh_offset + k * sizeof s))
-            return;
-        if (s.st_shndx == SHN_UNDEF || ELF64_ST_BIND(s.st_info) == STB_LOCAL)
-            continue;
-        if (s.st_name < names->sh_size &&
-            pread(fd, name, sizeof name - 1, (off_t)(names->sh_offset + s.st_name)) < 0)
-            return;
-        unique += ELF64_ST_BIND(s.st_info) == STB_GNU_UNIQUE;
-        if (strcmp(name, "exellix_plugin_v1") == 0)
-            continue;
-        if (stray++ == 0)
-            snprintf(first, sizeof first, "%s", name);
-    }
-    if (stray)
-        find("warn", "StrayExport", "compile with -fvisibility=hidden",
-             "exports %u symbols besides exellix_plugin_v1, the first is %s", stray, first);
-    else
-        find("ok", "Exports", "", "exports exellix_plugin_v1 only");
-    if (unique)
-        find("warn", "GnuUnique", "compile with -fno-gnu-unique",
-             "has %u GNU_UNIQUE symbols, which keep it from ever being unloaded", unique);
-}
-
-static void lint_dynamic(int fd, const Elf64_Shdr *s)
-{
-    for (uint64_t k = 0; k < s->sh_size / sizeof(Elf64_Dyn); k++) {
-        Elf64_Dyn d;
-
-        if (!read_all(fd, &d, sizeof d, s->sh_offset + k * sizeof d) || d.d_tag == DT_NULL)
-            return;
-        if (d.d_tag == DT_FLAGS && (d.d_un.d_val & DF_STATIC_TLS))
-            find("warn", "StaticTls", "compile with -fPIC and without -ftls-model=initial-exec",
-                 "uses static TLS, of which a process has room for a few libraries only");
-    }
-}
-
 static void lint_file(const char *file)
 {
-    Elf64_Ehdr h;
-    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    exj_lint *l = malloc(sizeof *l);
+    exj_err err = { 0 };
+    char why[200];
 
-    if (fd >= 0 && read_all(fd, &h, sizeof h, 0))
-        for (unsigned k = 1; k < h.e_shnum; k++) {
-            Elf64_Shdr s, names;
-
-            if (!read_all(fd, &s, sizeof s, h.e_shoff + k * sizeof s))
-                break;
-            if (s.sh_type == SHT_DYNSYM && s.sh_link < h.e_shnum &&
-                read_all(fd, &names, sizeof names, h.e_shoff + s.sh_link * sizeof names))
-                lint_symbols(fd, &s, &names);
-            if (s.sh_type == SHT_DYNAMIC)
-                lint_dynamic(fd, &s);
-        }
-    if (fd >= 0)
-        close(fd);
+    if (!l || exj_lint_file(file, l, &err) != EXJ_OK) {
+        find("fail", "Unreadable", "", "%s", l ? err.text : "out of memory");
+    } else {
+        for (unsigned k = 0; k < l->findings_len; k++)
+            find(l->findings[k].level, l->findings[k].code, l->findings[k].fix, "%s",
+                 l->findings[k].message);
+        exj_lint_why(l, why, sizeof why);
+        find("ok", "ReloadClass", "", "an old version of it would be %s", why);
+    }
+    free(l);
 }
 
 /* ---- by running it -------------------------------------------------------------------- */
@@ -339,7 +284,7 @@ int exj_plugin_check_child(const char *file)
     lint_file(path);
     phase("load", "");
     if (exj_registry_new(NULL, NULL, &r, &err) != EXJ_OK ||
-        exj_registry_open(r, path, &f, &err) != EXJ_OK) {
+        exj_registry_open_file(r, path, &f, &err) != EXJ_OK) {
         find("fail", "Refused", "", "%s", err.text);
         goto out;
     }

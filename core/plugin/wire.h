@@ -73,6 +73,9 @@ typedef enum exj_frame_type {
     EXJ_F_METRIC     /* u32 kind, text name, f64 value */
 } exj_frame_type;
 
+#define EXJ_F_CORE_LAST EXJ_F_BYE
+#define EXJ_F_HOST_LAST EXJ_F_METRIC
+
 #define EXJ_WIRE_FD 1u /* flag: the payload is in a memfd */
 
 /* Optional members that the plugin has. */
@@ -132,8 +135,12 @@ exj_code exj_wire_new(int fd, size_t max, exj_wire **ret, exj_err *err);
 void exj_wire_free(exj_wire *w); /* closes; drops what was not sent */
 int exj_wire_fd(const exj_wire *w);
 
-/* Queue one frame and send what goes without blocking. Errors: EXJ_NOMEM, EXJ_FULL (payload
- * over EXJ_WIRE_MAX, or more than 64 MiB unsent), EXJ_IO (the peer is gone). */
+/* Queue one frame for the next flush. Errors: EXJ_NOMEM, EXJ_FULL (payload over EXJ_WIRE_MAX,
+ * more than 64 MiB unsent, or no descriptor left for a memfd), EXJ_IO (the peer is gone). The
+ * frames before it are whole in any case. */
+exj_code exj_wire_queue(exj_wire *w, exj_frame_type type, uint64_t call, exj_slice body,
+                        exj_err *err);
+/* The same, and send what goes without blocking. */
 exj_code exj_wire_send(exj_wire *w, exj_frame_type type, uint64_t call, exj_slice body,
                        exj_err *err);
 /* Send on without blocking. EXJ_OK: nothing is left; EXJ_BUSY: poll for POLLOUT. */

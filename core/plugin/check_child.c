@@ -284,7 +284,7 @@ int exj_plugin_check_child(const char *file)
     lint_file(path);
     phase("load", "");
     if (exj_registry_new(NULL, NULL, &r, &err) != EXJ_OK ||
-        exj_registry_open(r, path, &f, &err) != EXJ_OK) {
+        exj_registry_open_file(r, path, &f, &err) != EXJ_OK) {
         find("fail", "Refused", "", "%s", err.text);
         goto out;
     }

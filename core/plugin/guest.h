@@ -16,9 +16,13 @@
 /* Judge an open file; `shown` is its name in messages. Reads with pread only. */
 exj_code exj_probe_fd(int fd, const char *shown, exj_probe *ret, exj_err *err);
 
+/* Durations in buckets of an eighth of a power of two, 2^0 to 2^40 ns. */
+#define EXJ_TIME_BUCKETS 328u
+
 struct exj_guest {
     /* set at load, then read-only */
     exj_registry *registry;
+    struct exj_plugin_file *file;
     const char *path;   /* of the source; borrowed from the file */
     const char *sha256; /* borrowed from the file */
     uint32_t abi_minor;
@@ -28,11 +32,14 @@ struct exj_guest {
     exj_lane lane;      /* IN_PROCESS: vt is the plugin's; else vt is core/plugin/remote.c's */
     const char *copy;   /* the private copy; borrowed from the file */
     uint32_t index;     /* in the bundle */
+    const exj_remote_settings *remote; /* how its hosts are started; NULL: in process */
     /* EXJ_FLAG_SERIAL_ALL: at most one call at a time. A flag and not a held mutex,
      * because a PENDING call is ended by another thread than the one that began it. */
     pthread_mutex_t serial_mu;
     pthread_cond_t serial_free;
     bool serial_busy; /* guarded by serial_mu */
+    atomic_uint_fast64_t calls, errors, crashes;
+    atomic_uint times[EXJ_TIME_BUCKETS];
 };
 
 struct exj_instance {
@@ -65,11 +72,13 @@ typedef exj_result (*exj_call_body)(exj_instance *i, exj_call c, const void *use
 void exj_call_other(exj_instance *i, exj_call_slot *s, const exj_call_ports *ports,
                     exj_call_body body, const void *user, exj_call_end *ret);
 
-/* How this registry starts plugin hosts. */
-const exj_remote_settings *exj_registry_remote(const exj_registry *r);
+/* Count one call that ended after `ns`. */
+void exj_guest_count(exj_guest *g, int64_t ns, bool failed, bool crashed);
 
-/* The registry's list of instances. */
+/* The registry's list of instances; being in it is a use of the generation, which goes on
+ * until exj_registry_end_use. */
 void exj_registry_add_instance(exj_registry *r, exj_instance *i);
 void exj_registry_drop_instance(exj_registry *r, exj_instance *i);
+void exj_registry_end_use(exj_guest *g);
 
 #endif /* EXJ_CORE_PLUGIN_GUEST_H */

@@ -35,19 +35,21 @@ exj_code exj_instance_new(exj_guest *g, exj_slice config, exj_instance **ret, ex
     pthread_mutex_init(&i->mu, NULL);
     pthread_cond_init(&i->calm, NULL);
     exj_host_fill(i);
+    exj_registry_add_instance(g->registry, i);
     r = g->vt.create(&i->host, (exj_str){ config.p ? config.p : "", config.n }, &i->self);
     pthread_mutex_lock(&i->mu);
     i->creating = false;
     pthread_mutex_unlock(&i->mu);
     if (r == EXJ_R_OK) {
-        exj_registry_add_instance(g->registry, i);
         *ret = i;
         return EXJ_OK;
     }
+    exj_registry_drop_instance(g->registry, i);
     rc = r == EXJ_R_UNSUPPORTED ? EXJ_UNSUPPORTED : r == EXJ_R_RETRY ? EXJ_BUSY : EXJ_INVALID;
     exj_err_set(err, rc, "plugin %s %s: create answered %s%s%s", g->id, g->version,
                 name_of_result(r), i->error[0] ? ": " : "", i->error);
-    if (i->threads == 0) { /* a thread it left behind still uses the table */
+    if (i->threads == 0) { /* a thread it left behind still uses the table: it stays in use */
+        exj_registry_end_use(g);
         pthread_cond_destroy(&i->calm);
         pthread_mutex_destroy(&i->mu);
         free(i);
@@ -77,10 +79,11 @@ void exj_instance_free(exj_instance *i)
         ;
     left = i->threads != 0;
     pthread_mutex_unlock(&i->mu);
-    if (left) { /* the table stays for them; the code is never unmapped anyway */
+    if (left) { /* the table stays for them */
         exj_misdeed(i, "threads go on %d s after destroy", THREADS_WAIT_S);
-        return;
+        return; /* still in use: its generation is never unmapped */
     }
+    exj_registry_end_use(i->guest);
     pthread_cond_destroy(&i->calm);
     pthread_mutex_destroy(&i->mu);
     free(i);

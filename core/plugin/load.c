@@ -113,8 +113,8 @@ static exj_code copy_bytes(int from, int to, uint64_t bytes, const char *shown, 
 }
 
 /* One attempt. EXJ_BUSY: the source moved meanwhile. *ret_path is owned by the caller. */
-static exj_code copy_once(exj_plugin_file *f, const char *private_dir, uint64_t *generation,
-                          exj_probe *ret, char **ret_path, exj_err *err)
+static exj_code copy_once(const char *source, const char *private_dir, uint64_t *generation,
+                          struct stat *ret_seen, exj_probe *ret, char **ret_path, exj_err *err)
 {
     char stem[STEM_MAX + 1];
     struct stat before, after, by_name;
@@ -123,24 +123,24 @@ static exj_code copy_once(exj_plugin_file *f, const char *private_dir, uint64_t 
     int from, to = -1;
     exj_code rc;
 
-    from = open(f->source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    from = open(source, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (from < 0)
-        return exj_err_set(err, EXJ_IO, "%s: %s", f->source, strerror(errno));
+        return exj_err_set(err, EXJ_IO, "%s: %s", source, strerror(errno));
     if (fstat(from, &before) < 0) {
-        rc = exj_err_set(err, EXJ_IO, "%s: %s", f->source, strerror(errno));
+        rc = exj_err_set(err, EXJ_IO, "%s: %s", source, strerror(errno));
         goto out;
     }
-    rc = exj_probe_fd(from, f->source, &first, err); /* refuse before anything is written */
+    rc = exj_probe_fd(from, source, &first, err); /* refuse before anything is written */
     if (rc)
         goto out;
-    stem_of(f->source, stem);
+    stem_of(source, stem);
     while (to < 0) {
         free(path);
         path = NULL;
         if (asprintf(&path, "%s/%s-%" PRIu64 "-%.*s.so", private_dir, stem, ++*generation,
                      HASH_CHARS, first.sha256) < 0) {
             path = NULL;
-            rc = exj_err_set(err, EXJ_NOMEM, "%s: out of memory", f->source);
+            rc = exj_err_set(err, EXJ_NOMEM, "%s: out of memory", source);
             goto out;
         }
         to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
@@ -149,22 +149,22 @@ static exj_code copy_once(exj_plugin_file *f, const char *private_dir, uint64_t 
             goto out;
         }
     }
-    rc = copy_bytes(from, to, (uint64_t)before.st_size, f->source, err);
+    rc = copy_bytes(from, to, (uint64_t)before.st_size, source, err);
     if (rc)
         goto out;
     close(to);
     to = -1;
-    if (fstat(from, &after) < 0 || stat(f->source, &by_name) < 0 ||
+    if (fstat(from, &after) < 0 || stat(source, &by_name) < 0 ||
         !same_file(&before, &after) || !same_file(&before, &by_name)) {
         rc = exj_err_set(err, EXJ_BUSY, "%s: changes while it is read; write beside it and "
-                         "rename", f->source);
+                         "rename", source);
         goto out;
     }
     rc = exj_probe_file(path, &copy, err);
     if (!rc && strcmp(copy.sha256, first.sha256) != 0)
-        rc = exj_err_set(err, EXJ_BUSY, "%s: changed while it was read", f->source);
+        rc = exj_err_set(err, EXJ_BUSY, "%s: changed while it was read", source);
     if (!rc) {
-        f->seen = before;
+        *ret_seen = before;
         *ret = copy;
         *ret_path = path;
         path = NULL;
@@ -179,17 +179,20 @@ out:
     return rc;
 }
 
-static exj_code copy_file(exj_plugin_file *f, const char *private_dir, uint64_t *generation,
-                          exj_probe *ret, char **ret_path, exj_err *err)
+exj_code exj_plugin_file_copy(exj_plugin_file *f, const char *from, const char *private_dir,
+                              uint64_t *generation, exj_err *err)
 {
     exj_err mine = { 0 };
     exj_code rc = EXJ_BUSY;
 
     for (int t = 0; rc == EXJ_BUSY && t < COPY_TRIES; t++) {
         exj_err_clear(&mine);
-        rc = copy_once(f, private_dir, generation, ret, ret_path, &mine);
+        rc = copy_once(from, private_dir, generation, &f->seen, &f->probe, &f->copy, &mine);
     }
-    return rc ? exj_err_set(err, rc, "%s", mine.text) : EXJ_OK;
+    if (rc)
+        return exj_err_set(err, rc, "%s", mine.text);
+    f->number = *generation;
+    return EXJ_OK;
 }
 
 /* ---- judging what the entry returned -------------------------------------------------- */
@@ -360,7 +363,9 @@ exj_code exj_plugin_file_take(exj_plugin_file *f, exj_registry *owner, const exj
         guests[k].path = f->source;
         guests[k].sha256 = f->probe.sha256;
         guests[k].abi_minor = b->abi_minor;
-        guests[k].lane = EXJ_LANE_IN_PROCESS;
+        guests[k].file = f;
+        guests[k].copy = f->copy;
+        guests[k].lane = f->lane;
         guests[k].index = (uint32_t)k;
         for (size_t other = 0; !rc && other < k; other++)
             if (strcmp(guests[other].id, guests[k].id) == 0)
@@ -381,14 +386,14 @@ exj_code exj_plugin_file_take(exj_plugin_file *f, exj_registry *owner, const exj
 
 /* Map the copy and take what its entry gives. A refused library stays mapped: its threads, if
  * any, would fall otherwise. */
-static exj_code map_copy(exj_plugin_file *f, exj_registry *owner, const char *copy,
-                         const exj_probe *probe, exj_err *err)
+static exj_code map_copy(exj_plugin_file *f, exj_registry *owner, exj_err *err)
 {
-    void *library = dlopen(copy, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(f->copy, RTLD_NOW | RTLD_LOCAL);
     union {
         void *object;
         exj_entry entry;
     } symbol; /* POSIX promises that a function fits; C has no cast for it */
+    exj_code rc;
 
     if (!library) {
         const char *why = dlerror();
@@ -401,38 +406,83 @@ static exj_code map_copy(exj_plugin_file *f, exj_registry *owner, const char *co
     if (!symbol.object)
         return exj_err_set(err, EXJ_INVALID, "%s: exports no exellix_plugin_v1 (wanted "
                            "EXJ_PLUGIN_EXPORT in one of its files)", f->source);
-    return exj_plugin_file_take(f, owner, probe, symbol.entry(EXJ_ABI_MINOR), err);
+    rc = exj_plugin_file_take(f, owner, &f->probe, symbol.entry(EXJ_ABI_MINOR), err);
+    if (!rc)
+        f->library = library;
+    return rc;
+}
+
+/* Let a plugin host load the copy and take what it tells of it. */
+static exj_code ask_host(exj_plugin_file *f, exj_registry *owner,
+                         const exj_remote_settings *remote, exj_err *err)
+{
+    exj_remote_plugin *told = NULL;
+    exj_plugin *tables = NULL;
+    const exj_plugin **list = NULL;
+    exj_bundle bundle = { EXJ_SIZE(exj_bundle, plugins), f->probe.abi_minor, 0, 0, NULL };
+    size_t n = 0;
+    exj_code rc;
+
+    if (!remote)
+        return exj_err_set(err, EXJ_UNSUPPORTED, "%s: isolation %s: there is no plugin host here",
+                           f->source, exj_lane_word(f->lane));
+    rc = exj_remote_describe(remote, f->lane, f->copy, f->source, &told, &n, err);
+    if (rc)
+        return rc;
+    tables = calloc(n + 1, sizeof *tables);
+    list = calloc(n + 1, sizeof *list);
+    if (!tables || !list) {
+        rc = exj_err_set(err, EXJ_NOMEM, "%s: out of memory", f->source);
+        goto out;
+    }
+    for (size_t k = 0; k < n; k++) {
+        exj_plugin *p = &tables[k];
+
+        exj_remote_vt(told[k].has, p);
+        p->size_of = EXJ_SIZE(exj_plugin, resolve_model);
+        p->kind = told[k].kind;
+        p->flags = told[k].flags;
+        p->state_version = told[k].state_version;
+        p->id = told[k].id;
+        p->version = told[k].version;
+        p->describe = (exj_str){ told[k].describe.p, told[k].describe.n };
+        list[k] = p;
+    }
+    bundle.n = (uint32_t)n;
+    bundle.plugins = list;
+    rc = exj_plugin_file_take(f, owner, &f->probe, &bundle, err);
+    for (size_t k = 0; !rc && k < f->guests_len; k++)
+        f->guests[k].remote = remote;
+out:
+    free(tables);
+    free(list);
+    exj_remote_plugins_free(told, n);
+    return rc;
 }
 
 exj_code exj_plugin_file_load(exj_plugin_file *f, exj_registry *owner,
-                              const char *private_dir, uint64_t *generation, exj_err *err)
+                              const exj_remote_settings *remote, exj_err *err)
 {
-    char *copy = NULL;
-    exj_probe probe;
-    exj_code rc;
+    exj_code rc = f->lane == EXJ_LANE_IN_PROCESS ? map_copy(f, owner, err)
+                                                 : ask_host(f, owner, remote, err);
 
-    rc = copy_file(f, private_dir, generation, &probe, &copy, err);
-    if (!rc)
-        rc = map_copy(f, owner, copy, &probe, err);
     f->loaded = rc == EXJ_OK;
-    if (copy && rc)
-        unlink(copy);
-    free(copy);
     return rc;
 }
 
 exj_code exj_plugin_file_adopt(exj_plugin_file *f, const char *copy, const char *shown,
                                exj_err *err)
 {
-    exj_probe probe;
     exj_code rc;
 
     f->source = strdup(shown);
-    if (!f->source)
+    f->copy = strdup(copy);
+    f->lane = EXJ_LANE_IN_PROCESS;
+    if (!f->source || !f->copy)
         return exj_err_set(err, EXJ_NOMEM, "%s: out of memory", shown);
-    rc = exj_probe_file(copy, &probe, err);
+    rc = exj_probe_file(copy, &f->probe, err);
     if (!rc)
-        rc = map_copy(f, NULL, copy, &probe, err);
+        rc = map_copy(f, NULL, err);
     f->loaded = rc == EXJ_OK;
     return rc;
 }
@@ -443,6 +493,7 @@ void exj_plugin_file_free(exj_plugin_file *f)
         return;
     free_guests(f->guests, f->guests_len);
     free(f->source);
+    free(f->copy);
     free(f->error);
     free(f);
 }

@@ -3,8 +3,14 @@
  *
  * A file is read with pread only (ELF header, segments and sections inside the file, the
  * note), copied into a private folder under a name that is never used twice, probed again,
- * and only then dlopen'ed (RTLD_NOW|RTLD_LOCAL). Nothing is ever dlclose'd in this version.
+ * and only then dlopen'ed (RTLD_NOW|RTLD_LOCAL) or given to a plugin host (lane.h).
  * Every refusal names file, field, wanted and found.
+ *
+ * A GENERATION is one content of one file on one lane; its number is never used twice. Of a
+ * file and lane one generation is current: that is what finding gives. A candidate is loaded
+ * beside it (exj_guest_candidate) and published when it has proved itself; what was current
+ * then drains and is swept once nobody holds or uses it: dlclose'd when nothing of it can be
+ * left behind (core/plugin/lint.h), else pinned, that is left mapped and counted.
  *
  * Threads: registry functions are serialised inside; calls run on the caller's thread with
  * no lock held.
@@ -13,6 +19,7 @@
 #define EXJ_CORE_PLUGIN_PLUGIN_H
 
 #include "core/base/str.h"
+#include "core/plugin/lane.h"
 #include "exellix/plugin.h"
 
 typedef struct exj_registry exj_registry;
@@ -30,17 +37,38 @@ typedef struct exj_probe {
 exj_code exj_probe_file(const char *path, exj_probe *ret, exj_err *err);
 
 /* ---- the registry --------------------------------------------------------------------- */
-/* `dirs`: NULL-terminated, searched in order (missing ones are skipped). `private_dir` is
- * made 0700 and emptied of old copies; NULL: a fresh folder under $TMPDIR, removed at free. */
+typedef struct exj_registry_options {
+    const char *const *dirs; /* NULL-terminated, searched in order (missing ones are skipped) */
+    const char *private_dir; /* made 0700 and emptied of old copies; NULL: a fresh folder under
+                                $TMPDIR, removed at free */
+    /* Lanes: of plugins that we did not ship; DEFAULT: IN_PROCESS. A file of `shipped_dir`
+     * whose name (without ".so") is in `shipped` runs in process unless somebody says
+     * otherwise. All borrowed for the registry's life. */
+    exj_lane lane;
+    const char *shipped_dir;
+    const char *const *shipped;
+    const struct exj_remote_settings *remote; /* NULL: no plugin hosts; only IN_PROCESS */
+    /* May this content be used? NULL: any. [any thread, no lock held] */
+    exj_code (*may_load)(void *user, const char *path, const char *sha256, exj_err *err);
+    void *user;
+} exj_registry_options;
+
+exj_code exj_registry_open(const exj_registry_options *o, exj_registry **ret, exj_err *err);
+/* The same with folders only: everything in process. */
 exj_code exj_registry_new(const char *const *dirs, const char *private_dir,
                           exj_registry **ret, exj_err *err);
 void exj_registry_free(exj_registry *r); /* destroys instances; leaves libraries mapped */
 
 /* By plugin id ("exellix.stub"), file name with or without ".so", or a path (contains
  * '/'). Loads at first use. `kind`: EXJ_KIND_*; a plugin of another kind is EXJ_INVALID
- * naming both. EXJ_NOT_FOUND lists the directories searched and the names found there. */
+ * naming both. EXJ_NOT_FOUND lists the directories searched and the names found there.
+ * The guest is held until exj_guest_release: what is held is never swept. */
 exj_code exj_registry_find(exj_registry *r, const char *name, uint32_t kind,
                            exj_guest **ret, exj_err *err);
+/* On a lane of the caller's choice. EXJ_REFUSED: plugins that must not run there. */
+exj_code exj_registry_find_lane(exj_registry *r, const char *name, uint32_t kind,
+                                exj_lane lane, exj_guest **ret, exj_err *err);
+void exj_guest_release(exj_guest *g); /* accepts NULL */
 
 /* The plugins of a bundle that is part of this program: judged as a file's are, called in
  * process for ever (they are trusted as the program is), found by id or by `name` (1..64 of
@@ -50,14 +78,55 @@ exj_code exj_registry_find(exj_registry *r, const char *name, uint32_t kind,
 exj_code exj_registry_add_static(exj_registry *r, const char *name, const exj_bundle *b,
                                  exj_err *err);
 
-typedef struct exj_guest_info {
+/* ---- generations ------------------------------------------------------------------------ */
+typedef enum exj_gen_state {
+    EXJ_GEN_TRIAL,    /* loaded beside the current one; nobody finds it */
+    EXJ_GEN_CANARY,   /* has a share of the rows */
+    EXJ_GEN_CURRENT,  /* what finding gives */
+    EXJ_GEN_DRAINING, /* was current; what runs on it ends */
+    EXJ_GEN_PINNED,   /* drained, but cannot be unmapped */
+    EXJ_GEN_RETIRED   /* gone */
+} exj_gen_state;
+const char *exj_gen_word(exj_gen_state s);
+
+/* Load the content that `path` (NULL: the source of `current`) has now as a new generation on
+ * `lane` (DEFAULT: current's), and give its plugin of the same id and kind, held. Two callers
+ * get the same generation of the same content. Errors: EXJ_CONFLICT (it is the content of
+ * `current`), EXJ_INVALID (refused; or it has no such plugin any more), EXJ_REFUSED (not
+ * trusted, quarantined), EXJ_BUSY (it is being written), EXJ_IO, EXJ_NOMEM. */
+exj_code exj_guest_candidate(exj_guest *current, const char *path, exj_lane lane,
+                             exj_guest **ret, exj_err *err);
+void exj_guest_set_state(exj_guest *g, exj_gen_state s); /* of its generation; CURRENT publishes:
+                                                            the one before becomes DRAINING */
+/* Drop every generation that is not current and that nobody holds or uses any more. Returns
+ * how many went; `visit` (may be NULL) is told of each before. Not while a call of it runs. */
+typedef struct exj_guest_info exj_guest_info;
+uint32_t exj_registry_sweep(exj_registry *r,
+                            void (*visit)(void *user, const exj_guest_info *i), void *user);
+uint32_t exj_registry_pinned(exj_registry *r); /* generations that stay mapped for ever */
+
+/* What was measured of one plugin of one generation. Times in ns. */
+typedef struct exj_guest_stats {
+    uint64_t calls, errors, crashes;
+    uint64_t p50_ns, p99_ns; /* within 12.5 %; 0: no call yet */
+} exj_guest_stats;
+void exj_guest_look(const exj_guest *g, exj_guest_stats *ret);
+
+struct exj_guest_info {
     const char *path, *id, *version, *sha256;
     uint32_t kind, flags, abi_minor;
     exj_slice describe;
     const char *error; /* not NULL: the file was refused, and why; id etc. are then "" */
-} exj_guest_info;
-/* Visit every .so of the directories. `load` false: only probe (no code runs; id, version
- * and describe are empty unless it is loaded already). */
+    /* of a loaded one */
+    bool loaded;
+    uint64_t generation;
+    exj_lane lane;
+    exj_gen_state state;
+    uint32_t uses; /* instances */
+    exj_guest_stats stats;
+};
+/* Visit every .so of the directories, and every generation of it. `load` false: only probe (no
+ * code runs; id, version and describe are empty unless it is loaded already). */
 exj_code exj_registry_each(exj_registry *r, bool load,
                            bool (*visit)(void *user, const exj_guest_info *i), void *user,
                            exj_err *err);

@@ -1,10 +1,6 @@
-/* core/plugin/registry.c - which plugins there are, each loaded once, by id, file or path.
- *
- * Lock: `mu` guards everything here and is held while a file is loaded (its constructors
- * run under it, which is one more reason to have none) and while each() visits; never
- * during create, execute or destroy.
- */
-#include "core/plugin/load.h"
+/* core/plugin/registry.c - which plugins there are, each loaded once a lane, by id, file or
+ * path. Locks: registry.h. */
+#include "core/plugin/registry.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,15 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-struct exj_registry {
-    pthread_mutex_t mu;
-    char **dirs; /* owned, NULL-terminated */
-    char *private_dir; /* owned */
-    bool private_is_ours;
-    uint64_t generation;
-    exj_plugin_file *files; /* every file that was ever loaded or refused, newest first */
-    exj_instance *instances;
-};
+#include "core/base/log.h"
+#include "core/plugin/lint.h"
 
 /* ---- folders -------------------------------------------------------------------------- */
 
@@ -84,8 +73,7 @@ static exj_code make_private(exj_registry *r, const char *wanted, exj_err *err)
     return EXJ_OK;
 }
 
-exj_code exj_registry_new(const char *const *dirs, const char *private_dir,
-                          exj_registry **ret, exj_err *err)
+exj_code exj_registry_open(const exj_registry_options *o, exj_registry **ret, exj_err *err)
 {
     exj_registry *r = calloc(1, sizeof *r);
     size_t n = 0;
@@ -93,26 +81,37 @@ exj_code exj_registry_new(const char *const *dirs, const char *private_dir,
 
     if (!r)
         return exj_err_set(err, EXJ_NOMEM, "plugins: out of memory");
+    r->o = *o;
+    pthread_mutex_init(&r->loading, NULL);
     pthread_mutex_init(&r->mu, NULL);
-    while (dirs && dirs[n])
+    while (o->dirs && o->dirs[n])
         n++;
     r->dirs = calloc(n + 1, sizeof *r->dirs);
     rc = r->dirs ? EXJ_OK : EXJ_NOMEM;
     for (size_t k = 0; !rc && k < n; k++) {
-        r->dirs[k] = strdup(dirs[k]);
+        r->dirs[k] = strdup(o->dirs[k]);
         if (!r->dirs[k])
             rc = EXJ_NOMEM;
     }
     if (rc)
         exj_err_set(err, rc, "plugins: out of memory");
     else
-        rc = make_private(r, private_dir, err);
+        rc = make_private(r, o->private_dir, err);
     if (rc) {
         exj_registry_free(r);
         return rc;
     }
+    if (o->shipped_dir)
+        r->shipped_dir = realpath(o->shipped_dir, NULL); /* may be absent: ships nothing */
     *ret = r;
     return EXJ_OK;
+}
+
+exj_code exj_registry_new(const char *const *dirs, const char *private_dir,
+                          exj_registry **ret, exj_err *err)
+{
+    return exj_registry_open(&(exj_registry_options){ .dirs = dirs, .private_dir = private_dir },
+                             ret, err);
 }
 
 void exj_registry_free(exj_registry *r)
@@ -135,54 +134,69 @@ void exj_registry_free(exj_registry *r)
         free(r->dirs[k]);
     free(r->dirs);
     free(r->private_dir);
+    free(r->shipped_dir);
     pthread_mutex_destroy(&r->mu);
+    pthread_mutex_destroy(&r->loading);
     free(r);
 }
 
-void exj_registry_add_instance(exj_registry *r, exj_instance *i)
+/* ---- lanes ------------------------------------------------------------------------------ */
+
+#define FFI_ID "exellix.ffi" /* calls what a manifest says: never in our own process */
+
+static bool is_shipped(const exj_registry *r, const char *real)
 {
-    if (!r)
-        return; /* inside a plugin host */
-    pthread_mutex_lock(&r->mu);
-    i->next = r->instances;
-    i->link = &r->instances;
-    if (i->next)
-        i->next->link = &i->next;
-    r->instances = i;
-    pthread_mutex_unlock(&r->mu);
+    const char *slash = strrchr(real, '/');
+    size_t n = slash ? (size_t)(slash - real) : 0;
+
+    if (!r->shipped_dir || !slash || strlen(r->shipped_dir) != n ||
+        memcmp(r->shipped_dir, real, n) != 0)
+        return false;
+    for (const char *const *name = r->o.shipped; name && *name; name++)
+        if (strncmp(slash + 1, *name, strlen(*name)) == 0 &&
+            strcmp(slash + 1 + strlen(*name), ".so") == 0)
+            return true;
+    return false;
 }
 
-void exj_registry_drop_instance(exj_registry *r, exj_instance *i)
+static exj_lane lane_of(const exj_registry *r, const char *real, exj_lane wanted)
 {
-    if (!r)
-        return;
-    pthread_mutex_lock(&r->mu);
-    *i->link = i->next;
-    if (i->next)
-        i->next->link = i->link;
-    pthread_mutex_unlock(&r->mu);
+    if (wanted != EXJ_LANE_DEFAULT)
+        return wanted;
+    if (r->o.lane == EXJ_LANE_DEFAULT || is_shipped(r, real))
+        return EXJ_LANE_IN_PROCESS;
+    return r->o.lane;
 }
 
 /* ---- files ---------------------------------------------------------------------------- */
 
-/* The newest we know under this path. */
-static exj_plugin_file *known_file(exj_registry *r, const char *real)
+exj_plugin_file *exj_registry_current_locked(exj_registry *r, const char *real, exj_lane lane)
 {
     for (exj_plugin_file *f = r->files; f; f = f->next)
-        if (strcmp(f->source, real) == 0)
+        if (f->loaded && f->state == EXJ_GEN_CURRENT && (f->lane == lane || f->is_static) &&
+            strcmp(f->source, real) == 0)
+            return f;
+    return NULL;
+}
+
+static exj_plugin_file *refused_file(exj_registry *r, const char *real, exj_lane lane)
+{
+    for (exj_plugin_file *f = r->files; f; f = f->next)
+        if (f->error && f->lane == lane && strcmp(f->source, real) == 0)
             return f;
     return NULL;
 }
 
 /* The same bytes under another path are the same plugins: not loaded twice. */
-static exj_plugin_file *twin_of(exj_registry *r, const char *path)
+static exj_plugin_file *twin_of(exj_registry *r, const char *path, exj_lane lane)
 {
     exj_probe probe;
 
     if (exj_probe_file(path, &probe, NULL))
         return NULL;
     for (exj_plugin_file *f = r->files; f; f = f->next)
-        if (f->loaded && strcmp(f->probe.sha256, probe.sha256) == 0)
+        if (f->loaded && f->state == EXJ_GEN_CURRENT && f->lane == lane &&
+            strcmp(f->probe.sha256, probe.sha256) == 0)
             return f;
     return NULL;
 }
@@ -197,53 +211,110 @@ static bool is_unchanged(const exj_plugin_file *f)
            st.st_mtim.tv_nsec == f->seen.st_mtim.tv_nsec;
 }
 
-static const exj_guest *guest_by_id(const exj_registry *r, const char *id)
-{
-    for (const exj_plugin_file *f = r->files; f; f = f->next)
-        for (size_t k = 0; f->loaded && k < f->guests_len; k++)
-            if (strcmp(f->guests[k].id, id) == 0)
-                return &f->guests[k];
-    return NULL;
-}
-
 /* A second file must not take over an id. */
-static exj_code check_ids_are_new(exj_registry *r, const exj_plugin_file *f, exj_err *err)
+static exj_code check_ids_are_new(const exj_registry *r, const exj_plugin_file *f, exj_err *err)
 {
-    for (size_t k = 0; k < f->guests_len; k++) {
-        const exj_guest *first = guest_by_id(r, f->guests[k].id);
-
-        if (first)
-            return exj_err_set(err, EXJ_INVALID, "%s: plugin %s %s: its id is taken by %s (%s)",
-                               f->source, f->guests[k].id, f->guests[k].version, first->path,
-                               first->version);
-    }
+    for (const exj_plugin_file *o = r->files; o; o = o->next)
+        for (size_t k = 0; o->loaded && strcmp(o->source, f->source) && k < o->guests_len; k++)
+            for (size_t n = 0; n < f->guests_len; n++)
+                if (!strcmp(o->guests[k].id, f->guests[n].id))
+                    return exj_err_set(err, EXJ_INVALID,
+                                       "%s: plugin %s %s: its id is taken by %s (%s)", f->source,
+                                       f->guests[n].id, f->guests[n].version, o->source,
+                                       o->guests[k].version);
     return EXJ_OK;
 }
 
-/* Load the file at `path`, or find it loaded. What was refused stays refused until the
- * file changes; what is loaded stays loaded although it changes. */
-static exj_code open_file_locked(exj_registry *r, const char *path, exj_plugin_file **ret,
-                                 exj_err *err)
+/* May it be unmapped some day? What cannot be told may not. */
+static bool is_closable(const exj_plugin_file *f)
+{
+    exj_lint *lint = calloc(1, sizeof *lint);
+    bool closable = lint && exj_lint_file(f->copy, lint, NULL) == EXJ_OK &&
+                    lint->reload == EXJ_RELOAD_CLOSABLE;
+
+    if (lint && lint->reload == EXJ_RELOAD_ISOLATE_ONLY)
+        exj_log(EXJ_LOG_WARN, "plugin", "%s runs in process although it changes what the whole "
+                "process shares; `plugin check` tells what; isolation host is safer", f->source);
+    free(lint);
+    return closable;
+}
+
+exj_code exj_registry_load(exj_registry *r, exj_plugin_file *f, const char *from,
+                           exj_err *err)
+{
+    exj_code rc = exj_plugin_file_copy(f, from, r->private_dir, &r->generation, err);
+
+    if (!rc && r->o.may_load)
+        rc = r->o.may_load(r->o.user, f->source, f->probe.sha256, err);
+    if (!rc && f->lane == EXJ_LANE_IN_PROCESS)
+        f->closable = is_closable(f);
+    if (!rc)
+        rc = exj_plugin_file_load(f, r, r->o.remote, err);
+    for (size_t k = 0; !rc && f->lane == EXJ_LANE_IN_PROCESS && k < f->guests_len; k++)
+        if (!strcmp(f->guests[k].id, FFI_ID))
+            rc = exj_err_set(err, EXJ_REFUSED,
+                             "%s: plugin %s calls foreign functions and never runs in process: "
+                             "isolation is host or sandbox", f->source, FFI_ID);
+    if (!rc)
+        rc = check_ids_are_new(r, f, err);
+    if (rc && f->copy) {
+        unlink(f->copy);
+        free(f->copy);
+        f->copy = NULL;
+    }
+    return rc;
+}
+
+static void list_file(exj_registry *r, exj_plugin_file *f)
+{
+    pthread_mutex_lock(&r->mu);
+    f->next = r->files;
+    r->files = f;
+    pthread_mutex_unlock(&r->mu);
+}
+
+static void unlist_file(exj_registry *r, exj_plugin_file *f)
+{
+    exj_plugin_file **at = &r->files;
+
+    pthread_mutex_lock(&r->mu);
+    while (*at != f)
+        at = &(*at)->next;
+    *at = f->next;
+    pthread_mutex_unlock(&r->mu);
+}
+
+/* Load the file at `path`, or find it loaded. What was refused stays refused until the file
+ * changes; what is loaded stays loaded although it changes: another content is a candidate.
+ * Under `loading`. */
+static exj_code open_file(exj_registry *r, const char *path, exj_lane lane,
+                          exj_plugin_file **ret, exj_err *err)
 {
     char *real = realpath(path, NULL);
-    exj_plugin_file *f;
+    exj_plugin_file *f, *refused;
     exj_err mine = { 0 };
     exj_code rc;
 
     if (!real)
         return exj_err_set(err, errno == ENOENT || errno == ENOTDIR ? EXJ_NOT_FOUND : EXJ_IO,
                            "%s: %s", path, strerror(errno));
-    f = known_file(r, real);
-    if (f && (f->loaded || is_unchanged(f))) {
+    lane = lane_of(r, real, lane);
+    f = exj_registry_current_locked(r, real, lane);
+    refused = f ? NULL : refused_file(r, real, lane);
+    if (refused && is_unchanged(refused)) {
         free(real);
-        *ret = f;
-        return f->loaded ? EXJ_OK : exj_err_set(err, f->error_code, "%s", f->error);
+        return exj_err_set(err, refused->error_code, "%s", refused->error);
     }
-    f = twin_of(r, real);
+    if (!f)
+        f = twin_of(r, real, lane);
     if (f) {
         free(real);
         *ret = f;
         return EXJ_OK;
+    }
+    if (refused) {
+        unlist_file(r, refused);
+        exj_plugin_file_free(refused);
     }
     f = calloc(1, sizeof *f);
     if (!f) {
@@ -251,29 +322,26 @@ static exj_code open_file_locked(exj_registry *r, const char *path, exj_plugin_f
         return exj_err_set(err, EXJ_NOMEM, "%s: out of memory", path);
     }
     f->source = real;
+    f->lane = lane;
     if (stat(real, &f->seen) < 0)
         memset(&f->seen, 0, sizeof f->seen);
-    rc = exj_plugin_file_load(f, r, r->private_dir, &r->generation, &mine);
-    if (!rc)
-        rc = check_ids_are_new(r, f, &mine);
+    rc = exj_registry_load(r, f, real, &mine);
     if (!rc) {
-        f->next = r->files;
-        r->files = f;
+        f->state = EXJ_GEN_CURRENT;
+        list_file(r, f);
         *ret = f;
         return EXJ_OK;
     }
     exj_err_set(err, rc, "%s", mine.text);
+    f->loaded = false;
     if (rc == EXJ_INVALID) { /* a verdict about these bytes: keep it */
-        f->loaded = false;
         f->error = strdup(mine.text);
         f->error_code = rc;
     }
-    if (f->error) {
-        f->next = r->files;
-        r->files = f;
-    } else {
+    if (f->error)
+        list_file(r, f);
+    else
         exj_plugin_file_free(f);
-    }
     return rc;
 }
 
@@ -282,27 +350,27 @@ exj_code exj_registry_adopt(exj_registry *r, exj_plugin_file *f, exj_err *err)
     exj_err mine = { 0 };
     exj_code rc;
 
-    pthread_mutex_lock(&r->mu);
-    if (known_file(r, f->source))
+    pthread_mutex_lock(&r->loading);
+    if (exj_registry_current_locked(r, f->source, f->lane))
         rc = exj_err_set(&mine, EXJ_CONFLICT, "%s: this name is taken", f->source);
     else if ((rc = check_ids_are_new(r, f, &mine)) != EXJ_OK)
         rc = EXJ_CONFLICT;
     if (!rc) {
-        f->next = r->files;
-        r->files = f;
+        f->state = EXJ_GEN_CURRENT;
+        list_file(r, f);
     }
-    pthread_mutex_unlock(&r->mu);
+    pthread_mutex_unlock(&r->loading);
     return rc ? exj_err_set(err, rc, "%s", mine.text) : EXJ_OK;
 }
 
-exj_code exj_registry_open(exj_registry *r, const char *path, exj_plugin_file **ret,
-                           exj_err *err)
+exj_code exj_registry_open_file(exj_registry *r, const char *path, exj_plugin_file **ret,
+                                exj_err *err)
 {
     exj_code rc;
 
-    pthread_mutex_lock(&r->mu);
-    rc = open_file_locked(r, path, ret, err);
-    pthread_mutex_unlock(&r->mu);
+    pthread_mutex_lock(&r->loading);
+    rc = open_file(r, path, EXJ_LANE_DEFAULT, ret, err);
+    pthread_mutex_unlock(&r->loading);
     return rc;
 }
 
@@ -345,11 +413,13 @@ static exj_code pick_kind(exj_plugin_file *f, uint32_t kind, exj_guest **ret, ex
                        g->id, g->version, exj_kind_name(kind), exj_kind_name(g->vt.kind));
 }
 
-static exj_code pick_id(exj_registry *r, const char *id, uint32_t kind, exj_guest **ret,
-                        exj_err *err)
+/* Among what is loaded: on the lane that is wanted, or on the one that the file has by
+ * default. `elsewhere`: of this id there is a file, but not on this lane. */
+static exj_code pick_id(exj_registry *r, const char *id, uint32_t kind, exj_lane lane,
+                        exj_guest **ret, const char **elsewhere, exj_err *err)
 {
     for (exj_plugin_file *f = r->files; f; f = f->next)
-        for (size_t k = 0; f->loaded && k < f->guests_len; k++) {
+        for (size_t k = 0; f->loaded && f->state == EXJ_GEN_CURRENT && k < f->guests_len; k++) {
             exj_guest *g = &f->guests[k];
 
             if (strcmp(g->id, id) != 0)
@@ -358,6 +428,10 @@ static exj_code pick_id(exj_registry *r, const char *id, uint32_t kind, exj_gues
                 return exj_err_set(err, EXJ_INVALID, "%s: plugin %s %s: kind: wanted %s, found %s",
                                    f->source, g->id, g->version, exj_kind_name(kind),
                                    exj_kind_name(g->vt.kind));
+            if (!f->is_static && lane_of(r, f->source, lane) != f->lane) {
+                *elsewhere = f->source;
+                continue;
+            }
             *ret = g;
             return EXJ_OK;
         }
@@ -368,6 +442,7 @@ static exj_code pick_id(exj_registry *r, const char *id, uint32_t kind, exj_gues
 struct hunt {
     exj_registry *r;
     const char *id;
+    exj_lane lane;
     exj_buf names;   /* "a.so, b.so (refused: …)" */
     bool found;
 };
@@ -378,7 +453,7 @@ static bool hunt_in(void *user, const char *path)
     exj_plugin_file *f;
     const char *base;
     exj_err err = { 0 };
-    exj_code rc = open_file_locked(h->r, path, &f, &err);
+    exj_code rc = open_file(h->r, path, h->lane, &f, &err);
 
     exj_buf_add_text(&h->names, h->names.n ? ", " : "");
     base = strrchr(path, '/');
@@ -410,20 +485,26 @@ static exj_code say_not_found(const exj_registry *r, const char *name, const str
     return rc;
 }
 
-static exj_code find_locked(exj_registry *r, const char *name, uint32_t kind, exj_guest **ret,
-                            exj_err *err)
+/* Under `loading`. */
+static exj_code find(exj_registry *r, const char *name, uint32_t kind, exj_lane lane,
+                     exj_guest **ret, exj_err *err)
 {
-    struct hunt h = { r, name, EXJ_BUF_INIT, false };
+    struct hunt h = { r, name, lane, EXJ_BUF_INIT, false };
+    const char *elsewhere = NULL;
     exj_plugin_file *f;
     exj_code rc;
 
     if (strchr(name, '/')) {
-        rc = open_file_locked(r, name, &f, err);
+        rc = open_file(r, name, lane, &f, err);
         return rc ? rc : pick_kind(f, kind, ret, err);
     }
-    rc = pick_id(r, name, kind, ret, err);
-    f = rc == EXJ_NOT_FOUND ? known_file(r, name) : NULL; /* static: files have a '/' */
-    if (f)
+    rc = pick_id(r, name, kind, lane, ret, &elsewhere, err);
+    if (rc == EXJ_NOT_FOUND && elsewhere) {
+        rc = open_file(r, elsewhere, lane, &f, err);
+        return rc ? rc : pick_id(r, name, kind, lane, ret, &elsewhere, err);
+    }
+    f = rc == EXJ_NOT_FOUND ? exj_registry_current_locked(r, name, EXJ_LANE_IN_PROCESS) : NULL;
+    if (f) /* static: the sources of files have a '/' */
         return pick_kind(f, kind, ret, err);
     for (size_t k = 0; rc == EXJ_NOT_FOUND && *name && r->dirs[k]; k++) {
         char *path = join(r->dirs[k], name, ends_in_so(name) ? "" : ".so");
@@ -431,7 +512,7 @@ static exj_code find_locked(exj_registry *r, const char *name, uint32_t kind, ex
         if (!path)
             return exj_err_set(err, EXJ_NOMEM, "plugins: out of memory");
         if (access(path, F_OK) == 0) {
-            rc = open_file_locked(r, path, &f, err);
+            rc = open_file(r, path, lane, &f, err);
             if (!rc)
                 rc = pick_kind(f, kind, ret, err);
             free(path);
@@ -442,29 +523,50 @@ static exj_code find_locked(exj_registry *r, const char *name, uint32_t kind, ex
     if (rc != EXJ_NOT_FOUND)
         return rc;
     each_path(r, hunt_in, &h);
-    rc = h.found ? pick_id(r, name, kind, ret, err) : say_not_found(r, name, &h, err);
+    rc = h.found ? pick_id(r, name, kind, lane, ret, &elsewhere, err)
+                 : say_not_found(r, name, &h, err);
     exj_buf_release(&h.names);
+    return rc;
+}
+
+static void hold(exj_registry *r, exj_guest *g)
+{
+    pthread_mutex_lock(&r->mu);
+    g->file->holds++;
+    pthread_mutex_unlock(&r->mu);
+}
+
+exj_code exj_registry_find_lane(exj_registry *r, const char *name, uint32_t kind,
+                                exj_lane lane, exj_guest **ret, exj_err *err)
+{
+    exj_code rc;
+
+    pthread_mutex_lock(&r->loading);
+    rc = find(r, name, kind, lane, ret, err);
+    if (!rc)
+        hold(r, *ret);
+    pthread_mutex_unlock(&r->loading);
     return rc;
 }
 
 exj_code exj_registry_find(exj_registry *r, const char *name, uint32_t kind,
                            exj_guest **ret, exj_err *err)
 {
-    exj_code rc;
-
-    pthread_mutex_lock(&r->mu);
-    rc = find_locked(r, name, kind, ret, err);
-    pthread_mutex_unlock(&r->mu);
-    return rc;
+    return exj_registry_find_lane(r, name, kind, EXJ_LANE_DEFAULT, ret, err);
 }
 
 /* ---- listing -------------------------------------------------------------------------- */
 
 void exj_guest_describe(const exj_guest *g, exj_guest_info *ret)
 {
+    const exj_plugin_file *f = g->file;
+
     *ret = (exj_guest_info){ .path = g->path, .id = g->id, .version = g->version,
                              .sha256 = g->sha256, .kind = g->vt.kind, .flags = g->vt.flags,
-                             .abi_minor = g->abi_minor, .describe = g->describe };
+                             .abi_minor = g->abi_minor, .describe = g->describe,
+                             .loaded = true, .generation = f->number, .lane = f->lane,
+                             .state = f->state, .uses = f->uses };
+    exj_guest_look(g, &ret->stats);
 }
 
 struct listing {
@@ -474,56 +576,99 @@ struct listing {
     void *user;
 };
 
+#define LISTED_MAX 16u /* generations of one file that are shown */
+
+/* The generations of the file at `path`, current ones first, held. */
+static size_t take_generations(exj_registry *r, const char *path, exj_plugin_file **ret)
+{
+    char *real = realpath(path, NULL);
+    size_t n = 0;
+
+    pthread_mutex_lock(&r->mu);
+    for (int current = 1; real && current >= 0; current--)
+        for (exj_plugin_file *f = r->files; f && n < LISTED_MAX; f = f->next)
+            if (f->loaded && (f->state == EXJ_GEN_CURRENT) == current &&
+                strcmp(f->source, real) == 0) {
+                f->holds++;
+                ret[n++] = f;
+            }
+    pthread_mutex_unlock(&r->mu);
+    free(real);
+    return n;
+}
+
+static bool list_generations(struct listing *l, const char *path, exj_plugin_file **files,
+                             size_t n)
+{
+    bool go = true;
+
+    for (size_t at = 0; at < n; at++) {
+        for (size_t k = 0; go && k < files[at]->guests_len; k++) {
+            exj_guest_info info;
+
+            pthread_mutex_lock(&l->r->mu);
+            exj_guest_describe(&files[at]->guests[k], &info);
+            pthread_mutex_unlock(&l->r->mu);
+            info.path = path;
+            go = l->visit(l->user, &info);
+        }
+        exj_guest_release(&files[at]->guests[0]);
+    }
+    return go;
+}
+
 static bool list_one(void *user, const char *path)
 {
     struct listing *l = user;
     exj_guest_info info = { .path = path, .id = "", .version = "", .sha256 = "",
                             .describe = { "", 0 } };
-    exj_plugin_file *f = NULL;
+    exj_plugin_file *files[LISTED_MAX + 1], *f = NULL;
+    size_t n = take_generations(l->r, path, files);
     exj_probe probe;
     exj_err err = { 0 };
-    exj_code rc;
+    exj_code rc = EXJ_OK;
 
-    if (l->load) {
-        rc = open_file_locked(l->r, path, &f, &err);
-    } else {
-        char *real = realpath(path, NULL);
-
-        f = real ? known_file(l->r, real) : NULL;
-        free(real);
-        if (f && !f->loaded)
-            f = NULL; /* ask the file again */
-        rc = f ? EXJ_OK : exj_probe_file(path, &probe, &err);
+    if (n == 0 && l->load) {
+        pthread_mutex_lock(&l->r->loading);
+        rc = open_file(l->r, path, EXJ_LANE_DEFAULT, &f, &err);
+        if (!rc) { /* the generation of this path, or of another path with the same bytes */
+            hold(l->r, &f->guests[0]);
+            files[n++] = f;
+        }
+        pthread_mutex_unlock(&l->r->loading);
     }
+    if (n)
+        return list_generations(l, path, files, n);
+    if (!rc)
+        rc = exj_probe_file(path, &probe, &err);
     if (rc) {
         info.error = err.text;
         return l->visit(l->user, &info);
     }
-    if (!f) {
-        info.sha256 = probe.sha256;
-        info.flags = probe.flags;
-        info.abi_minor = probe.abi_minor;
-        info.kind = probe.kinds & (1u << EXJ_KIND_GRAPH_ENGINE) ? EXJ_KIND_GRAPH_ENGINE
-                                                                : EXJ_KIND_SOURCE_RESOLVER;
-        return l->visit(l->user, &info);
-    }
-    for (size_t k = 0; k < f->guests_len; k++) {
-        exj_guest_describe(&f->guests[k], &info);
-        info.path = path;
-        if (!l->visit(l->user, &info))
-            return false;
-    }
-    return true;
+    info.sha256 = probe.sha256;
+    info.flags = probe.flags;
+    info.abi_minor = probe.abi_minor;
+    info.kind = probe.kinds & (1u << EXJ_KIND_GRAPH_ENGINE) ? EXJ_KIND_GRAPH_ENGINE
+                                                            : EXJ_KIND_SOURCE_RESOLVER;
+    return l->visit(l->user, &info);
 }
 
-/* What is part of the program stands in no folder. False: the visitor has enough. */
+/* What is part of the program stands in no folder, and is never swept. False: the visitor has
+ * enough. */
 static bool list_static(struct listing *l)
 {
+    exj_plugin_file *files[LISTED_MAX];
     exj_guest_info info;
+    size_t n = 0;
 
-    for (const exj_plugin_file *f = l->r->files; f; f = f->next)
-        for (size_t k = 0; f->is_static && k < f->guests_len; k++) {
-            exj_guest_describe(&f->guests[k], &info);
+    pthread_mutex_lock(&l->r->mu);
+    for (exj_plugin_file *f = l->r->files; f && n < LISTED_MAX; f = f->next)
+        if (f->is_static)
+            files[n++] = f;
+    pthread_mutex_unlock(&l->r->mu);
+    for (size_t at = 0; at < n; at++)
+        for (size_t k = 0; k < files[at]->guests_len; k++) {
+            exj_guest_describe(&files[at]->guests[k], &info);
             if (!l->visit(l->user, &info))
                 return false;
         }
@@ -537,9 +682,7 @@ exj_code exj_registry_each(exj_registry *r, bool load,
     struct listing l = { r, load, visit, user };
 
     (void)err;
-    pthread_mutex_lock(&r->mu);
     if (list_static(&l))
         each_path(r, list_one, &l);
-    pthread_mutex_unlock(&r->mu);
     return EXJ_OK;
 }

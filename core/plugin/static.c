@@ -47,6 +47,7 @@ exj_code exj_registry_add_static(exj_registry *r, const char *name, const exj_bu
         return exj_err_set(err, EXJ_NOMEM, "static plugins %s: out of memory", name);
     }
     f->is_static = true;
+    f->lane = EXJ_LANE_IN_PROCESS;
     if (!b)
         rc = exj_err_set(err, EXJ_INVALID, "static plugins %s: the bundle is NULL", name);
     else

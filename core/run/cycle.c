@@ -218,6 +218,13 @@ static void call_failed(struct scan *s, const char *resolver, const exj_call_end
         exj_err_prefix(&s->err, "result %d", (int)end->result);
 }
 
+static exj_code take_number(void *user, const exj_plugin_sample *m, exj_err *err)
+{
+    struct scan *s = user;
+
+    return exj_metrics_guest(s->e->o.metrics, m, err);
+}
+
 static void ask(struct scan *s, const exj_matrix_config *c)
 {
     exj_engine *e = s->e;
@@ -225,7 +232,8 @@ static void ask(struct scan *s, const exj_matrix_config *c)
     exj_instance *instance = NULL;
     exj_call_slot *slot = NULL;
     exj_buf runtime = EXJ_BUF_INIT, last = EXJ_BUF_INIT;
-    exj_call_ports ports = { .user = s, .emit = take_emission, .cancelled = scan_cancelled };
+    exj_call_ports ports = { .user = s, .emit = take_emission, .cancelled = scan_cancelled,
+                             .metric = take_number };
     bool has_cursor = false;
 
     if (c->source == EXJ_SOURCE_EVENT)

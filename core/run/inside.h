@@ -107,6 +107,19 @@ struct batch {
     struct row rows[];
 };
 
+/* One execution: what the plugin's calls back into the host need. Reused over and over;
+ * a PENDING one leaves its worker, which takes a fresh one. */
+struct execution {
+    exj_engine *engine;
+    struct row *row;
+    exj_call_slot *slot;
+    exj_call_ports ports; /* here and not on a stack: a PENDING call outlives its worker's turn */
+    exj_buf runtime;
+    exj_buf name;
+    exj_nsec deadline, began;
+    struct outbox *alone; /* PENDING: the box for its outcome */
+};
+
 /* One bite's outcomes on their way to the store. */
 struct outbox {
     struct outbox *next; /* mu; free list */
@@ -201,6 +214,15 @@ struct worker_start {
 };
 void *exj_run_worker(void *worker_start);
 bool exj_run_box_spare(exj_engine *e); /* one more free outbox; false: no memory */
+/* kv.c: ports whose user is a struct execution */
+exj_code exj_run_kv_get(void *user, exj_slice key, exj_buf *ret, exj_err *err);
+exj_code exj_run_kv_put(void *user, exj_slice key, exj_slice json, exj_err *err);
+exj_code exj_run_kv_remove(void *user, exj_slice key, exj_err *err);
+exj_code exj_run_kv_add(void *user, exj_slice key, int64_t delta, int64_t *ret, exj_err *err);
+exj_code exj_run_metric(void *user, const exj_plugin_sample *m, exj_err *err);
+#define EXJ_RUN_EXTENSION_PORTS                                                        \
+    .kv_get = exj_run_kv_get, .kv_put = exj_run_kv_put, .kv_remove = exj_run_kv_remove, \
+    .kv_add = exj_run_kv_add, .metric = exj_run_metric
 /* keeper.c */
 void *exj_run_keeper(void *engine);
 /* engine.c */

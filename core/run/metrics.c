@@ -6,13 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/run/guest_metrics.h"
+
 #define SERIES_MAX 500u
-#define BUCKETS 14u
+#define BUCKETS EXJ_BUCKETS
 
 /* Seconds, from 5 µs (a no-op engine) to 10 minutes. */
-static const double bucket_bounds[BUCKETS] = { 0.00001, 0.0001, 0.001, 0.005, 0.01,
-                                               0.05,    0.1,    0.5,   1,     5,
-                                               10,      60,     300,   600 };
+const double exj_bucket_bounds[BUCKETS] = { 0.00001, 0.0001, 0.001, 0.005, 0.01, 0.05, 0.1,
+                                            0.5,     1,      5,     10,    60,   300,  600 };
 
 struct exj_series {
     char *labels; /* `a="x",b="y"`, owned; NULL: the spare */
@@ -60,6 +61,7 @@ struct exj_metrics {
     struct exj_series *series[EXJ_M_COUNT];
     unsigned len[EXJ_M_COUNT];
     struct exj_series spare;
+    exj_guest_metrics *guests; /* set before start, then read-only; locks itself */
 };
 
 exj_metrics *exj_metrics_new(void)
@@ -68,6 +70,11 @@ exj_metrics *exj_metrics_new(void)
 
     if (!m)
         return NULL;
+    m->guests = exj_guest_metrics_new();
+    if (!m->guests) {
+        free(m);
+        return NULL;
+    }
     pthread_mutex_init(&m->mu, NULL);
     return m;
 }
@@ -85,8 +92,14 @@ void exj_metrics_free(exj_metrics *m)
             free(s);
         }
     }
+    exj_guest_metrics_free(m->guests);
     pthread_mutex_destroy(&m->mu);
     free(m);
+}
+
+exj_code exj_metrics_guest(exj_metrics *m, const exj_plugin_sample *sample, exj_err *err)
+{
+    return exj_guest_metrics_add(m->guests, sample, err);
 }
 
 static void add_label(exj_buf *b, const char *name, exj_slice value)
@@ -163,7 +176,7 @@ void exj_series_observe_n(exj_series *s, double seconds_each, uint64_t n)
 {
     unsigned i = 0;
 
-    while (i < BUCKETS && seconds_each > bucket_bounds[i])
+    while (i < BUCKETS && seconds_each > exj_bucket_bounds[i])
         i++;
     if (i < BUCKETS)
         atomic_fetch_add_explicit(&s->buckets[i], n, memory_order_relaxed);
@@ -198,7 +211,7 @@ static void render_histogram(const struct family *f, const struct exj_series *s,
     for (unsigned i = 0; i < BUCKETS; i++) {
         below += atomic_load_explicit(&s->buckets[i], memory_order_relaxed);
         exj_buf_printf(ret, "%s_bucket{%s%sle=\"%g\"} %llu\n", f->name, s->labels, comma,
-                       bucket_bounds[i], (unsigned long long)below);
+                       exj_bucket_bounds[i], (unsigned long long)below);
     }
     /* A scrape may fall between two additions: +Inf is never below the last bucket. */
     if (count < below)
@@ -230,6 +243,7 @@ exj_code exj_metrics_render(exj_metrics *m, exj_buf *ret, exj_err *err)
         }
     }
     pthread_mutex_unlock(&m->mu);
+    exj_guest_metrics_render(m->guests, ret);
     if (ret->failed)
         return exj_err_set(err, EXJ_NOMEM, "metrics: out of memory");
     return EXJ_OK;

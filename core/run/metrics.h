@@ -7,7 +7,7 @@
 #ifndef EXJ_CORE_RUN_METRICS_H
 #define EXJ_CORE_RUN_METRICS_H
 
-#include "core/base/str.h"
+#include "core/plugin/plugin.h"
 
 typedef enum exj_metric {
     EXJ_M_CLAIMS_STARTED,   /* graph_id, matrix_catalog_id */
@@ -34,6 +34,13 @@ void exj_series_add(exj_series *s, double by);          /* counters */
 void exj_series_observe(exj_series *s, double seconds); /* histograms */
 void exj_series_observe_n(exj_series *s, double seconds_each, uint64_t n);
 double exj_series_value(const exj_series *s);           /* for tests and status */
+
+/* A number that a plugin gives (exellix.metrics/1, include/exellix/ext/metrics.h): the series
+ * exellix_plugin_NAME{plugin="ID",…}, made when first seen. The sample has been checked
+ * (core/plugin/extension.c). At most 64 series a plugin; a name has one kind over all plugins.
+ * Errors: EXJ_INVALID (the name is of another kind), EXJ_REFUSED (too many), EXJ_NOMEM. */
+exj_code exj_metrics_guest(exj_metrics *m, const exj_plugin_sample *sample, exj_err *err);
+
 /* Prometheus text 0.0.4, HELP and TYPE included. */
 exj_code exj_metrics_render(exj_metrics *m, exj_buf *ret, exj_err *err);
 

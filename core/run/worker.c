@@ -12,18 +12,6 @@
 
 #define BITE_NS 2000000 /* a bite should last about 2 ms */
 
-/* One execution: what the plugin's calls back into the host need. Reused over and over;
- * a PENDING one leaves its worker, which takes a fresh one. */
-struct execution {
-    exj_engine *engine;
-    struct row *row;
-    exj_call_slot *slot;
-    exj_buf runtime;
-    exj_buf name;
-    exj_nsec deadline, began;
-    struct outbox *alone; /* PENDING: the box for its outcome */
-};
-
 static int32_t is_cancelled(void *user)
 {
     struct execution *x = user;
@@ -363,6 +351,12 @@ static struct execution *execution_new(exj_engine *e)
     }
     if (x)
         x->engine = e;
+    if (x)
+        x->ports = (exj_call_ports){ .user = x,
+                                     .cancelled = is_cancelled,
+                                     .step_get = get_step,
+                                     .step_put = put_step,
+                                     EXJ_RUN_EXTENSION_PORTS };
     return x;
 }
 
@@ -405,10 +399,6 @@ static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct
     struct executor *ex = spec->executor;
     exj_instance *instance = ex->instances[ex->instances_len > 1 ? index : 0];
     bool may_pend = (ex->flags & EXJ_FLAG_ASYNC) && (ex->flags & EXJ_FLAG_CONCURRENT);
-    exj_call_ports ports = { .user = x,
-                             .cancelled = is_cancelled,
-                             .step_get = get_step,
-                             .step_put = put_step };
     exj_call_end end = { 0 };
     exj_args args = { .size_of = EXJ_SIZE(exj_args, token) };
 
@@ -439,7 +429,7 @@ static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct
         else
             may_pend = false; /* then the worker waits for it */
     }
-    if (!exj_call_run(instance, x->slot, &args, &ports, &end,
+    if (!exj_call_run(instance, x->slot, &args, &x->ports, &end,
                       may_pend ? pending_done : NULL)) {
         *px = NULL;
         return false;

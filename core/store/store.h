@@ -227,6 +227,7 @@ typedef bool (*exj_doc_visit)(void *user, exj_slice id, int64_t version, exj_sli
                               exj_msec created_at, exj_msec updated_at);
 typedef bool (*exj_pool_visit)(void *user, const exj_pool_info *p);
 typedef bool (*exj_row_visit)(void *user, const exj_row_view *r);
+typedef bool (*exj_step_visit)(void *user, exj_slice key, exj_slice body);
 
 typedef struct exj_kv_view {
     exj_slice key, value; /* valid during the visit */
@@ -262,6 +263,9 @@ typedef struct exj_store_vtable {
     exj_code (*row_page)(exj_store *s, const exj_row_filter *f, exj_row_visit visit,
                          void *user, exj_err *err);
     exj_code (*step_get)(exj_store *s, int64_t seq, exj_slice key, exj_buf *ret, exj_err *err);
+    /* Every finished step of a row, by key (bytes), ascending. A row without: no visit. */
+    exj_code (*step_each)(exj_store *s, int64_t seq, exj_step_visit visit, void *user,
+                          exj_err *err);
     /* How many attempts of the row failed with this error code ("PluginCrashed") since it
      * was inserted or an operator last retried it. A row that is not there has none. */
     exj_code (*failure_count)(exj_store *s, int64_t seq, exj_slice code, uint32_t *ret,

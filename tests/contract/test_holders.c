@@ -234,6 +234,43 @@ CONTRACT(holders, a_step_is_written_once_and_read_by_the_next_attempt)
     exj_buf_release(&step);
 }
 
+struct steps_seen {
+    char text[200];
+    size_t len, most;
+};
+
+static bool note_step(void *user, exj_slice key, exj_slice body)
+{
+    struct steps_seen *seen = user;
+    size_t n = strlen(seen->text);
+
+    snprintf(seen->text + n, sizeof(seen->text) - n, "%.*s=%.*s;", (int)key.n, key.p,
+             (int)body.n, body.p);
+    return ++seen->len < seen->most;
+}
+
+CONTRACT(holders, all_steps_of_a_row_are_visited_by_key_and_no_other_rows)
+{
+    int64_t p = pool(f, "m", "", "g");
+    struct steps_seen seen = { .most = 100 };
+    exj_claim a, b;
+
+    insert(f, p, "a");
+    insert(f, p, "b");
+    a = claim_one(f, p, "A", A);
+    b = claim_one(f, p, "B", B);
+    expect_code(f->s->v->step_each(f->s, a.seq, note_step, &seen, NULL), EXJ_OK);
+    expect_int((int64_t)seen.len, 0);
+    expect_code(step_put(f, &a, "send", "2"), EXJ_OK);
+    expect_code(step_put(f, &a, "fetch", "{\"x\":1}"), EXJ_OK);
+    expect_code(step_put(f, &b, "other", "3"), EXJ_OK);
+    expect_code(f->s->v->step_each(f->s, a.seq, note_step, &seen, NULL), EXJ_OK);
+    cr_assert_str_eq(seen.text, "fetch={\"x\":1};send=2;");
+    seen = (struct steps_seen){ .most = 1 };
+    expect_code(f->s->v->step_each(f->s, a.seq, note_step, &seen, NULL), EXJ_OK);
+    cr_assert_str_eq(seen.text, "fetch={\"x\":1};");
+}
+
 CONTRACT(holders, a_clock_that_steps_back_neither_reaps_nor_revives)
 {
     int64_t p = pool(f, "m", "", "g");

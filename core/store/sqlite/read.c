@@ -70,6 +70,7 @@ static const char *const texts[R_COUNT] = {
                             " WHERE t.seq>?1 AND t.status=5 AND t.error_code=?7" ROW_FILTER
                             " ORDER BY t.seq LIMIT ?5",
     [R_STEP] = "SELECT body FROM exj_journal WHERE seq=?1 AND step=?2",
+    [R_STEPS] = "SELECT step, body FROM exj_journal WHERE seq=?1 ORDER BY step",
     [R_FAILURE_COUNT] = "SELECT count(*) FROM exellix_execution_matrix_failures WHERE seq=?1"
                         " AND code=?2 AND fence>coalesce((SELECT fence FROM exj_retried"
                         " WHERE seq=?1), -1)",
@@ -366,6 +367,24 @@ static exj_code step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *r
     return rc;
 }
 
+static exj_code step_each(exj_store *base, int64_t seq, exj_step_visit visit, void *user,
+                          exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc = begin(s, R_STEPS, &r, &st, err);
+
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(st, 1, seq);
+    while ((step = sqlite3_step(st)) == SQLITE_ROW)
+        if (!visit(user, exj_sqlite_column(st, 0), exj_sqlite_column(st, 1)))
+            break;
+    return end(s, r, st, step, err);
+}
+
 static exj_code failure_count(exj_store *base, int64_t seq, exj_slice code, uint32_t *ret,
                               exj_err *err)
 {
@@ -602,6 +621,7 @@ const exj_store_vtable exj_sqlite_vtable = {
     .row_get = row_get,
     .row_page = row_page,
     .step_get = step_get,
+    .step_each = step_each,
     .failure_count = failure_count,
     .kv_get = kv_get,
     .kv_page = kv_page,

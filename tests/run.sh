@@ -21,7 +21,7 @@ done
 
 PACKAGES="gcc g++ libc6-dev clang libclang-rt-14-dev binutils make cmake ninja-build pkg-config
   libjansson-dev libsqlite3-dev libmicrohttpd-dev libcriterion-dev spin curl
-  ca-certificates file procps"
+  ca-certificates file procps abigail-tools"
 JOBS=2
 LOGS=build/logs
 passed=0
@@ -139,7 +139,7 @@ if [ $quick = no ]; then
   if build asan; then
     export ASAN_OPTIONS="log_path=$PWD/$LOGS/sanitizer.asan:detect_leaks=1"
     export UBSAN_OPTIONS="log_path=$PWD/$LOGS/sanitizer.ubsan:print_stacktrace=1"
-    suite asan 600 -LE 'house|bench'
+    suite asan 600 -LE 'house|bench|abi'
     unset ASAN_OPTIONS UBSAN_OPTIONS
     check asan-silence 10 bash -c '
       shopt -s nullglob

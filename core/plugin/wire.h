@@ -50,8 +50,9 @@ typedef enum exj_frame_type {
     EXJ_F_TEST,      /* self_test */
     EXJ_F_SAVE,      /* save_state */
     EXJ_F_LOAD,      /* u32 from_version, text state: load_state */
-    EXJ_F_REPLY,     /* to a question of the host, same call: u32 exj_code, text bytes; to
-                        EMIT: u32 exj_result, no text */
+    EXJ_F_REPLY,     /* to a question of the host, same call: u32 exj_code, text: what was asked
+                        for, or (not EXJ_OK) what went wrong; to EMIT: u32 exj_result, text "".
+                        Questions of one call are answered in the order in which they came */
     EXJ_F_BYE,       /* destroy and exit */
     /* host -> core */
     EXJ_F_HOST_HELLO = 64, /* u32 version, u32 cage (EXJ_CAGE_*), u32 n, then n of: text id,
@@ -70,11 +71,13 @@ typedef enum exj_frame_type {
     EXJ_F_KV_GET,    /* text key; REPLY */
     EXJ_F_KV_PUT,    /* text key, value; REPLY */
     EXJ_F_KV_REMOVE, /* text key; REPLY */
-    EXJ_F_METRIC     /* u32 kind, text name, f64 value */
+    EXJ_F_METRIC,    /* u32 exj_sample_kind, text series, f64 value */
+    EXJ_F_KV_ADD     /* text key, u64 delta (two's complement); REPLY: a text of 8 bytes, the
+                        sum as a u64 */
 } exj_frame_type;
 
 #define EXJ_F_CORE_LAST EXJ_F_BYE
-#define EXJ_F_HOST_LAST EXJ_F_METRIC
+#define EXJ_F_HOST_LAST EXJ_F_KV_ADD
 
 #define EXJ_WIRE_FD 1u /* flag: the payload is in a memfd */
 

@@ -170,6 +170,83 @@ Test(sqlite, a_store_of_version_1_is_brought_up_to_date_and_goes_on)
     fixture_close(&f);
 }
 
+/* What version 2's program added to that, and what it left there: a row that crashed its
+ * plugin once, one that is set aside, and one that an operator retried in those days. */
+static const char version_2_adds[] =
+    "ALTER TABLE exellix_execution_matrix_failures ADD COLUMN nonce INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE exj_gone(kind INTEGER NOT NULL, id TEXT NOT NULL, version INTEGER NOT NULL,"
+    " PRIMARY KEY(kind, id)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX exj_results_ended ON exj_results(status) WHERE status<>3;"
+    "UPDATE exj_meta SET value=2 WHERE key='schema';"
+    "INSERT INTO exj_gone VALUES(0, 'old', 8);"
+    "INSERT INTO exellix_execution_matrix_failures VALUES(2, 0, 1, 9, 'PluginCrashed', 't', 3);"
+    "INSERT INTO exellix_execution_matrix_rows VALUES(3, 1, 'aside', 0, 3, 5, '{}');"
+    "INSERT INTO exj_results VALUES(3, 5, 2, 2, 78, 9, 'Quarantined', 'SIGSEGV', '');"
+    "UPDATE exj_pools SET n5=1 WHERE id=1;";
+
+static bool note_seq(void *user, const exj_row_view *v)
+{
+    *(int64_t *)user = v->seq;
+    return true;
+}
+
+Test(sqlite, a_store_of_version_2_is_brought_up_to_date_and_goes_on)
+{
+    struct fixture f = { .maker = &makers[0] };
+    exj_row_filter page = { .status = EXJ_BLOCKED, .limit = 10,
+                            .error_code = EXJ_SLICE_LITERAL("Quarantined") };
+    exj_op op = { .kind = EXJ_OP_KV_ADD };
+    exj_err err = { 0 };
+    exj_store_health h;
+    exj_claim c;
+    uint32_t n = 9;
+    int64_t seq = 0, version;
+
+    temp_dir(f.dir, sizeof(f.dir));
+    run_sql(f.dir, version_1);
+    run_sql(f.dir, version_2_adds);
+    cr_assert(open_at(f.dir, "n", NULL, &f.s, &err) == EXJ_OK, "%s", err.text);
+    expect_code(f.s->v->health(f.s, &h), EXJ_OK);
+    expect_int(h.schema_version, EXJ_SQLITE_SCHEMA);
+    expect_code(f.s->v->row_page(f.s, &page, note_seq, &seq, NULL), EXJ_OK);
+    expect_int(seq, 3);
+    expect_code(f.s->v->failure_count(f.s, 2, EXJ_SLICE_LITERAL("PluginCrashed"), &n, NULL),
+                EXJ_OK);
+    expect_int(n, 1);
+    c = claim_one(&f, 1, "w", 5);
+    expect_int(c.seq, 2);
+    op.u.kv.graph = exj_slice_of("g");
+    op.u.kv.key = exj_slice_of("total");
+    op.u.kv.seq = c.seq;
+    op.u.kv.nonce = c.nonce;
+    op.u.kv.token = c.token;
+    op.u.kv.delta = 4;
+    cr_assert(exj_store_do(f.s, &op, &err) == EXJ_OK, "%s", err.text);
+    expect_int(op.u.kv.ret_sum, 4);
+    expect_code(retry(&f, 3, NULL), EXJ_OK);
+    expect_int(count(&f, 1, EXJ_BLOCKED), 0);
+    expect_code(put(&f, EXJ_DOC_GRAPH, "old", 0, "{}", &version), EXJ_OK);
+    expect_int(version, 9);
+    fixture_close(&f);
+}
+
+Test(sqlite, a_reader_of_an_older_file_asks_for_the_worker_to_start_once)
+{
+    char dir[256];
+    exj_store *s = NULL;
+    exj_err err = { 0 };
+
+    temp_dir(dir, sizeof(dir));
+    run_sql(dir, version_1);
+    run_sql(dir, version_2_adds);
+    expect_code(exj_sqlite_open(&(exj_sqlite_options){ .dir = dir, .read_only = true }, &s,
+                                &err),
+                EXJ_REFUSED);
+    cr_assert(strstr(err.text, "version 2") && strstr(err.text, "start the worker once"), "%s",
+              err.text);
+    remove_dir(dir);
+}
+
 Test(sqlite, a_reader_beside_the_writer_sees_rows_and_writes_nothing)
 {
     struct fixture f;
@@ -295,6 +372,47 @@ Test(sqlite, lack_of_memory_changes_nothing_and_passes)
     expect_code(rc, EXJ_NOMEM);
     expect_int(count(&f, p, EXJ_QUEUED), 0);
     expect_code(insert_big(f.s, p, 1), EXJ_OK);
+    fixture_close(&f);
+}
+
+static exj_code kv_put(exj_store *s, const char *key, exj_slice value)
+{
+    exj_op op = { .kind = EXJ_OP_KV_PUT };
+
+    op.u.kv.graph = EXJ_SLICE_LITERAL("g");
+    op.u.kv.key = exj_slice_of(key);
+    op.u.kv.value = value;
+    return exj_store_do(s, &op, NULL);
+}
+
+Test(sqlite, a_key_that_finds_no_room_on_disk_or_in_memory_leaves_the_old_value)
+{
+    static char big[60001];
+    struct fixture f = { .maker = &makers[0] };
+    exj_sqlite_seam seam = { .max_pages = 100 };
+    exj_buf got = EXJ_BUF_INIT;
+    exj_code rc = EXJ_OK;
+    char key[16];
+
+    memset(big, '1', 60000);
+    temp_dir(f.dir, sizeof(f.dir));
+    expect_code(open_at(f.dir, "n", &seam, &f.s, NULL), EXJ_OK);
+    expect_code(kv_put(f.s, "old", EXJ_SLICE_LITERAL("1")), EXJ_OK);
+    sqlite3_hard_heap_limit64(sqlite3_memory_used() + 2048);
+    rc = kv_put(f.s, "old", (exj_slice){ big, 60000 });
+    sqlite3_hard_heap_limit64(0);
+    expect_code(rc, EXJ_NOMEM);
+    for (int i = 0; rc != EXJ_FULL && i < 50; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        rc = kv_put(f.s, key, (exj_slice){ big, 60000 });
+    }
+    expect_code(rc, EXJ_FULL);
+    expect_code(kv_put(f.s, "old", (exj_slice){ big, 60000 }), EXJ_FULL);
+    expect_code(f.s->v->kv_get(f.s, EXJ_SLICE_LITERAL("g"), EXJ_SLICE_LITERAL("old"), &got,
+                               NULL),
+                EXJ_OK);
+    cr_assert(exj_slice_is(exj_buf_slice(&got), "1"));
+    exj_buf_release(&got);
     fixture_close(&f);
 }
 

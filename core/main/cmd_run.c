@@ -7,7 +7,6 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/main/bar.h"
-#include "core/main/reach.h"
 #include "core/main/worker.h"
 
 #define SLICE_NS 200000000LL /* five times a second */
@@ -37,13 +36,13 @@ static void work(exj_cli *c, exj_worker *w, int signals, struct outcome *ret)
 
     exj_bar_init(&bar, !c->json, !c->flags[EXJ_CLI_NO_COLOR] && !(none && *none), started);
     while (!idle && !ret->interrupted && !ret->counts.store_failed) {
-        idle = exj_engine_wait_idle(w->engine, now + SLICE_NS);
+        idle = exj_engine_wait_idle(w->wiring.engine, now + SLICE_NS);
         ret->interrupted = !idle && exj_signals_wait(signals, 0) != 0;
-        exj_engine_get_counts(w->engine, &ret->counts);
+        exj_engine_get_counts(w->wiring.engine, &ret->counts);
         now = exj_clock_mono_ns();
         exj_bar_draw(&bar, &ret->counts, now);
     }
-    ret->healthy = exj_engine_health(w->engine, ret->sick, sizeof(ret->sick));
+    ret->healthy = exj_engine_health(w->wiring.engine, ret->sick, sizeof(ret->sick));
     ret->seconds = (double)(now - started) / 1e9;
     exj_bar_clear(&bar);
 }
@@ -61,7 +60,7 @@ static void print_summary(exj_cli *c, const exj_worker *w, const struct outcome 
                "store %s\n",
                o->interrupted ? "interrupted" : "done", n->scanned, n->materialized,
                n->completed, n->failed, n->blocked, n->retried, o->seconds, rate,
-               w->health.where);
+               w->wiring.health.where);
         return;
     }
     body = json_pack("{s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:f,s:s}",
@@ -72,32 +71,9 @@ static void print_summary(exj_cli *c, const exj_worker *w, const struct outcome 
                      (json_int_t)n->suspended, "retried", (json_int_t)n->retried, "fenced",
                      (json_int_t)n->fenced, "cycleErrors", (json_int_t)n->cycle_errors, "open",
                      (json_int_t)n->open, "seconds", o->seconds, "rowsPerSecond", rate,
-                     "store", w->health.where);
+                     "store", w->wiring.health.where);
     exj_out_json(c, body, false);
     json_decref(body);
-}
-
-static bool visit_any(void *user, exj_slice id, int64_t version, exj_slice body,
-                      exj_msec created_at, exj_msec updated_at)
-{
-    (void)user, (void)id, (void)version, (void)body, (void)created_at, (void)updated_at;
-    return false;
-}
-
-/* A matrix that is not there would make a run that does nothing and says it is done. */
-static exj_code check_matrix(const exj_settings *s, const char *id, exj_err *err)
-{
-    exj_store *store = NULL;
-    exj_err why = { 0 };
-    exj_code rc = exj_open_store(s, "run (starting)", &store, err);
-
-    if (rc != EXJ_OK)
-        return rc;
-    rc = store->v->doc_get(store, EXJ_DOC_MATRIX, exj_slice_of(id), visit_any, NULL, &why);
-    store->v->close(store);
-    if (rc == EXJ_NOT_FOUND)
-        return exj_err_set(err, rc, "no matrix \"%s\"; 'exellix-jobs matrices' lists them", id);
-    return rc == EXJ_OK ? rc : exj_err_set(err, rc, "%s", why.text);
 }
 
 static exj_exit verdict(exj_cli *c, const struct outcome *o)
@@ -126,7 +102,7 @@ exj_exit exj_cmd_run(exj_cli *c)
     exj_err err = { 0 };
     exj_worker w;
     exj_exit status;
-    exj_code rc = EXJ_OK;
+    exj_code rc;
     int64_t max;
     int signals;
 
@@ -140,10 +116,7 @@ exj_exit exj_cmd_run(exj_cli *c)
     if (signals < 0)
         return exj_fail(c, EXJ_EXIT_FAILED, "cannot watch signals");
     quiet_logs(&c->settings);
-    if (o.only_matrix)
-        rc = check_matrix(&c->settings, o.only_matrix, &err);
-    if (rc == EXJ_OK)
-        rc = exj_worker_open(&w, &c->settings, &o, &err);
+    rc = exj_worker_open(&w, &c->settings, &o, &err);
     if (rc != EXJ_OK) {
         close(signals);
         if (rc == EXJ_BUSY)

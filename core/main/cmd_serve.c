@@ -17,10 +17,10 @@ static void say_start(const exj_worker *w)
 
     exj_log(EXJ_LOG_INFO, "main", "exellix-jobs %s, worker %s, pid %ld", EXJ_VERSION,
             exj_settings_text(s, EXJ_SET_WORKER_ID), (long)getpid());
-    exj_log(EXJ_LOG_INFO, "main", "store %s (%s, durability %s)", w->health.where,
-            w->health.backend, exj_settings_text(s, EXJ_SET_DURABILITY));
+    exj_log(EXJ_LOG_INFO, "main", "store %s (%s, durability %s)", w->wiring.health.where,
+            w->wiring.health.backend, exj_settings_text(s, EXJ_SET_DURABILITY));
     exj_log(EXJ_LOG_INFO, "main", "plugins %s", exj_settings_text(s, EXJ_SET_PLUGINS_DIR));
-    exj_engine_executor(w->engine, &executor, &stub);
+    exj_engine_executor(w->wiring.engine, &executor, &stub);
     if (!stub) /* the engine has said so loudly */
         exj_log(EXJ_LOG_INFO, "main", "executor %s, %s at once",
                 executor.p ? executor.p : "?", exj_settings_text(s, EXJ_SET_MAX_CLAIMS));
@@ -29,7 +29,7 @@ static void say_start(const exj_worker *w)
         const char *prefix = exj_settings_text(s, EXJ_SET_PREFIX);
 
         exj_log(EXJ_LOG_INFO, "main", "listening on http://%s:%u%s and %s",
-                exj_settings_text(s, EXJ_SET_BIND), exj_server_port(w->server),
+                exj_settings_text(s, EXJ_SET_BIND), exj_server_port(w->wiring.server),
                 prefix ? prefix : "", w->socket);
     } else {
         exj_log(EXJ_LOG_INFO, "main", "HTTP is off; listening on %s", w->socket);
@@ -45,7 +45,7 @@ static int wait_for_end(const exj_worker *w, int signals)
 
         if (sig)
             return sig;
-        exj_engine_get_counts(w->engine, &counts);
+        exj_engine_get_counts(w->wiring.engine, &counts);
         if (counts.store_failed)
             return 0;
     }
@@ -55,8 +55,7 @@ exj_exit exj_cmd_serve(exj_cli *c)
 {
     exj_worker_options o = {
         .command = "serve",
-        .tcp = exj_settings_number(&c->settings, EXJ_SET_HTTP) != 0,
-        .must_listen = true,
+        .serves = true,
     };
     exj_worker w;
     exj_err err = { 0 };

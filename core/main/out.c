@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/base/log.h"
+
 /* ---- tables ------------------------------------------------------------------------------ */
 
 static void add_cell(exj_table *t, char *owned)
@@ -139,6 +141,16 @@ void exj_table_print(exj_table *t, bool color)
         free(t->cells[i]);
     free(t->cells);
     *t = (exj_table){ .heads = t->heads, .columns = t->columns };
+}
+
+void exj_log_from_settings(const exj_settings *s)
+{
+    const char *json = exj_settings_text(s, EXJ_SET_LOG_JSON);
+    exj_log_level level = EXJ_LOG_INFO;
+
+    exj_log_parse_level(exj_settings_text(s, EXJ_SET_LOG_LEVEL), &level);
+    exj_log_setup(level, strcmp(json, "auto") == 0 ? !isatty(STDERR_FILENO)
+                                                   : strcmp(json, "true") == 0);
 }
 
 bool exj_out_color(const exj_cli *c)

@@ -29,6 +29,9 @@ void exj_table_add_number(exj_table *t, int64_t number);
 /* Prints and frees. */
 void exj_table_print(exj_table *t, bool color);
 
+/* Level and form of the log, as the settings say. */
+void exj_log_from_settings(const exj_settings *s);
+
 /* Does standard output take colours? */
 bool exj_out_color(const exj_cli *c);
 /* Standard output could not take all? One line, status 1; else `status`. */

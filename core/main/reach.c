@@ -13,19 +13,6 @@ void exj_socket_path(const exj_settings *s, char *ret, size_t cap)
     snprintf(ret, cap, "%s/exellix-jobs.sock", exj_settings_text(s, EXJ_SET_DATA_DIR));
 }
 
-void exj_add_encoded(exj_buf *b, const char *text)
-{
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-
-        if ((c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') ||
-            strchr("-_.~", c))
-            exj_buf_add_char(b, *text);
-        else
-            exj_buf_printf(b, "%%%02X", (unsigned)c);
-    }
-}
-
 static bool store_exists(const exj_settings *s)
 {
     char path[4200];

@@ -10,7 +10,7 @@
 #ifndef EXJ_CORE_MAIN_REACH_H
 #define EXJ_CORE_MAIN_REACH_H
 
-#include "core/http/server.h"
+#include "core/embed/wiring.h"
 #include "core/main/out.h"
 
 typedef struct exj_reach {
@@ -49,8 +49,6 @@ exj_exit exj_ask(exj_reach *r, const char *method, const char *path, const char 
                  exj_slice body, exj_answer_json *ret);
 exj_exit exj_answer_fail(const exj_cli *c, const exj_answer_json *a);
 
-/* Append `text` so that it can stand in a path or a query. */
-void exj_add_encoded(exj_buf *b, const char *text);
 /* DATA_DIR/exellix-jobs.sock */
 void exj_socket_path(const exj_settings *s, char *ret, size_t cap);
 /* Opens the store of the settings under its lock. */

@@ -132,6 +132,9 @@ static void name_origin(exj_setting id, exj_origin origin, const char *where, ch
     case EXJ_FROM_DEFAULT:
         snprintf(ret, cap, "default");
         break;
+    case EXJ_FROM_HOST:
+        snprintf(ret, cap, "host bootstrap");
+        break;
     }
 }
 
@@ -539,16 +542,53 @@ exj_code exj_settings_load(exj_settings *s, char *const *environment, const char
     return rc;
 }
 
+static void free_plugin_dirs(exj_settings *s)
+{
+    for (char **d = s->plugin_dirs; d && *d; d++)
+        free(*d);
+    free(s->plugin_dirs);
+    free(s->exe);
+    s->plugin_dirs = NULL;
+    s->exe = NULL;
+}
+
+const char *exj_settings_by_name(const exj_settings *s, const char *name)
+{
+    exj_setting id;
+
+    return find_setting(name, &id) ? s->at[id].text : NULL;
+}
+
+exj_code exj_settings_set_host(exj_settings *s, const char *name, const char *value,
+                               exj_err *err)
+{
+    const char *near = nearest_setting(name);
+    exj_setting id;
+    exj_code rc;
+
+    if (!find_setting(name, &id))
+        return exj_err_set(err, EXJ_INVALID, "%.100s is no setting%s%s%s", name,
+                           near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    if (id == EXJ_SET_HOST || id == EXJ_SET_CONFIG_FILE)
+        return exj_err_set(err, EXJ_INVALID, "%s: a host bootstrap comes too late to set it",
+                           name);
+    if (!*value)
+        return exj_err_set(err, EXJ_INVALID, "%s: an empty value", name);
+    rc = take(s, id, value, EXJ_FROM_HOST, NULL, err);
+    if (rc == EXJ_OK && id == EXJ_SET_PLUGINS_DIR) {
+        free_plugin_dirs(s);
+        rc = find_plugin_dirs(s, err);
+    }
+    return rc;
+}
+
 void exj_settings_release(exj_settings *s)
 {
     for (int i = 0; i < EXJ_SETTING_COUNT; i++) {
         free(s->at[i].text);
         free(s->at[i].where);
     }
-    for (char **d = s->plugin_dirs; d && *d; d++)
-        free(*d);
-    free(s->plugin_dirs);
-    free(s->exe);
+    free_plugin_dirs(s);
     *s = (exj_settings){ 0 };
 }
 
@@ -568,11 +608,6 @@ exj_code exj_settings_support(const exj_settings *s, exj_err *err)
         return exj_err_set(err, EXJ_UNSUPPORTED,
                            "MONGO_URI is set: the MongoDB store is not part of this build "
                            "yet; unset it to use the embedded store");
-    if (s->at[EXJ_SET_HOST].text)
-        return exj_err_set(err, EXJ_UNSUPPORTED,
-                           "EXELLIX_JOBS_HOST_BOOTSTRAP=%.100s: host bootstraps are not part "
-                           "of this build yet; unset it",
-                           s->at[EXJ_SET_HOST].text);
     return EXJ_OK;
 }
 

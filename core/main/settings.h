@@ -50,7 +50,7 @@ typedef enum exj_setting_kind {
     X(EXECUTOR, "EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP", "executor", TEXT, NULL, 0, 0, NULL, \
       "graph engine: a plugin's name or a path to a .so")                                  \
     X(HOST, "EXELLIX_JOBS_HOST_BOOTSTRAP", "host-bootstrap", TEXT, NULL, 0, 0, NULL,       \
-      "a .so that wires the worker (not part of this build yet)")                          \
+      "a .so that wires the worker (serve and run)")                          \
     X(PLUGINS_DIR, "EXELLIX_JOBS_PLUGINS_DIR", "plugins-dir", TEXT, NULL, 0, 0, NULL,      \
       "where plugins are dropped; several are split at ':'")                               \
     X(SCHEDULER_PROBE, "EXELLIX_JOBS_ACTIVIX_SCHEDULER_PROBE", "scheduler-probe", BOOL,    \
@@ -84,7 +84,8 @@ typedef enum exj_setting {
 } exj_setting;
 
 typedef enum exj_origin {
-    EXJ_FROM_DEFAULT, EXJ_FROM_FILE, EXJ_FROM_DOTENV, EXJ_FROM_ENV, EXJ_FROM_FLAG
+    EXJ_FROM_DEFAULT, EXJ_FROM_FILE, EXJ_FROM_DOTENV, EXJ_FROM_ENV, EXJ_FROM_FLAG,
+    EXJ_FROM_HOST /* the host bootstrap: beats all others */
 } exj_origin;
 
 typedef struct exj_setting_info {
@@ -119,9 +120,15 @@ exj_code exj_settings_load(exj_settings *s, char *const *environment, const char
                            void (*warn)(const char *line), exj_err *err);
 void exj_settings_release(exj_settings *s); /* accepts a zeroed struct */
 
+/* By its name; NULL: not set, or no setting. */
+const char *exj_settings_by_name(const exj_settings *s, const char *name);
+/* What the host bootstrap says, after exj_settings_load. Errors: EXJ_INVALID, EXJ_NOMEM. */
+exj_code exj_settings_set_host(exj_settings *s, const char *name, const char *value,
+                               exj_err *err);
+
 const char *exj_settings_text(const exj_settings *s, exj_setting id); /* NULL: not set */
 int64_t exj_settings_number(const exj_settings *s, exj_setting id);
-/* Refuse what this build cannot do (MongoDB, host bootstrap). Errors: EXJ_UNSUPPORTED. */
+/* Refuse what this build cannot do (MongoDB). Errors: EXJ_UNSUPPORTED. */
 exj_code exj_settings_support(const exj_settings *s, exj_err *err);
 
 /* The value for a person, secrets hidden; and where it came from. Errors: EXJ_NOMEM */

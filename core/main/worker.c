@@ -10,101 +10,87 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/main/reach.h"
 
-static exj_code open_store(exj_worker *w, const exj_worker_options *o, exj_err *err)
+static exj_code open_plugins(void *user, const char *private_dir, exj_registry **ret,
+                             exj_err *err)
 {
-    char note[1024];
-    exj_code rc;
-
-    snprintf(note, sizeof(note), "pid %ld %s worker %s socket %s", (long)getpid(), o->command,
-             exj_settings_text(w->settings, EXJ_SET_WORKER_ID), w->socket);
-    rc = exj_open_store(w->settings, note, &w->store, err);
-    if (rc == EXJ_OK)
-        w->store->v->health(w->store, &w->health);
-    return rc;
+    return exj_open_plugins(user, private_dir, ret, err);
 }
 
-static exj_code open_engine(exj_worker *w, const exj_worker_options *o, exj_err *err)
+static exj_wiring_options wiring_of(exj_worker *w, exj_settings *s, const exj_worker_options *o)
 {
-    const exj_settings *s = w->settings;
-    exj_engine_options e = {
-        .store = w->store,
-        .plugins = w->plugins,
-        .metrics = w->metrics,
+    return (exj_wiring_options){
+        .command = o->command,
+        .data_dir = exj_settings_text(s, EXJ_SET_DATA_DIR),
+        .fast = strcmp(exj_settings_text(s, EXJ_SET_DURABILITY), "fast") == 0,
+        .open_plugins = open_plugins,
+        .user = s,
         .worker_id = exj_settings_text(s, EXJ_SET_WORKER_ID),
         .executor = exj_settings_text(s, EXJ_SET_EXECUTOR),
+        .only_matrix = o->only_matrix,
         .max_concurrent = (uint32_t)exj_settings_number(s, EXJ_SET_MAX_CLAIMS),
         .prefetch = (uint32_t)exj_settings_number(s, EXJ_SET_PREFETCH),
-        .lease_ms = exj_settings_number(s, EXJ_SET_LEASE) * 1000,
         .running_states = (uint32_t)exj_settings_number(s, EXJ_SET_RUNNING_STATES),
-        .strict = exj_settings_number(s, EXJ_SET_STRICT) != 0,
-        .exclusive_store = true, /* the lock says so */
+        .lease_ms = exj_settings_number(s, EXJ_SET_LEASE) * 1000,
         .max_rows = o->max_rows,
+        .strict = exj_settings_number(s, EXJ_SET_STRICT) != 0,
         .one_cycle = o->one_cycle,
-        .only_matrix = o->only_matrix,
-    };
-
-    return exj_engine_start(&e, &w->engine, err);
-}
-
-static exj_code open_doors(exj_worker *w, const exj_worker_options *o, exj_err *err)
-{
-    const exj_settings *s = w->settings;
-    const char *prefix = exj_settings_text(s, EXJ_SET_PREFIX);
-    exj_server_options d = {
-        .api = &w->api,
-        .tcp = o->tcp,
+        .socket = w->socket,
+        .tcp = o->serves && exj_settings_number(s, EXJ_SET_HTTP) != 0,
+        .must_listen = o->serves,
         .bind = exj_settings_text(s, EXJ_SET_BIND),
         .port = (uint16_t)exj_settings_number(s, EXJ_SET_PORT),
-        .unix_path = w->socket,
-    };
-    exj_err why = { 0 };
-    exj_code rc;
-
-    w->api = (exj_api){
-        .store = w->store,
-        .engine = w->engine,
-        .plugins = w->plugins,
-        .metrics = w->metrics,
-        .prefix = prefix ? prefix : "",
+        .prefix = exj_settings_text(s, EXJ_SET_PREFIX),
         .api_key = exj_settings_text(s, EXJ_SET_API_KEY),
-        .worker_id = exj_settings_text(s, EXJ_SET_WORKER_ID),
-        .build_id = EXJ_VERSION,
-        .running_states = (uint32_t)exj_settings_number(s, EXJ_SET_RUNNING_STATES),
         .scheduler_probe = exj_settings_number(s, EXJ_SET_SCHEDULER_PROBE) != 0,
-        .started = exj_clock_mono_ns(),
     };
-    rc = exj_server_start(&d, &w->server, &why);
-    if (rc != EXJ_OK && !o->must_listen) {
-        exj_log(EXJ_LOG_WARN, "main", "no local socket: %s", why.text);
-        return EXJ_OK;
-    }
+}
+
+static bool visit_any(void *user, exj_slice id, int64_t version, exj_slice body,
+                      exj_msec created_at, exj_msec updated_at)
+{
+    (void)user, (void)id, (void)version, (void)body, (void)created_at, (void)updated_at;
+    return false;
+}
+
+/* A matrix that is not there would make a run that does nothing and says it is done. */
+static exj_code check_matrix(exj_store *store, const char *id, exj_err *err)
+{
+    exj_err why = { 0 };
+    exj_code rc = store->v->doc_get(store, EXJ_DOC_MATRIX,
+                                    exj_slice_of(id), visit_any, NULL, &why);
+
+    if (rc == EXJ_NOT_FOUND)
+        return exj_err_set(err, rc, "no matrix \"%s\"; 'exellix-jobs matrices' lists them", id);
     return rc == EXJ_OK ? rc : exj_err_set(err, rc, "%s", why.text);
 }
 
-exj_code exj_worker_open(exj_worker *w, const exj_settings *s, const exj_worker_options *o,
+exj_code exj_worker_open(exj_worker *w, exj_settings *s, const exj_worker_options *o,
                          exj_err *err)
 {
-    char private_dir[4200];
+    exj_wiring_options options;
     exj_code rc;
 
     *w = (exj_worker){ .settings = s };
-    exj_socket_path(s, w->socket, sizeof(w->socket));
-    snprintf(private_dir, sizeof(private_dir), "%s/loaded",
-             exj_settings_text(s, EXJ_SET_DATA_DIR));
-    rc = open_store(w, o, err);
+    rc = exj_hostboot_configure(&w->host, s, err);
     if (rc == EXJ_OK)
-        rc = exj_open_plugins(s, private_dir, &w->plugins, err);
-    if (rc == EXJ_OK && !(w->metrics = exj_metrics_new()))
-        rc = exj_err_set(err, EXJ_NOMEM, "out of memory");
+        rc = exj_settings_support(s, err);
+    if (rc == EXJ_OK) {
+        exj_socket_path(s, w->socket, sizeof(w->socket));
+        options = wiring_of(w, s, o);
+        rc = exj_wiring_open(&w->wiring, &options, err);
+    }
     if (rc == EXJ_OK)
-        rc = open_engine(w, o, err);
+        rc = exj_hostboot_fill(&w->host, &w->wiring, err);
+    if (rc == EXJ_OK && o->only_matrix)
+        rc = check_matrix(w->wiring.store, o->only_matrix, err);
     if (rc == EXJ_OK)
-        rc = open_doors(w, o, err);
-    if (rc != EXJ_OK)
+        rc = exj_wiring_start(&w->wiring, err);
+    if (rc == EXJ_OK)
+        exj_hostboot_started(&w->host, &w->wiring);
+    else
         exj_worker_close(w);
     return rc;
 }
@@ -112,24 +98,14 @@ exj_code exj_worker_open(exj_worker *w, const exj_settings *s, const exj_worker_
 uint32_t exj_worker_close(exj_worker *w)
 {
     exj_msec grace = exj_settings_number(w->settings, EXJ_SET_GRACE) * 1000;
-    uint32_t left = 0;
+    uint32_t left;
 
-    if (w->server)
-        exj_server_stop(w->server);
-    w->server = NULL;
-    if (w->engine)
-        left = exj_engine_stop(w->engine, grace);
-    w->engine = NULL;
-    if (left)
-        return left;
-    exj_registry_free(w->plugins);
-    w->plugins = NULL;
-    exj_metrics_free(w->metrics);
-    w->metrics = NULL;
-    if (w->store)
-        w->store->v->close(w->store);
-    w->store = NULL;
-    return 0;
+    exj_hostboot_stopping(&w->host);
+    left = exj_wiring_stop(&w->wiring, grace);
+    exj_wiring_close(&w->wiring);
+    if (!left) /* else the bundles of a bootstrap are still in use: they are its own anyway */
+        exj_hostboot_release(&w->host);
+    return left;
 }
 
 /* ---- signals ------------------------------------------------------------------------------- */

@@ -1,37 +1,33 @@
-/* core/main/worker.h - what `serve` and `run` share: store, plugins, engine and doors, opened
- * in that order and closed the other way round; and the signals that end them.
+/* core/main/worker.h - what `serve` and `run` share: the host bootstrap, a wiring
+ * (core/embed/wiring.h) filled from the settings, and the signals that end them.
  *
  * Threads: main only. exj_signals_block comes before the first thread, so that all inherit it.
  */
 #ifndef EXJ_CORE_MAIN_WORKER_H
 #define EXJ_CORE_MAIN_WORKER_H
 
-#include "core/http/server.h"
+#include "core/embed/wiring.h"
+#include "core/main/hostboot.h"
 #include "core/main/out.h"
 
 typedef struct exj_worker {
     const exj_settings *settings; /* borrowed */
-    exj_store *store;
-    exj_registry *plugins;
-    exj_metrics *metrics;
-    exj_engine *engine;
-    exj_server *server;
-    exj_api api;
-    exj_store_health health; /* as found at start */
+    exj_wiring wiring;
+    exj_hostboot host;
     char socket[512];
 } exj_worker;
 
 typedef struct exj_worker_options {
     const char *command;   /* "serve", for the note of the lock */
-    bool tcp;
-    bool must_listen;      /* no local socket: fail, else warn */
+    bool serves;           /* opens TCP when the settings say so; no local socket is fatal */
     bool one_cycle;
     uint64_t max_rows;
     const char *only_matrix;
 } exj_worker_options;
 
-/* On failure everything that was opened is closed again. */
-exj_code exj_worker_open(exj_worker *w, const exj_settings *s, const exj_worker_options *o,
+/* The host bootstrap, when there is one, changes `s` first. On failure everything that was
+ * opened is closed again. */
+exj_code exj_worker_open(exj_worker *w, exj_settings *s, const exj_worker_options *o,
                          exj_err *err);
 /* The end of 1.6: doors, then the engine (waiting for what runs up to the grace), then the
  * store. Returns how many executions were left to their leases; then the store stays open,

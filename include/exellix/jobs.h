@@ -134,7 +134,8 @@ void exj_jobs_resume(exj_jobs *j);
  * A row that waits for its next attempt is work. [any] */
 exj_jobs_code exj_jobs_wait_idle(exj_jobs *j, uint32_t timeout_ms);
 
-typedef struct exj_jobs_counts { /* since start, but for the last line */
+/* Since start, but for the last line; zeros before start and after stop. */
+typedef struct exj_jobs_counts {
     uint32_t size_of;            /* set it before the call; members beyond it are not written */
     uint32_t paused;
     uint64_t scanned, materialized, claimed, completed, failed, blocked, suspended, retried,

@@ -178,8 +178,6 @@ Test(settings, what_this_build_cannot_do_is_refused_not_ignored)
     expect_refusal(RUN("serve"), 1, "MongoDB store is not part of this build yet");
     cr_expect_null(strstr(said_err, "hunter2"));
     expect_refusal(RUN("graphs"), 1, "MONGO_URI");
-    env[2] = "EXELLIX_JOBS_HOST_BOOTSTRAP=./host.so";
-    expect_refusal(RUN("run"), 1, "EXELLIX_JOBS_HOST_BOOTSTRAP=./host.so");
 }
 
 Test(settings, an_empty_value_counts_as_not_set)

@@ -19,6 +19,7 @@ declare -A may=(
   [plugin]="base plugin"
   [run]="base job store plugin run"
   [http]="base job store plugin run http" # it holds the handles that core/run/engine.h names
+  [embed]="base job store plugin run http embed"
 )
 # Undefined symbols by pattern, and the only rooms that may have them.
 declare -A only=(
@@ -67,6 +68,7 @@ done
 declare -A links=(
   [base]="base" [job]="base job" [store]="base job store" [plugin]="base plugin"
   [run]="base job store plugin run" [http]="base job store plugin run http"
+  [embed]="base job store plugin run http embed"
 )
 tests=0
 if [ -f build.ninja ] && command -v ninja >/dev/null; then

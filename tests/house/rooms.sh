@@ -54,7 +54,8 @@ includes() {
       may["core/plugin"] = "core/base core/plugin include"
       may["core/run"] = "core/base core/job core/store core/plugin core/run include"
       may["core/http"] = "core/base core/job core/run core/http"
-      may["core/main"] = "core/base core/job core/store core/plugin core/run core/http core/main include"
+      may["core/embed"] = "core/base core/job core/store core/plugin core/run core/http core/embed include"
+      may["core/main"] = may["core/embed"] " core/main"
       may["include"] = "include"
       may["sdk"] = "include sdk"
       may["plugins"] = "include sdk plugins"
@@ -136,7 +137,7 @@ words() {
       if (out ~ /(^|[^A-Za-z0-9_])typedef[ ].*[a-z0-9]_t;/)
         bad("no _t: POSIX keeps it")
       # The rooms below main speak through core/base/log.h or return errors.
-      if (FILENAME ~ /^core\/(job|store|plugin|run|http)\// &&
+      if (FILENAME ~ /^core\/(job|store|plugin|run|http|embed)\// &&
           out ~ /(^|[^A-Za-z0-9_])(printf|puts|putchar|perror)[ ]*\(/)
         bad("only core/main writes to the terminal")
     }

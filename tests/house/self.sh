@@ -42,6 +42,8 @@ plant 'core/store may not include core/run' core/store/planted.c '#include "../r
 plant 'core/plugin may not include core/job' core/plugin/planted.c '#  include "core/job/state.h"'
 plant 'core/run may not include core/http' core/run/planted.c '#include "core/http/server.h"'
 plant 'core/http may not include core/store' core/http/planted.c '#include "core/store/store.h"'
+plant 'core/http may not include core/embed' core/http/planted.c '#include "core/embed/wiring.h"'
+plant 'core/embed may not include core/main' core/embed/planted.c '#include "core/main/settings.h"'
 plant 'core/http may not include core/plugin' core/http/planted.h '#include <core/plugin/plugin.h>'
 plant 'no such header' core/store/mongo/planted.c '#include "core/store/sqlite/absent.h"'
 plant 'plugins may not include core/base' plugins/stub/planted.c '#include "core/base/str.h"'

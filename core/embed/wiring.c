@@ -1,0 +1,232 @@
+#include "core/embed/wiring.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/embed/documents.h"
+
+#define FAILED_START_GRACE_MS 30000
+
+static exj_code open_store(exj_wiring *w, exj_err *err)
+{
+    char note[1024];
+    exj_sqlite_options s = { .dir = w->o.data_dir, .lock_note = note, .fast = w->o.fast };
+    exj_code rc;
+
+    snprintf(note, sizeof(note), "pid %ld %s worker %s socket %s", (long)getpid(), w->o.command,
+             w->o.worker_id, w->o.socket ? w->o.socket : "none");
+    rc = exj_sqlite_open(&s, &w->store, err);
+    if (rc == EXJ_OK)
+        w->store->v->health(w->store, &w->health);
+    return rc;
+}
+
+exj_code exj_wiring_open(exj_wiring *w, const exj_wiring_options *o, exj_err *err)
+{
+    char loaded[4200];
+    exj_code rc;
+
+    *w = (exj_wiring){ .o = *o };
+    snprintf(loaded, sizeof(loaded), "%s/loaded", o->data_dir);
+    rc = open_store(w, err);
+    if (rc == EXJ_OK)
+        rc = o->open_plugins(o->user, o->private_dir ? o->private_dir : loaded, &w->plugins,
+                             err);
+    if (rc == EXJ_OK && !(w->metrics = exj_metrics_new()))
+        rc = exj_err_set(err, EXJ_NOMEM, "out of memory");
+    w->api = (exj_api){
+        .store = w->store,
+        .plugins = w->plugins,
+        .metrics = w->metrics,
+        .prefix = o->prefix ? o->prefix : "",
+        .api_key = o->api_key,
+        .worker_id = o->worker_id,
+        .build_id = EXJ_VERSION,
+        .running_states = o->running_states,
+        .scheduler_probe = o->scheduler_probe,
+        .started = exj_clock_mono_ns(),
+    };
+    if (rc != EXJ_OK)
+        exj_wiring_close(w);
+    return rc;
+}
+
+static exj_code open_engine(exj_wiring *w, exj_err *err)
+{
+    const exj_wiring_options *o = &w->o;
+    exj_engine_options e = {
+        .store = w->store,
+        .plugins = w->plugins,
+        .metrics = w->metrics,
+        .worker_id = o->worker_id,
+        .executor = o->executor,
+        .max_concurrent = o->max_concurrent,
+        .prefetch = o->prefetch,
+        .lease_ms = o->lease_ms,
+        .running_states = o->running_states,
+        .strict = o->strict,
+        .exclusive_store = true, /* the lock says so */
+        .max_rows = o->max_rows,
+        .one_cycle = o->one_cycle,
+        .only_matrix = o->only_matrix,
+    };
+
+    return exj_engine_start(&e, &w->engine, err);
+}
+
+static exj_code open_doors(exj_wiring *w, exj_err *err)
+{
+    const exj_wiring_options *o = &w->o;
+    exj_server_options d = {
+        .api = &w->api,
+        .tcp = o->tcp,
+        .bind = o->bind,
+        .port = o->port,
+        .unix_path = o->socket,
+    };
+    exj_err why = { 0 };
+    exj_code rc;
+
+    if (!o->tcp && !o->socket)
+        return EXJ_OK;
+    rc = exj_server_start(&d, &w->server, &why);
+    if (rc != EXJ_OK && !o->must_listen) {
+        exj_log(EXJ_LOG_WARN, "main", "no local socket: %s", why.text);
+        return EXJ_OK;
+    }
+    return rc == EXJ_OK ? rc : exj_err_set(err, rc, "%s", why.text);
+}
+
+exj_code exj_wiring_start(exj_wiring *w, exj_err *err)
+{
+    exj_code rc = open_engine(w, err);
+
+    w->api.engine = w->engine;
+    w->api.started = exj_clock_mono_ns();
+    if (rc == EXJ_OK)
+        rc = open_doors(w, err);
+    if (rc != EXJ_OK)
+        exj_wiring_stop(w, FAILED_START_GRACE_MS); /* rows may run already */
+    return rc;
+}
+
+exj_code exj_wiring_call(exj_wiring *w, const char *method, const char *path,
+                         const char *query, exj_slice body, exj_response *ret, exj_err *err)
+{
+    exj_buf full = EXJ_BUF_INIT;
+    exj_request q = { .method = method, .query = exj_slice_of(query), .body = body,
+                      .trusted = true };
+
+    exj_buf_printf(&full, "%s%s", w->api.prefix, path);
+    if (full.failed) {
+        exj_buf_release(&full);
+        return exj_err_set(err, EXJ_NOMEM, "out of memory");
+    }
+    q.path = exj_buf_slice(&full);
+    exj_api_call(&w->api, &q, ret);
+    exj_buf_release(&full);
+    return EXJ_OK;
+}
+
+/* ---- documents ----------------------------------------------------------------------------- */
+
+static void keep_first(void *user, const char *line)
+{
+    exj_err_set(user, EXJ_INVALID, "%s", line);
+}
+
+static exj_code code_of_status(unsigned status)
+{
+    switch (status) {
+    case 404: return EXJ_NOT_FOUND;
+    case 403: return EXJ_REFUSED;
+    case 409: return EXJ_CONFLICT;
+    case 501: return EXJ_UNSUPPORTED;
+    case 503: return EXJ_BUSY;
+    default: return status < 500 ? EXJ_INVALID : EXJ_IO;
+    }
+}
+
+void exj_add_encoded(exj_buf *b, const char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+
+        if ((c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') ||
+            strchr("-_.~", c))
+            exj_buf_add_char(b, *text);
+        else
+            exj_buf_printf(b, "%%%02X", (unsigned)c);
+    }
+}
+
+static exj_code put(exj_wiring *w, const exj_input_doc *d, bool dry_run, exj_err *err)
+{
+    exj_buf path = EXJ_BUF_INIT;
+    exj_response answer = { 0 };
+    json_t *body = NULL;
+    const char *message;
+    exj_code rc;
+
+    exj_buf_add_text(&path, d->kind == EXJ_DOC_GRAPH ? "/configs/graphs/"
+                                                     : "/configs/matrices/");
+    exj_add_encoded(&path, d->id);
+    rc = path.failed ? exj_err_set(err, EXJ_NOMEM, "out of memory")
+                     : exj_wiring_call(w, "PUT", path.p, dry_run ? "dryRun=true" : NULL,
+                                       exj_slice_of(d->text), &answer, err);
+    if (rc == EXJ_OK && answer.status >= 400) {
+        exj_json_parse(exj_buf_slice(&answer.body), &body, NULL);
+        message = json_string_value(json_object_get(body, "message"));
+        rc = exj_err_set(err, code_of_status(answer.status), "%s: %s", d->where,
+                         message ? message : "refused");
+    }
+    json_decref(body);
+    exj_response_release(&answer);
+    exj_buf_release(&path);
+    return rc;
+}
+
+exj_code exj_wiring_apply(exj_wiring *w, exj_slice text, exj_err *err)
+{
+    exj_input_docs docs = { 0 };
+    exj_err first = { 0 };
+    exj_code rc = exj_input_docs_take(&docs, "documents", text, keep_first, &first, err);
+
+    if (rc == EXJ_INVALID)
+        exj_err_set(err, rc, "%s", first.text);
+    for (size_t i = 0; rc == EXJ_OK && i < docs.len; i++)
+        rc = put(w, &docs.items[i], true, err);
+    for (size_t i = 0; rc == EXJ_OK && i < docs.len; i++)
+        rc = put(w, &docs.items[i], false, err);
+    exj_input_docs_release(&docs);
+    return rc;
+}
+
+/* ---- the end ------------------------------------------------------------------------------- */
+
+uint32_t exj_wiring_stop(exj_wiring *w, exj_msec grace_ms)
+{
+    if (w->server)
+        exj_server_stop(w->server);
+    w->server = NULL;
+    if (w->engine)
+        w->left = exj_engine_stop(w->engine, grace_ms);
+    w->engine = NULL;
+    w->api.engine = NULL;
+    return w->left;
+}
+
+void exj_wiring_close(exj_wiring *w)
+{
+    if (w->left)
+        return;
+    exj_registry_free(w->plugins);
+    w->plugins = NULL;
+    exj_metrics_free(w->metrics);
+    w->metrics = NULL;
+    if (w->store)
+        w->store->v->close(w->store);
+    w->store = NULL;
+}

@@ -125,6 +125,20 @@ static void read_retry(exj_field_reader *r, const json_t *parent, const char *pa
     *ret_set = set;
 }
 
+static void read_isolation(exj_field_reader *r, const json_t *execution, const char *path,
+                           exj_graph_config *c)
+{
+    static const char *const words[] = { "in-process", "host", "sandbox" };
+    exj_slice word = exj_field_text(r, execution, path, "isolation");
+
+    for (unsigned i = 0; word.n && i < sizeof(words) / sizeof(*words); i++)
+        if (exj_slice_is(word, words[i]))
+            c->isolation = (exj_isolation)(EXJ_ISOLATION_IN_PROCESS + i);
+    if (word.n && c->isolation == EXJ_ISOLATION_UNSET)
+        exj_field_wrong(r, path, "isolation", json_object_get(execution, "isolation"),
+                        "wanted in-process, host or sandbox");
+}
+
 static void read_execution(exj_field_reader *r, const json_t *payload, exj_graph_config *c)
 {
     static const char path[] = "payload.execution";
@@ -149,7 +163,7 @@ static void read_execution(exj_field_reader *r, const json_t *payload, exj_graph
         c->retry.max_attempts = (uint32_t)v;
         c->has_max_attempts = true;
     }
-    exj_field_text(r, o, path, "isolation");
+    read_isolation(r, o, path, c);
     c->executor = exj_field_id(r, o, path, "executor");
     read_retry(r, o, path, &c->retry, &c->retry_set);
     c->has_retry = c->retry_set != 0;

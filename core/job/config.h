@@ -33,6 +33,11 @@ const char *exj_operational_word(exj_operational o);
 exj_code exj_publication_parse(exj_slice word, exj_publication *ret, exj_err *err);
 exj_code exj_operational_parse(exj_slice word, exj_operational *ret, exj_err *err);
 
+/* Where the executor of a graph runs; unset: the worker's setting decides. */
+typedef enum exj_isolation {
+    EXJ_ISOLATION_UNSET, EXJ_ISOLATION_IN_PROCESS, EXJ_ISOLATION_HOST, EXJ_ISOLATION_SANDBOX
+} exj_isolation;
+
 #define EXJ_RETRY_HAS_INITIAL 1u
 #define EXJ_RETRY_HAS_MAX 2u
 #define EXJ_RETRY_HAS_FACTOR 4u
@@ -56,6 +61,7 @@ typedef struct exj_graph_config {
     uint32_t concurrency;       /* 0: none */
     exj_retry_policy retry;
     char *executor;             /* NULL: the worker's */
+    exj_isolation isolation;    /* "in-process", "host", "sandbox" */
 } exj_graph_config;
 
 typedef enum exj_source_kind {

@@ -63,6 +63,9 @@ size_t exj_clean_text(const char *p, uint64_t n, char *ret, size_t cap);
 /* Count and log what a plugin should not have done. `i` may be NULL. */
 void exj_misdeed(exj_instance *i, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
+/* Give what is to be logged of them to `to` instead: inside a plugin host. Set before threads
+ * start. */
+void exj_misdeed_divert(void (*to)(const char *text));
 
 /* Fill the table that create is given. */
 void exj_host_fill(exj_instance *i);
@@ -71,9 +74,6 @@ void exj_host_fill(exj_instance *i);
 typedef exj_result (*exj_call_body)(exj_instance *i, exj_call c, const void *user);
 void exj_call_other(exj_instance *i, exj_call_slot *s, const exj_call_ports *ports,
                     exj_call_body body, const void *user, exj_call_end *ret);
-
-/* Count one call that ended after `ns`. */
-void exj_guest_count(exj_guest *g, int64_t ns, bool failed, bool crashed);
 
 /* The registry's list of instances; being in it is a use of the generation, which goes on
  * until exj_registry_end_use. */

@@ -111,6 +111,8 @@ typedef struct exj_guest_stats {
     uint64_t p50_ns, p99_ns; /* within 12.5 %; 0: no call yet */
 } exj_guest_stats;
 void exj_guest_look(const exj_guest *g, exj_guest_stats *ret);
+/* Count one call that ended after `ns`. */
+void exj_guest_count(exj_guest *g, int64_t ns, bool failed, bool crashed);
 
 struct exj_guest_info {
     const char *path, *id, *version, *sha256;

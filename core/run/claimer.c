@@ -91,35 +91,73 @@ static void given_back(exj_op *op)
     free(g);
 }
 
+/* NULL: no memory. */
+static struct giving_back *giving_back_new(exj_engine *e, struct pool *p, uint32_t room)
+{
+    struct giving_back *g = calloc(1, sizeof(*g) + room * sizeof(g->items[0]));
+
+    if (!g)
+        return NULL;
+    g->engine = e;
+    g->pool = p;
+    g->rows = malloc(room * sizeof(*g->rows));
+    if (!g->rows) {
+        free(g);
+        return NULL;
+    }
+    return g;
+}
+
+static void give_back(struct giving_back *g)
+{
+    g->op = (exj_op){ .kind = EXJ_OP_RELEASE, .done = given_back, .user = g };
+    g->op.u.held.items = g->items;
+    g->op.u.held.len = g->len;
+    exj_store_submit(g->engine->o.store, &g->op);
+}
+
+static void add_row(struct giving_back *g, struct row *r)
+{
+    g->rows[g->len] = r;
+    g->items[g->len++] = (exj_held){ .seq = r->claim.seq, .nonce = r->claim.nonce };
+}
+
 void exj_run_release_locked(exj_engine *e, struct pool *p)
 {
     struct giving_back *g;
-    struct row **rows;
 
     if (!p->ready)
         return;
-    g = calloc(1, sizeof(*g) + p->ready * sizeof(g->items[0]));
-    rows = malloc(p->ready * sizeof(*rows));
-    if (!g || !rows) { /* they stay in the ring: executed, not lost */
-        free(g);
-        free(rows);
-        return;
-    }
-    g->engine = e;
-    g->pool = p;
-    g->rows = rows;
-    for (struct row *r = p->head; r; r = r->next) {
-        g->rows[g->len] = r;
-        g->items[g->len++] = (exj_held){ .seq = r->claim.seq, .nonce = r->claim.nonce };
-    }
+    g = giving_back_new(e, p, p->ready);
+    if (!g)
+        return; /* they stay in the ring: executed, not lost */
+    for (struct row *r = p->head; r; r = r->next)
+        add_row(g, r);
     assert(g->len == p->ready);
     e->ready -= p->ready;
     p->ready = 0;
     p->head = p->tail = NULL;
-    g->op = (exj_op){ .kind = EXJ_OP_RELEASE, .done = given_back, .user = g };
-    g->op.u.held.items = g->items;
-    g->op.u.held.len = g->len;
-    exj_store_submit(e->o.store, &g->op);
+    give_back(g);
+}
+
+void exj_run_return(exj_engine *e, struct pool *p, struct row **rows, uint32_t n)
+{
+    struct giving_back *g = n ? giving_back_new(e, p, n) : NULL;
+
+    if (g) {
+        for (uint32_t i = 0; i < n; i++)
+            add_row(g, rows[i]);
+        give_back(g);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) /* no memory: left to their leases */
+        exj_batch_row_over(e, rows[i]);
+    pthread_mutex_lock(&e->mu);
+    p->uncommitted -= n;
+    e->outstanding -= n;
+    e->answers++;
+    pthread_cond_broadcast(&e->idle);
+    pthread_mutex_unlock(&e->mu);
 }
 
 /* ---- claiming ----------------------------------------------------------------------------- */

@@ -1,91 +1,13 @@
 /* Discovery: config documents become matrices with loops and pools with specs. It looks
  * every few seconds and whenever it is woken; between looks the claims themselves notice a
  * changed graph (their guard is the version of its config). */
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/run/inside.h"
-
-/* ---- executors ------------------------------------------------------------------------- */
-
-void exj_executor_free(struct executor *x)
-{
-    if (!x)
-        return;
-    for (uint32_t i = 0; i < x->instances_len; i++)
-        exj_instance_free(x->instances[i]);
-    if (x->control && !(x->instances_len && x->control == x->instances[0]))
-        exj_instance_free(x->control);
-    free(x->instances);
-    free(x->name);
-    free(x->label);
-    free(x);
-}
-
-static bool make_instances(exj_engine *e, struct executor *x)
-{
-    bool shared = (x->flags & EXJ_FLAG_CONCURRENT) != 0;
-    uint32_t n = shared ? 1 : e->workers_len;
-
-    x->instances = calloc(n, sizeof(exj_instance *));
-    if (!x->instances) {
-        exj_err_set(&x->error, EXJ_NOMEM, "out of memory");
-        return false;
-    }
-    for (; x->instances_len < n; x->instances_len++)
-        if (exj_instance_new(x->guest, EXJ_SLICE_LITERAL("{}"),
-                             &x->instances[x->instances_len], &x->error) != EXJ_OK)
-            return false;
-    if (shared) {
-        x->control = x->instances[0];
-        return true;
-    }
-    return exj_instance_new(x->guest, EXJ_SLICE_LITERAL("{}"), &x->control, &x->error) ==
-           EXJ_OK;
-}
-
-/* Discovery's thread, or before the threads start. NULL only on lack of memory. */
-struct executor *exj_run_executor(exj_engine *e, const char *name)
-{
-    struct executor *x;
-    exj_guest_info info = { 0 };
-    exj_buf label = EXJ_BUF_INIT;
-
-    for (x = e->executors; x; x = x->next)
-        if (!strcmp(x->name, name))
-            return x;
-    x = calloc(1, sizeof(*x));
-    if (!x)
-        return NULL;
-    x->name = strdup(name);
-    if (!x->name) {
-        free(x);
-        return NULL;
-    }
-    if (exj_registry_find(e->o.plugins, name, EXJ_KIND_GRAPH_ENGINE, &x->guest, &x->error) ==
-        EXJ_OK) {
-        exj_guest_describe(x->guest, &info);
-        x->flags = info.flags;
-        exj_buf_printf(&label, "%s %s", info.id, info.version);
-        make_instances(e, x);
-    } else {
-        exj_buf_add_text(&label, name);
-    }
-    x->label = exj_buf_take(&label);
-    if (!x->label) {
-        exj_executor_free(x);
-        return NULL;
-    }
-    if (x->error.code)
-        exj_log(EXJ_LOG_ERROR, "discovery", "executor %s: %s", name, x->error.text);
-    pthread_mutex_lock(&e->mu);
-    x->next = e->executors;
-    e->executors = x;
-    pthread_mutex_unlock(&e->mu);
-    return x;
-}
 
 /* ---- specs ------------------------------------------------------------------------------ */
 
@@ -140,19 +62,19 @@ static char *make_job_fields(const struct pool *p)
 }
 
 /* The plugin's resolver first, then the config's payload.model, then the empty model. */
-static char *choose_model(const struct pool *p, struct spec *s)
+static char *choose_model(const struct pool *p, const struct spec *s, const struct deck *deck)
 {
     exj_buf b = EXJ_BUF_INIT;
     exj_err err = { 0 };
     exj_code rc;
 
-    rc = exj_instance_model(s->executor->control, exj_slice_of(p->graph_id), &b, &err);
+    rc = exj_instance_model(deck->control, exj_slice_of(p->graph_id), &b, &err);
     if (rc == EXJ_OK && exj_json_check(exj_buf_slice(&b), EXJ_JSON_MAX_DEPTH, NULL, &err) ==
                             EXJ_OK)
         return exj_buf_take(&b);
     if (rc != EXJ_NOT_FOUND)
         exj_log(EXJ_LOG_WARN, "discovery", "model of graph %s from plugin %s: %s",
-                p->graph_id, s->executor->label, err.text);
+                p->graph_id, deck->label, err.text);
     exj_buf_reset(&b);
     if (s->graph.model) {
         exj_buf_add_text(&b, s->graph.model);
@@ -164,12 +86,45 @@ static char *choose_model(const struct pool *p, struct spec *s)
     return exj_buf_take(&b);
 }
 
+/* What the spec's rows will run on, taken; NULL: why_not says why there is none. */
+static struct deck *look_at_executor(exj_engine *e, struct spec *s, const char *name)
+{
+    struct executor *x = s->executor;
+    struct deck *d = NULL;
+
+    pthread_mutex_lock(&e->mu);
+    s->turn = x->turn;
+    if (x->error.code)
+        exj_err_set(&s->why_not, x->error.code, "executor %s: %s", name, x->error.text);
+    else if ((d = x->current))
+        d->users++;
+    pthread_mutex_unlock(&e->mu);
+    return d;
+}
+
+static bool turn_is_over(exj_engine *e, const struct spec *s)
+{
+    bool over;
+
+    pthread_mutex_lock(&e->mu);
+    over = s->turn != s->executor->turn;
+    pthread_mutex_unlock(&e->mu);
+    return over;
+}
+
+static_assert((int)EXJ_ISOLATION_UNSET == (int)EXJ_LANE_DEFAULT &&
+                  (int)EXJ_ISOLATION_IN_PROCESS == (int)EXJ_LANE_IN_PROCESS &&
+                  (int)EXJ_ISOLATION_HOST == (int)EXJ_LANE_HOST &&
+                  (int)EXJ_ISOLATION_SANDBOX == (int)EXJ_LANE_SANDBOX,
+              "a graph's isolation is a lane");
+
 /* NULL only on lack of memory; otherwise why_not says what is wrong. */
 static struct spec *make_spec(exj_engine *e, const struct pool *p, const exj_matrix_config *m,
                               const struct doc *graph)
 {
     struct spec *s = calloc(1, sizeof(*s));
     const char *name = e->o.executor ? e->o.executor : "stub";
+    struct deck *deck;
 
     if (!s)
         return NULL;
@@ -189,15 +144,17 @@ static struct spec *make_spec(exj_engine *e, const struct pool *p, const exj_mat
     }
     s->eff = exj_effective_of(m, graph->version ? &s->graph : NULL);
     s->schedulable = s->why_not.code == EXJ_OK;
-    s->executor = exj_run_executor(e, name);
+    s->executor = exj_run_executor(e, name, (exj_lane)s->graph.isolation);
     s->job_fields = make_job_fields(p);
     if (!s->executor || !s->job_fields)
         goto nomem;
-    if (s->executor->error.code)
-        exj_err_set(&s->why_not, s->executor->error.code, "executor %s: %s", name,
-                    s->executor->error.text);
-    else
-        s->model = choose_model(p, s);
+    deck = look_at_executor(e, s, name);
+    if (deck) {
+        s->model = choose_model(p, s, deck);
+        pthread_mutex_lock(&e->mu);
+        exj_deck_leave_locked(e, deck);
+        pthread_mutex_unlock(&e->mu);
+    }
     if (!s->why_not.code && !s->model)
         goto nomem;
     s->runnable = s->why_not.code == EXJ_OK;
@@ -318,7 +275,8 @@ static void refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *
         p = make_pool(e, matrix_id, m->run_id, graph_id);
     if (!p)
         return;
-    if (is_new || matrix_changed || !p->spec || p->spec->version != graph->version)
+    if (is_new || matrix_changed || !p->spec || p->spec->version != graph->version ||
+        turn_is_over(e, p->spec))
         fresh = make_spec(e, p, m, graph);
     had_why_not = p->spec && !p->spec->runnable;
     if (fresh && !fresh->runnable && !had_why_not)

@@ -90,6 +90,7 @@ static void engine_free(exj_engine *e)
     pthread_cond_destroy(&e->look);
     pthread_cond_destroy(&e->cycle);
     pthread_cond_destroy(&e->idle);
+    pthread_cond_destroy(&e->calm);
     free(e->workers);
     free((void *)(uintptr_t)e->o.worker_id);
     free((void *)(uintptr_t)e->o.executor);
@@ -119,6 +120,8 @@ static exj_engine *engine_new(const exj_engine_options *o)
     e->o.only_matrix = o->only_matrix ? strdup(o->only_matrix) : NULL;
     if (!e->o.prefetch)
         e->o.prefetch = 4096;
+    if (!e->o.row_crashes)
+        e->o.row_crashes = 3;
     if (!e->o.lease_ms)
         e->o.lease_ms = 60000;
     e->workers_len = o->max_concurrent;
@@ -131,6 +134,7 @@ static exj_engine *engine_new(const exj_engine_options *o)
     cond_init(&e->look);
     cond_init(&e->cycle);
     cond_init(&e->idle);
+    cond_init(&e->calm);
     e->m_expiries = exj_metric_series(o->metrics, EXJ_M_LEASE_EXPIRIES, (exj_slice){ 0 },
                                       (exj_slice){ 0 });
     e->workers = calloc(o->max_concurrent, sizeof(*e->workers));
@@ -159,17 +163,8 @@ static exj_code check_options(const exj_engine_options *o, exj_err *err)
 static bool start_workers(exj_engine *e)
 {
     while (e->workers_started < e->workers_len) {
-        struct worker_start *ws = malloc(sizeof(*ws));
-
-        if (!ws || !exj_run_box_spare(e)) {
-            free(ws);
+        if (!exj_run_start_worker(e, &e->workers[e->workers_started], e->workers_started))
             return false;
-        }
-        *ws = (struct worker_start){ e, e->workers_started };
-        if (pthread_create(&e->workers[e->workers_started], NULL, exj_run_worker, ws)) {
-            free(ws);
-            return false;
-        }
         e->workers_started++;
     }
     return true;
@@ -187,10 +182,10 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
     e = engine_new(o);
     if (!e)
         return exj_err_set(err, EXJ_NOMEM, "engine: out of memory");
-    x = exj_run_executor(e, o->executor ? o->executor : "stub");
+    x = exj_run_executor(e, o->executor ? o->executor : "stub", EXJ_LANE_DEFAULT);
     /* A plugin that cannot be had is a mistake in the settings. One whose create fails may
      * be well tomorrow: its rows wait, and health says why. */
-    if (!x || !x->guest) {
+    if (!x || !x->found) {
         rc = exj_err_set(err, x ? x->error.code : EXJ_NOMEM, "executor %s: %s",
                          o->executor ? o->executor : "stub",
                          x ? x->error.text : "out of memory");
@@ -282,6 +277,12 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
     join(e->keeper_thread, &e->has_keeper);
     engine_free(e);
     return 0;
+}
+
+void exj_run_look_again_locked(exj_engine *e)
+{
+    e->look_now = true;
+    pthread_cond_signal(&e->look);
 }
 
 /* ---- switches --------------------------------------------------------------------------------- */
@@ -450,6 +451,12 @@ static json_t *matrix_json(const struct matrix *m)
                      m->last_error.code ? json_string(m->last_error.text) : json_null());
 }
 
+/* "acme.score 1.2.0", or how it is configured when it cannot be used. */
+static const char *executor_label(const struct executor *x)
+{
+    return !x ? "" : x->current ? x->current->label : x->name;
+}
+
 static json_t *pool_json(const struct pool *p)
 {
     return json_pack("{s:s, s:s, s:o, s:i, s:i, s:i, s:b, s:o, s:s}", "graphId", p->graph_id,
@@ -460,7 +467,7 @@ static json_t *pool_json(const struct pool *p)
                      p->spec && p->spec->runnable, "reason",
                      p->spec && !p->spec->runnable ? json_string(p->spec->why_not.text)
                                                    : json_null(),
-                     "executor", p->spec && p->spec->executor ? p->spec->executor->label : "");
+                     "executor", p->spec ? executor_label(p->spec->executor) : "");
 }
 
 json_t *exj_engine_status(exj_engine *e, exj_slice matrix)
@@ -522,8 +529,8 @@ void exj_engine_executor(exj_engine *e, exj_buf *ret, bool *ret_is_stub)
 
     pthread_mutex_lock(&e->mu);
     for (const struct executor *x = e->executors; x; x = x->next)
-        if (!strcmp(x->name, name))
-            exj_buf_add_text(ret, x->label);
+        if (x->lane == EXJ_LANE_DEFAULT && !strcmp(x->name, name))
+            exj_buf_add_text(ret, executor_label(x));
     pthread_mutex_unlock(&e->mu);
     *ret_is_stub = !e->o.executor;
 }

@@ -30,6 +30,7 @@ typedef struct exj_engine_options {
     uint32_t running_states;   /* 0: EXJ_RUNNING_STATES_DEFAULT */
     bool strict;               /* a row whose graph has no config is refused */
     bool exclusive_store;      /* at start, reap all rows of other holders at once */
+    uint32_t row_crashes;      /* a row that killed its plugin host so often is set aside; 0: 3 */
     uint64_t max_rows;         /* one-shot: stop claiming after so many; 0: no limit */
     bool one_cycle;            /* one-shot: each matrix runs one cycle, then no more */
     const char *only_matrix;   /* NULL: all */

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/job/canary.h"
 #include "core/job/config.h"
 #include "core/run/engine.h"
 
@@ -19,18 +20,44 @@
 #define POLL_MS 5000      /* discovery without a wake-up */
 #define ANSWER_MAX (8u * 1024u * 1024u)
 
-/* An executor in use: instances of one plugin, one a worker unless it is CONCURRENT.
- * Made by discovery, never taken away while the engine runs. */
+/* One generation of an executor's plugin, ready to run: its instances, one a worker unless it
+ * is CONCURRENT. Made by the reloader (the first ones by discovery), freed by it once nobody
+ * is on it. */
+struct deck {
+    struct deck *next;         /* mu; in executor.old */
+    exj_guest *guest;          /* held */
+    uint32_t flags;
+    bool remote;               /* its calls go to another process: a bite is sent at once */
+    bool pends;                /* an execution may leave its worker (ASYNC and CONCURRENT) */
+    uint32_t instances_len;
+    exj_instance **instances;
+    exj_instance *control;     /* for the model resolver; may equal instances[0] */
+    char *label;               /* "acme.score 1.2.0", for messages */
+    uint64_t generation;
+    uint32_t users;            /* mu; rows that are being executed on it */
+    exj_canary_count count;    /* mu; rows that ended on it, and how many badly */
+    exj_nsec since;            /* mu; when it got its share, or became current */
+    exj_nsec drain_until;      /* mu; in executor.old */
+};
+
+/* What is configured as executor, on one lane. Made by discovery, never taken away while the
+ * engine runs; which deck its rows run on changes with reloads. */
 struct executor {
     struct executor *next;
-    char *name; /* as configured */
-    exj_guest *guest;
-    uint32_t flags;
-    uint32_t instances_len;
-    exj_instance **instances; /* one, or one a worker */
-    exj_instance *control;    /* for the model resolver; may equal instances[0] */
-    char *label;              /* "acme.score 1.2.0", for messages */
-    exj_err error;            /* why it cannot be used; code EXJ_OK: it can */
+    char *name;            /* as configured */
+    exj_lane lane;
+    bool found;            /* there was such a plugin when it was first looked for */
+    struct deck *current;  /* mu; NULL: it cannot be used, `error` says why */
+    struct deck *canary;   /* mu; has `share` percent of the rows; NULL: none */
+    struct deck *before;   /* mu; what was current when a new one became it: taken back when
+                              that proves worse; NULL: the new one is proven */
+    struct deck *old;      /* mu; drain */
+    uint32_t share;        /* mu */
+    bool held;             /* mu; no row may start: state is carried over */
+    uint64_t turn;         /* mu; raised with each change of `current` or `error` */
+    exj_canary_count traffic; /* mu; the count of `current` at `traffic_at` */
+    exj_nsec traffic_at;   /* mu */
+    exj_err error;         /* mu; code EXJ_OK: it can be used */
 };
 
 /* What rows of one pool run with. Immutable, counted: a batch keeps the one it was claimed
@@ -41,6 +68,7 @@ struct spec {
     int64_t version;        /* of the graph config; 0: absent */
     exj_effective eff;
     struct executor *executor;
+    uint64_t turn;          /* of the executor, when this was made */
     char *model;            /* JSON */
     char *job_fields;       /* `,"matrixCatalogId":"m",…,"attempt":` */
     bool schedulable;       /* its graph may run: rows are materialized */
@@ -85,6 +113,7 @@ enum row_phase { ROW_READY, ROW_TAKEN, ROW_OVER };
 struct row {
     struct row *next; /* in the ring */
     exj_claim claim;
+    struct deck *deck;          /* what executes it; set when a worker takes it */
     exj_slice record_id, input; /* in the batch's arena */
     struct batch *batch;
     atomic_int phase; /* ROW_OVER is set by whoever ends it; read by the keeper */
@@ -107,16 +136,26 @@ struct batch {
     struct row rows[];
 };
 
+/* What a worker waits on when the calls of its bite are in another process. */
+struct latch {
+    pthread_mutex_t mu;
+    pthread_cond_t over;
+    uint32_t left;  /* guarded by mu */
+    exj_nsec last;  /* guarded by mu; when the call before ended */
+};
+
 /* One execution: what the plugin's calls back into the host need. Reused over and over;
  * a PENDING one leaves its worker, which takes a fresh one. */
 struct execution {
     exj_engine *engine;
     struct row *row;
     exj_call_slot *slot;
-    exj_call_ports ports; /* here and not on a stack: a PENDING call outlives its worker's turn */
+    exj_call_ports ports; /* here and not on a stack: a call may outlive its worker's turn */
     exj_buf runtime;
     exj_buf name;
-    exj_nsec deadline, began;
+    exj_nsec deadline, began, took;
+    exj_call_end end;
+    struct latch *latch;  /* sent to another process: who waits for it */
     struct outbox *alone; /* PENDING: the box for its outcome */
 };
 
@@ -163,6 +202,7 @@ struct exj_engine {
     pthread_cond_t look;    /* discovery */
     pthread_cond_t cycle;   /* cycle loops */
     pthread_cond_t idle;    /* wait_idle, stop */
+    pthread_cond_t calm;    /* the reloader: a deck has no users any more */
     struct pool *pools;     /* mu; only grows */
     struct gate *gates;     /* discovery only */
     struct matrix *matrices; /* mu */
@@ -191,12 +231,21 @@ struct exj_engine {
     atomic_bool abandon; /* stop's grace is over: cancelled() says so */
 };
 
+/* deck.c */
+/* Discovery's thread, or before the threads start. NULL only on lack of memory. */
+struct executor *exj_run_executor(exj_engine *e, const char *name, exj_lane lane);
+void exj_executor_free(struct executor *x);
+/* Instances of `guest` for every worker. The hold on the guest is the deck's from now on,
+ * also on failure. */
+exj_code exj_deck_new(exj_engine *e, exj_guest *guest, struct deck **ret, exj_err *err);
+void exj_deck_free(struct deck *d); /* not while it has users */
+/* The deck that this row runs on, counted as its user; NULL: the executor cannot be used. */
+struct deck *exj_deck_take_locked(struct executor *x, exj_slice record_id);
+void exj_deck_leave_locked(exj_engine *e, struct deck *d);
 /* discovery.c */
 void *exj_run_discovery(void *engine);
-struct executor *exj_run_executor(exj_engine *e, const char *name);
 struct spec *exj_spec_ref(struct spec *s);
 void exj_spec_unref(struct spec *s);
-void exj_executor_free(struct executor *x);
 void exj_matrix_free(struct matrix *m);
 void exj_pool_free(struct pool *p);
 /* cycle.c */
@@ -205,15 +254,12 @@ void *exj_run_cycle(void *matrix);
 void *exj_run_claimer(void *engine);
 /* Take the rows that wait in p's ring and give them back to the store. */
 void exj_run_release_locked(exj_engine *e, struct pool *p);
+/* Give back rows that a worker took and that nothing was done for. */
+void exj_run_return(exj_engine *e, struct pool *p, struct row **rows, uint32_t n);
 void exj_batch_row_over(exj_engine *e, struct row *r);
 void exj_batch_unref(exj_engine *e, struct batch *b);
 /* worker.c */
-struct worker_start {
-    exj_engine *engine;
-    uint32_t index;
-};
-void *exj_run_worker(void *worker_start);
-bool exj_run_box_spare(exj_engine *e); /* one more free outbox; false: no memory */
+bool exj_run_start_worker(exj_engine *e, pthread_t *ret, uint32_t index);
 /* kv.c: ports whose user is a struct execution */
 exj_code exj_run_kv_get(void *user, exj_slice key, exj_buf *ret, exj_err *err);
 exj_code exj_run_kv_put(void *user, exj_slice key, exj_slice json, exj_err *err);
@@ -227,6 +273,8 @@ exj_code exj_run_metric(void *user, const exj_plugin_sample *m, exj_err *err);
 void *exj_run_keeper(void *engine);
 /* engine.c */
 void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op);
+/* Discovery shall look at configs and executors now. */
+void exj_run_look_again_locked(exj_engine *e);
 /* Wait on `c` until `until` (monotonic; 0: for ever). False when the time passed. */
 bool exj_run_wait_locked(exj_engine *e, pthread_cond_t *c, exj_nsec until);
 

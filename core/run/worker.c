@@ -12,6 +12,16 @@
 
 #define BITE_NS 2000000 /* a bite should last about 2 ms */
 
+/* A worker's own. */
+struct bench {
+    exj_engine *engine;
+    uint32_t index;
+    struct latch latch;
+    struct execution *seats[BITE_MAX]; /* made when first needed */
+    struct row *bite[BITE_MAX];
+    uint32_t len;
+};
+
 static int32_t is_cancelled(void *user)
 {
     struct execution *x = user;
@@ -56,7 +66,8 @@ static exj_code put_step(void *user, exj_slice key, exj_slice body, exj_err *err
 
 /* ---- outcomes ------------------------------------------------------------------------ */
 
-bool exj_run_box_spare(exj_engine *e)
+/* One more free outbox; false: no memory. */
+static bool box_spare(exj_engine *e)
 {
     struct outbox *box = calloc(1, sizeof(*box));
 
@@ -87,7 +98,7 @@ static struct outbox *box_take_locked(exj_engine *e)
 
     if (!e->outboxes) {
         pthread_mutex_unlock(&e->mu);
-        exj_run_box_spare(e);
+        box_spare(e);
         pthread_mutex_lock(&e->mu);
     }
     box = e->outboxes;
@@ -210,10 +221,33 @@ static const char *result_word(exj_result r)
     }
 }
 
-/* The one place where the end of an execution becomes an outcome. */
-static void box_add(struct outbox *box, struct row *r, const exj_call_end *end)
+static exj_msec box_now(const struct outbox *box)
+{
+    exj_store *s = box->engine->o.store;
+
+    return s->v->now(s);
+}
+
+/* A row that killed its plugin host, once more or once too often. */
+static exj_event judge_crash(const struct outbox *box, const struct row *r, bool attempts_left)
+{
+    exj_engine *e = box->engine;
+    uint32_t before = 0;
+    exj_err err = { 0 };
+
+    if (e->o.store->v->failure_count(e->o.store, r->claim.seq,
+                                          EXJ_SLICE_LITERAL("PluginCrashed"), &before, &err) != EXJ_OK)
+        exj_log(EXJ_LOG_ERROR, "worker", "crashes of row %lld: %s", (long long)r->claim.seq,
+                err.text);
+    return attempts_left && before + 1 < e->o.row_crashes ? EXJ_EV_FAIL_RETRY : EXJ_EV_BLOCK;
+}
+
+/* The one place where the end of an execution becomes an outcome. Returns whether the plugin
+ * is to blame. */
+static bool box_add(struct outbox *box, struct row *r, const exj_call_end *end)
 {
     const struct spec *spec = r->batch->spec;
+    const char *label = r->deck ? r->deck->label : spec->executor->name;
     exj_outcome *o = &box->items[box->len];
     exj_slice code = { 0 }, text = { 0 }, quoted_code = { 0 }, quoted_text = { 0 };
     exj_buf plain = EXJ_BUF_INIT;
@@ -240,14 +274,14 @@ static void box_add(struct outbox *box, struct row *r, const exj_call_end *end)
             o->result = box_keep(box, "", end->answer);
         } else {
             snprintf(prefix, sizeof(prefix), "plugin %s: answer refused: ",
-                     spec->executor->label);
+                     label);
             code = box_keep(box, "", EXJ_SLICE_LITERAL("AnswerRefused"));
             text = box_keep(box, prefix, exj_slice_of(why.text));
         }
     } else {
         retryable = end->result != EXJ_R_FAILED && end->result != EXJ_R_INPUT &&
                     end->result != EXJ_R_UNSUPPORTED;
-        snprintf(prefix, sizeof(prefix), "plugin %s: ", spec->executor->label);
+        snprintf(prefix, sizeof(prefix), "plugin %s: ", label);
         if (end->result == EXJ_R_OK) {
             code = box_keep(box, "", EXJ_SLICE_LITERAL("NoAnswer"));
             text = box_keep(box, prefix,
@@ -269,11 +303,16 @@ static void box_add(struct outbox *box, struct row *r, const exj_call_end *end)
         exj_retry_verdict v;
 
         policy.max_attempts = r->claim.max_attempts;
-        v = exj_retry_decide(&policy, r->claim.attempt, retryable,
-                             box->engine->o.store->v->now(box->engine->o.store),
+        v = exj_retry_decide(&policy, r->claim.attempt, retryable, box_now(box),
                              exj_random_u64());
         o->event = v.dead ? EXJ_EV_FAIL_DEAD : EXJ_EV_FAIL_RETRY;
         o->run_after = v.dead ? 0 : v.run_after;
+        if (end->result == EXJ_R_CRASHED) { /* at once: the number of crashes is the limit */
+            o->event = judge_crash(box, r, !v.dead);
+            o->run_after = o->event == EXJ_EV_BLOCK ? 0 : box_now(box);
+            if (o->event == EXJ_EV_BLOCK)
+                code = box_keep(box, "", EXJ_SLICE_LITERAL("Quarantined"));
+        }
     } else {
         o->event = answer == EXJ_ANSWER_COMPLETED ? EXJ_EV_SUCCEED
                    : answer == EXJ_ANSWER_BLOCKED ? EXJ_EV_BLOCK
@@ -291,13 +330,13 @@ static void box_add(struct outbox *box, struct row *r, const exj_call_end *end)
                             .nonce = r->claim.nonce,
                             .token = r->claim.token,
                             .event = EXJ_EV_FAIL_RETRY,
-                            .run_after = box->engine->o.store->v->now(box->engine->o.store) +
-                                         1000 };
+                            .run_after = box_now(box) + 1000 };
         box->text.failed = false;
     }
     exj_state_move(EXJ_RUNNING, o->event, &box->to[box->len], NULL);
     box->rows[box->len++] = r;
     exj_buf_release(&plain);
+    return failed && end->result != EXJ_R_INPUT && end->result != EXJ_R_CANCELLED;
 }
 
 /* ---- executing ------------------------------------------------------------------------ */
@@ -360,10 +399,17 @@ static struct execution *execution_new(exj_engine *e)
     return x;
 }
 
-/* The slot of an execution is free again: another row may start. */
-static void slot_free(exj_engine *e, struct pool *p)
+/* One row less on its deck. */
+static void leave_deck_locked(exj_engine *e, struct deck *d, uint32_t calls, uint32_t errors)
 {
-    pthread_mutex_lock(&e->mu);
+    d->count.calls += calls;
+    d->count.errors += errors;
+    exj_deck_leave_locked(e, d);
+}
+
+/* The place of an execution is free again: another row may start. */
+static void slot_free_locked(exj_engine *e, struct pool *p)
+{
     p->executing--;
     p->gate->executing--;
     e->executing--;
@@ -371,7 +417,13 @@ static void slot_free(exj_engine *e, struct pool *p)
         pthread_cond_broadcast(&e->work);
     if (!e->executing)
         pthread_cond_broadcast(&e->idle);
-    pthread_mutex_unlock(&e->mu);
+}
+
+static void count_call(const struct pool *p, const struct row *r, const exj_call_end *end,
+                       exj_nsec took, bool bad)
+{
+    exj_series_observe(p->execute, (double)took / 1e9);
+    exj_guest_count(r->deck->guest, took, bad, end->result == EXJ_R_CRASHED);
 }
 
 /* A PENDING execution ended, on a thread of the plugin's. */
@@ -379,37 +431,69 @@ static void pending_done(void *user, exj_call_slot *slot, const exj_call_end *en
 {
     struct execution *x = user;
     exj_engine *e = x->engine;
-    struct pool *p = x->row->batch->pool;
+    struct row *r = x->row;
+    struct pool *p = r->batch->pool;
+    struct deck *d = r->deck;
     struct outbox *box = x->alone;
+    bool started = end->result != EXJ_R_NOT_STARTED, bad = false;
 
     (void)slot;
-    exj_series_observe(p->execute, (double)(exj_clock_mono_ns() - x->began) / 1e9);
-    box_add(box, x->row, end);
-    slot_free(e, p);
-    box_submit(box);
+    if (started) {
+        bad = box_add(box, r, end);
+        count_call(p, r, end, exj_clock_mono_ns() - x->began, bad);
+    }
+    pthread_mutex_lock(&e->mu);
+    leave_deck_locked(e, d, started, bad);
+    slot_free_locked(e, p);
+    if (!started)
+        box_give_locked(e, box);
+    pthread_mutex_unlock(&e->mu);
+    if (started)
+        box_submit(box);
+    else
+        exj_run_return(e, p, &r, 1);
     execution_free(x);
 }
 
-/* False: it is PENDING, and *px left us. */
-static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct row *r,
-                    struct outbox *box)
+/* A call of a bite ended, on the thread of its lane. */
+static void sent_done(void *user, exj_call_slot *slot, const exj_call_end *end)
 {
-    struct execution *x = *px;
+    struct execution *x = user;
+    struct latch *l = x->latch;
+    exj_nsec now = exj_clock_mono_ns();
+
+    (void)slot;
+    x->end = *end;
+    pthread_mutex_lock(&l->mu);
+    x->took = now - (l->last > x->began ? l->last : x->began); /* not the wait behind others */
+    l->last = now;
+    if (--l->left == 0)
+        pthread_cond_signal(&l->over);
+    pthread_mutex_unlock(&l->mu);
+}
+
+/* Begin one row. True: it ended, x->end says how. False: sent_done or pending_done tells. */
+static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct row *r,
+                    struct latch *latch)
+{
     const struct spec *spec = r->batch->spec;
-    struct executor *ex = spec->executor;
-    exj_instance *instance = ex->instances[ex->instances_len > 1 ? index : 0];
-    bool may_pend = (ex->flags & EXJ_FLAG_ASYNC) && (ex->flags & EXJ_FLAG_CONCURRENT);
-    exj_call_end end = { 0 };
+    const struct deck *d = r->deck;
+    exj_instance *instance = d->instances[d->instances_len > 1 ? index : 0];
     exj_args args = { .size_of = EXJ_SIZE(exj_args, token) };
+    bool may_pend = d->pends;
 
     x->row = r;
+    x->ports = (exj_call_ports){ .user = x, EXJ_RUN_EXTENSION_PORTS,
+                                 .cancelled = is_cancelled,
+                                 .step_get = get_step,
+                                 .step_put = put_step };
+    x->end = (exj_call_end){ 0 };
     x->began = exj_clock_mono_ns();
     x->deadline = spec->eff.timeout_ms ? x->began + spec->eff.timeout_ms * 1000000 : 0;
     if (!build_runtime(x, r)) {
-        end.result = EXJ_R_INTERNAL;
-        end.error_code = EXJ_SLICE_LITERAL("OutOfMemory");
-        end.error_text = EXJ_SLICE_LITERAL("the request could not be built");
-        box_add(box, r, &end);
+        x->end.result = EXJ_R_INTERNAL;
+        x->end.error_code = EXJ_SLICE_LITERAL("OutOfMemory");
+        x->end.error_text = EXJ_SLICE_LITERAL("the request could not be built");
         return true;
     }
     args.attempt = r->claim.attempt;
@@ -420,6 +504,7 @@ static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct
     args.record_id = (exj_str){ r->record_id.p, r->record_id.n };
     args.token = (uint64_t)r->claim.token;
 
+    x->latch = latch;
     if (may_pend) {
         pthread_mutex_lock(&e->mu);
         x->alone = box_take_locked(e);
@@ -428,21 +513,27 @@ static bool execute(exj_engine *e, uint32_t index, struct execution **px, struct
             x->alone->pool = r->batch->pool;
         else
             may_pend = false; /* then the worker waits for it */
+    } else if (d->remote) {
+        pthread_mutex_lock(&latch->mu);
+        latch->left++;
+        pthread_mutex_unlock(&latch->mu);
     }
-    if (!exj_call_run(instance, x->slot, &args, &x->ports, &end,
-                      may_pend ? pending_done : NULL)) {
-        *px = NULL;
+    if (!exj_call_run(instance, x->slot, &args, &x->ports, &x->end,
+                      may_pend    ? pending_done
+                      : d->remote && !d->pends ? sent_done
+                                               : NULL))
         return false;
-    }
+    x->took = exj_clock_mono_ns() - x->began;
     if (x->alone) {
         pthread_mutex_lock(&e->mu);
         box_give_locked(e, x->alone);
         pthread_mutex_unlock(&e->mu);
         x->alone = NULL;
+    } else if (d->remote && !d->pends) {
+        pthread_mutex_lock(&latch->mu);
+        latch->left--;
+        pthread_mutex_unlock(&latch->mu);
     }
-    exj_series_observe(r->batch->pool->execute,
-                       (double)(exj_clock_mono_ns() - x->began) / 1e9);
-    box_add(box, r, &end);
     return true;
 }
 
@@ -452,7 +543,7 @@ static bool may_start_locked(const struct pool *p)
 {
     const struct spec *s = p->spec;
 
-    if (!p->head)
+    if (!p->head || p->head->batch->spec->executor->held)
         return false;
     if (s->graph.concurrency) /* the graph's own cap, over all its matrices */
         return p->gate->executing < s->graph.concurrency;
@@ -480,66 +571,152 @@ static struct pool *choose_locked(exj_engine *e)
  * what is ready, so that no row waits behind another while a worker is free. */
 static uint32_t bite_locked(const exj_engine *e, const struct pool *p)
 {
+    const struct deck *d = p->head->batch->spec->executor->current;
     exj_nsec n = p->row_ns > 0 ? BITE_NS / p->row_ns : 1;
     uint32_t share = p->ready / (2 * e->workers_len) + 1;
 
     if (n > BITE_MAX)
         n = BITE_MAX;
-    if (n < 1 || (p->spec->executor->flags & EXJ_FLAG_BLOCKING))
+    /* Each PENDING execution counts for itself. */
+    if (n < 1 || !d || (d->flags & EXJ_FLAG_BLOCKING) || d->pends)
         n = 1;
     return (uint32_t)n < share ? (uint32_t)n : share;
 }
 
-/* Execute the rows of a bite; `box` is used up. */
-static void bite_run(exj_engine *e, uint32_t index, struct execution **x, struct outbox *box,
-                     struct row **bite, uint32_t n)
+/* Begin the rows of the bite; those in another process are sent without waiting for each
+ * other. Returns how many left the worker (PENDING). */
+static uint32_t bite_begin(struct bench *b, bool *ended)
 {
-    struct pool *p = box->pool;
-    exj_nsec began = exj_clock_mono_ns();
-    bool held = true;
+    exj_engine *e = b->engine;
+    uint32_t left = 0;
 
-    for (uint32_t i = 0; i < n; i++) {
-        exj_call_end none = { .result = EXJ_R_CANCELLED };
+    b->latch.last = 0;
+    for (uint32_t i = 0; i < b->len; i++) {
+        struct row *r = b->bite[i];
 
-        if (!*x)
-            *x = execution_new(e);
-        if (!*x) {
-            none.result = EXJ_R_INTERNAL;
-            none.error_code = EXJ_SLICE_LITERAL("OutOfMemory");
-            none.error_text = EXJ_SLICE_LITERAL("no memory for an execution");
-            box_add(box, bite[i], &none);
-        } else if (!execute(e, index, x, bite[i], box)) {
-            held = false; /* PENDING: pending_done gives the slot back */
+        ended[i] = true;
+        if (!b->seats[i])
+            b->seats[i] = execution_new(e);
+        if (!b->seats[i] || !r->deck)
+            continue;
+        ended[i] = execute(e, b->index, b->seats[i], r, &b->latch);
+        if (!ended[i] && r->deck->pends) {
+            b->seats[i] = NULL; /* its own master now */
+            b->bite[i] = NULL;
+            left++;
         }
     }
-    pthread_mutex_lock(&e->mu);
-    if (held)
-        p->row_ns = (p->row_ns * 7 + (exj_clock_mono_ns() - began) / n) / 8;
-    pthread_mutex_unlock(&e->mu);
-    if (held)
-        slot_free(e, p);
-    if (box->len) {
-        box_submit(box);
-    } else {
-        pthread_mutex_lock(&e->mu);
-        box_give_locked(e, box);
-        pthread_mutex_unlock(&e->mu);
-    }
+    pthread_mutex_lock(&b->latch.mu);
+    while (b->latch.left)
+        pthread_cond_wait(&b->latch.over, &b->latch.mu);
+    pthread_mutex_unlock(&b->latch.mu);
+    return left;
 }
 
-void *exj_run_worker(void *start)
+/* Execute the rows of a bite, all of one pool; `box` is used up. */
+static void bite_run(struct bench *b, struct outbox *box)
 {
-    struct worker_start ws = *(struct worker_start *)start;
-    exj_engine *e = ws.engine;
-    struct execution *x = execution_new(e);
-    struct row *bite[BITE_MAX];
+    exj_engine *e = b->engine;
+    struct pool *p = box->pool;
+    exj_nsec began = exj_clock_mono_ns();
+    struct deck *decks[BITE_MAX];
+    struct row *unstarted[BITE_MAX];
+    bool ended[BITE_MAX], bad[BITE_MAX] = { false };
+    uint32_t pending = bite_begin(b, ended), n_unstarted = 0, n = b->len;
 
-    free(start);
+    for (uint32_t i = 0; i < n; i++) {
+        struct row *r = b->bite[i];
+        struct execution *x = b->seats[i];
+        exj_call_end none = { .result = EXJ_R_INTERNAL,
+                              .error_code = EXJ_SLICE_LITERAL("OutOfMemory"),
+                              .error_text = EXJ_SLICE_LITERAL("no memory for an execution") };
+
+        decks[i] = r ? r->deck : NULL;
+        if (!r)
+            continue;
+        if (!r->deck || (x && x->end.result == EXJ_R_NOT_STARTED)) {
+            unstarted[n_unstarted++] = r;
+            continue;
+        }
+        bad[i] = box_add(box, r, x ? &x->end : &none);
+        if (x)
+            count_call(p, r, &x->end, x->took, bad[i]);
+    }
+    pthread_mutex_lock(&e->mu);
+    p->row_ns = (p->row_ns * 7 + (exj_clock_mono_ns() - began) / n) / 8;
+    for (uint32_t i = 0; i < n; i++)
+        if (decks[i])
+            leave_deck_locked(e, decks[i], 1, bad[i]);
+    if (!pending)
+        slot_free_locked(e, p); /* else pending_done gives the place back */
+    if (!box->len)
+        box_give_locked(e, box);
+    if (n_unstarted)
+        exj_run_look_again_locked(e); /* why can they not start? */
+    pthread_mutex_unlock(&e->mu);
+    if (n_unstarted)
+        exj_run_return(e, p, unstarted, n_unstarted);
+    if (box->len)
+        box_submit(box);
+}
+
+/* Take rows of the pool, each with the deck it runs on. */
+static void bite_take_locked(struct bench *b, struct pool *p, uint32_t want)
+{
+    exj_engine *e = b->engine;
+
+    for (b->len = 0; b->len < want && p->head; b->len++) {
+        struct row *r = p->head;
+
+        b->bite[b->len] = r;
+        p->head = r->next;
+        r->deck = exj_deck_take_locked(r->batch->spec->executor, r->record_id);
+        atomic_store_explicit(&r->phase, ROW_TAKEN, memory_order_relaxed);
+    }
+    if (!p->head)
+        p->tail = NULL;
+    p->ready -= b->len;
+    e->ready -= b->len;
+    p->executing++;
+    p->gate->executing++;
+    e->executing++;
+    if (p->ready <= p->depth / 2)
+        pthread_cond_signal(&e->claim);
+}
+
+static struct bench *bench_new(exj_engine *e, uint32_t index)
+{
+    struct bench *b = calloc(1, sizeof(*b));
+
+    if (!b)
+        return NULL;
+    b->engine = e;
+    b->index = index;
+    pthread_mutex_init(&b->latch.mu, NULL);
+    pthread_cond_init(&b->latch.over, NULL);
+    return b;
+}
+
+static void bench_free(struct bench *b)
+{
+    if (!b)
+        return;
+    for (uint32_t i = 0; i < BITE_MAX; i++)
+        execution_free(b->seats[i]);
+    pthread_cond_destroy(&b->latch.over);
+    pthread_mutex_destroy(&b->latch.mu);
+    free(b);
+}
+
+static void *work(void *start)
+{
+    struct bench *b = start;
+    exj_engine *e = b->engine;
+
     pthread_mutex_lock(&e->mu);
     for (;;) {
         struct outbox *box = box_take_locked(e);
         struct pool *p = box ? choose_locked(e) : NULL;
-        uint32_t n, want;
 
         if (!p) {
             box_give_locked(e, box);
@@ -551,30 +728,23 @@ void *exj_run_worker(void *start)
             e->sleeping--;
             continue;
         }
-        want = bite_locked(e, p);
-        if ((p->spec->executor->flags & EXJ_FLAG_ASYNC) &&
-            (p->spec->executor->flags & EXJ_FLAG_CONCURRENT))
-            want = 1; /* each PENDING execution counts for itself */
-        for (n = 0; n < want && p->head; n++) {
-            bite[n] = p->head;
-            p->head = p->head->next;
-            atomic_store_explicit(&bite[n]->phase, ROW_TAKEN, memory_order_relaxed);
-        }
-        if (!p->head)
-            p->tail = NULL;
-        p->ready -= n;
-        e->ready -= n;
-        p->executing++;
-        p->gate->executing++;
-        e->executing++;
-        if (p->ready <= p->depth / 2)
-            pthread_cond_signal(&e->claim);
+        bite_take_locked(b, p, bite_locked(e, p));
         pthread_mutex_unlock(&e->mu);
         box->pool = p;
-        bite_run(e, ws.index, &x, box, bite, n);
+        bite_run(b, box);
         pthread_mutex_lock(&e->mu);
     }
     pthread_mutex_unlock(&e->mu);
-    execution_free(x);
+    bench_free(b);
     return NULL;
+}
+
+bool exj_run_start_worker(exj_engine *e, pthread_t *ret, uint32_t index)
+{
+    struct bench *b = bench_new(e, index);
+
+    if (b && box_spare(e) && pthread_create(ret, NULL, work, b) == 0)
+        return true;
+    bench_free(b);
+    return false;
 }

@@ -1,0 +1,138 @@
+/* Executors and their decks: what a row runs on. See struct executor in inside.h. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/run/inside.h"
+
+/* ---- decks ------------------------------------------------------------------------------- */
+
+void exj_deck_free(struct deck *d)
+{
+    if (!d)
+        return;
+    for (uint32_t i = 0; i < d->instances_len; i++)
+        exj_instance_free(d->instances[i]);
+    if (d->control && !(d->instances_len && d->control == d->instances[0]))
+        exj_instance_free(d->control);
+    exj_guest_release(d->guest);
+    free(d->instances);
+    free(d->label);
+    free(d);
+}
+
+static exj_code make_instances(const exj_engine *e, struct deck *d, exj_err *err)
+{
+    bool shared = (d->flags & EXJ_FLAG_CONCURRENT) && !(d->remote && !d->pends);
+    uint32_t n = shared ? 1 : e->workers_len;
+    exj_code rc;
+
+    d->instances = calloc(n, sizeof(*d->instances));
+    if (!d->instances)
+        return exj_err_set(err, EXJ_NOMEM, "out of memory");
+    for (; d->instances_len < n; d->instances_len++) {
+        rc = exj_instance_new(d->guest, EXJ_SLICE_LITERAL("{}"),
+                              &d->instances[d->instances_len], err);
+        if (rc)
+            return rc;
+    }
+    if (!shared)
+        return exj_instance_new(d->guest, EXJ_SLICE_LITERAL("{}"), &d->control, err);
+    d->control = d->instances[0];
+    return EXJ_OK;
+}
+
+exj_code exj_deck_new(exj_engine *e, exj_guest *guest, struct deck **ret, exj_err *err)
+{
+    struct deck *d = calloc(1, sizeof(*d));
+    exj_buf label = EXJ_BUF_INIT;
+    exj_guest_info info;
+    exj_code rc;
+
+    if (!d) {
+        exj_guest_release(guest);
+        return exj_err_set(err, EXJ_NOMEM, "out of memory");
+    }
+    exj_guest_describe(guest, &info);
+    d->guest = guest;
+    d->flags = info.flags;
+    d->generation = info.generation;
+    d->remote = info.lane != EXJ_LANE_IN_PROCESS;
+    d->pends = (info.flags & EXJ_FLAG_ASYNC) && (info.flags & EXJ_FLAG_CONCURRENT);
+    d->since = exj_clock_mono_ns();
+    exj_buf_printf(&label, "%s %s", info.id, info.version);
+    d->label = exj_buf_take(&label);
+    rc = d->label ? make_instances(e, d, err) : exj_err_set(err, EXJ_NOMEM, "out of memory");
+    if (rc) {
+        exj_deck_free(d);
+        return rc;
+    }
+    *ret = d;
+    return EXJ_OK;
+}
+
+struct deck *exj_deck_take_locked(struct executor *x, exj_slice record_id)
+{
+    struct deck *d = x->canary && exj_canary_takes(record_id, x->share) ? x->canary : x->current;
+
+    if (d)
+        d->users++;
+    return d;
+}
+
+void exj_deck_leave_locked(exj_engine *e, struct deck *d)
+{
+    if (--d->users == 0)
+        pthread_cond_broadcast(&e->calm);
+}
+
+/* ---- executors --------------------------------------------------------------------------- */
+
+void exj_executor_free(struct executor *x)
+{
+    if (!x)
+        return;
+    exj_deck_free(x->current);
+    exj_deck_free(x->canary);
+    exj_deck_free(x->before);
+    while (x->old) {
+        struct deck *next = x->old->next;
+
+        exj_deck_free(x->old);
+        x->old = next;
+    }
+    free(x->name);
+    free(x);
+}
+
+struct executor *exj_run_executor(exj_engine *e, const char *name, exj_lane lane)
+{
+    struct executor *x;
+    exj_guest *guest = NULL;
+
+    for (x = e->executors; x; x = x->next)
+        if (x->lane == lane && !strcmp(x->name, name))
+            return x;
+    x = calloc(1, sizeof(*x));
+    if (!x)
+        return NULL;
+    x->name = strdup(name);
+    if (!x->name) {
+        free(x);
+        return NULL;
+    }
+    x->lane = lane;
+    if (exj_registry_find_lane(e->o.plugins, name, EXJ_KIND_GRAPH_ENGINE, lane, &guest,
+                               &x->error) == EXJ_OK) {
+        x->found = true;
+        exj_deck_new(e, guest, &x->current, &x->error);
+    }
+    if (x->error.code)
+        exj_log(EXJ_LOG_ERROR, "discovery", "executor %s: %s", name, x->error.text);
+    pthread_mutex_lock(&e->mu);
+    x->next = e->executors;
+    e->executors = x;
+    pthread_mutex_unlock(&e->mu);
+    return x;
+}

@@ -16,6 +16,12 @@ static const char *const level_names[] = { "debug", "info", "warn", "error" };
 /* Set before threads start, then read-only. */
 static exj_log_level least_level = EXJ_LOG_INFO;
 static enum { FORM_UNKNOWN, FORM_TEXT, FORM_JSON } chosen_form = FORM_UNKNOWN;
+static void (*diverted)(exj_log_level level, const char *area, const char *message);
+
+void exj_log_divert(void (*to)(exj_log_level level, const char *area, const char *message))
+{
+    diverted = to;
+}
 
 void exj_log_setup(exj_log_level least, bool json)
 {
@@ -104,6 +110,11 @@ void exj_log(exj_log_level level, const char *area, const char *format, ...)
     if (vsnprintf(message, sizeof(message), format, ap) < 0)
         message[0] = '\0';
     va_end(ap);
+    if (diverted) {
+        diverted(level, area ? area : "", message);
+        errno = saved_errno;
+        return;
+    }
     json = chosen_form == FORM_JSON || (chosen_form == FORM_UNKNOWN && !isatty(STDERR_FILENO));
     snprintf(area_cut, sizeof(area_cut), "%s", area ? area : "");
     exj_clock_format(exj_clock_wall_ms(), at);

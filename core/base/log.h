@@ -18,5 +18,8 @@ void exj_log_setup(exj_log_level least, bool json);
 bool exj_log_parse_level(const char *name, exj_log_level *ret); /* debug info warn error */
 void exj_log(exj_log_level level, const char *area, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Give every message that is not below the least level to `to` instead of writing it; NULL:
+ * write again. Set before threads start. */
+void exj_log_divert(void (*to)(exj_log_level level, const char *area, const char *message));
 
 #endif /* EXJ_CORE_BASE_LOG_H */

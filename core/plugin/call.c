@@ -102,6 +102,13 @@ size_t exj_clean_text(const char *p, uint64_t n, char *ret, size_t cap)
     return out;
 }
 
+static void (*diverted)(const char *text); /* set before threads start */
+
+void exj_misdeed_divert(void (*to)(const char *text))
+{
+    diverted = to;
+}
+
 void exj_misdeed(exj_instance *i, const char *format, ...)
 {
     char text[256];
@@ -114,7 +121,9 @@ void exj_misdeed(exj_instance *i, const char *format, ...)
     va_start(ap, format);
     vsnprintf(text, sizeof text, format, ap);
     va_end(ap);
-    if (i)
+    if (diverted)
+        diverted(text);
+    else if (i)
         exj_log(EXJ_LOG_WARN, "plugin", "plugin-misbehaves: %s %s: %s (%u so far)",
                 i->guest->id, i->guest->version, text, nth);
     else

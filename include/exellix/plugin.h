@@ -141,7 +141,7 @@ typedef struct exj_plugin {
     const char *id;      /* "acme.score": [a-z0-9._-], 1..64 bytes, stable for ever */
     const char *version; /* "1.2.0" */
     exj_str describe;    /* JSON: {"summary","config","input","output"}; may be empty */
-    exj_result (*create)(const exj_host *h, exj_str config, void **instance); /* [control] only log and error may be called */
+    exj_result (*create)(const exj_host *h, exj_str config, void **instance); /* [control] only log, error and extension may be called */
     exj_result (*execute)(void *instance, exj_call c, const exj_args *a);     /* [worker] */
     void (*destroy)(void *instance);                                          /* [control, idle] */
     /* Optional, for ever: may be absent (size_of) or NULL. */

@@ -279,6 +279,10 @@ static exj_code take_plugin(const char *file, const exj_probe *probe, const exj_
     if (p->size_of < EXJ_SIZE(exj_plugin, destroy))
         return exj_err_set(err, EXJ_INVALID, "%s: plugin %zu: size_of: wanted %u or more, found "
                            "%u", file, nth, EXJ_SIZE(exj_plugin, destroy), p->size_of);
+    /* All that is optional is a pointer: half of one would be a jump to nowhere. */
+    if ((p->size_of - EXJ_SIZE(exj_plugin, destroy)) % sizeof vt.cancel != 0)
+        return exj_err_set(err, EXJ_INVALID, "%s: plugin %zu: size_of: wanted the end of a member "
+                           "(EXJ_SIZE), found %u", file, nth, p->size_of);
     memcpy(&vt, p, p->size_of < sizeof vt ? p->size_of : sizeof vt);
     rc = check_id(file, nth, vt.id, err);
     if (!rc)

@@ -110,7 +110,7 @@ lost() { # LAYOUT LAYOUT
 
 kept_minor() { # K: what is wrong with what is kept of minor K
   local k=$1 f
-  for f in "frozen/plugin_1_$k.h" "frozen/types_1_$k.h" "baseline/plugin_1_$k.abixml"; do
+  for f in "frozen/plugin_1_$k.h" "frozen/types_1_$k.h" "frozen/stub_1_$k.c" "baseline/plugin_1_$k.abixml"; do
     [ -s "$kept/$f" ] || { echo "minor $k: $f is missing"; return; }
   done
   study "minor$k" "$kept/frozen/plugin_1_$k.h" || {
@@ -159,6 +159,7 @@ if [ $accept = yes ]; then
   }
   mkdir -p "$kept/baseline" &&
     cp "$header" "$kept/frozen/plugin_1_$minor.h" &&
+    cp "$here/../../plugins/stub/stub.c" "$kept/frozen/stub_1_$minor.c" &&
     abidw --no-show-locs --no-comp-dir-path --no-corpus-path "$tmp/now/anchor.so" \
       >"$kept/baseline/plugin_1_$minor.abixml" &&
     cp "$tmp/now/all" "$kept/baseline/plugin_1_$minor.layout" || exit 2

@@ -63,7 +63,7 @@ includes() {
       # A third-party or dangerous header, and the only rooms that may have it.
       only["sqlite3.h"] = "core/store/sqlite"
       only["microhttpd.h"] = "core/http"
-      only["dlfcn.h"] = "core/plugin"
+      only["dlfcn.h"] = "core/plugin plugins"
       only["ffi.h"] = "core/plugin plugins"
       only["mongoc/mongoc.h"] = "core/store/mongo"
       only["bson/bson.h"] = "core/store/mongo"

@@ -29,7 +29,13 @@
     X(LIMIT, "limit", 0, "N", "at most N rows, 1 to 1000 (100)")                           \
     X(AFTER, "after", 0, "N", "go on where the last page ended")                           \
     X(LANG, "lang", 0, "c|c++|rust", "language of the new plugin (c)")                     \
-    X(DIR, "dir", 0, "DIR", "folder to make (the name)")
+    X(DIR, "dir", 0, "DIR", "folder to make (the name)")                                   \
+    X(RECORD, "record", 0, "JSON|FILE", "the record to call it with (300 B and 64 KiB)")   \
+    X(CALLS, "calls", 0, "N", "at most N calls a record, 5 s at most (20000)")             \
+    X(LANE, "lane", 0, "WORD", "in-process, host or sandbox (in-process)")                 \
+    X(PLUGIN, "plugin", 0, "FILE", "this plugin instead of the graph's")                   \
+    X(BUNDLE, "bundle", 0, "DIR", "folder of the bundle; without ROW: run what is in it")  \
+    X(GDB, "gdb", 0, NULL, "under gdb")
 
 typedef enum exj_flag {
 #define EXJ_X(id, ...) EXJ_CLI_##id,
@@ -91,6 +97,8 @@ exj_exit exj_cmd_plugin_list(exj_cli *c);
 exj_exit exj_cmd_plugin_inspect(exj_cli *c);
 exj_exit exj_cmd_plugin_check(exj_cli *c);
 exj_exit exj_cmd_plugin_new(exj_cli *c);
+exj_exit exj_cmd_plugin_bench(exj_cli *c);
+exj_exit exj_cmd_plugin_replay(exj_cli *c);
 exj_exit exj_cmd_config(exj_cli *c);
 exj_exit exj_cmd_version(exj_cli *c);
 exj_exit exj_cmd_help(exj_cli *c);

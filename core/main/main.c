@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/base/log.h"
+#include "core/main/cmd_plugin.h"
 #include "core/main/out.h"
 #include "core/plugin/check.h"
 
@@ -59,6 +60,10 @@ int main(int argc, char **argv)
 
     if (argc == 3 && strcmp(argv[1], EXJ_PLUGIN_CHECK_WORD) == 0)
         return exj_plugin_check_child(argv[2]);
+    if (argc > 2 && strcmp(argv[1], EXJ_TOOL_BENCH_WORD) == 0)
+        return exj_tool_bench_child((const char *const *)argv + 2, argc - 2);
+    if (argc > 2 && strcmp(argv[1], EXJ_TOOL_REPLAY_WORD) == 0)
+        return exj_tool_replay_child((const char *const *)argv + 2, argc - 2);
 
     signal(SIGPIPE, SIG_IGN);  /* a closed pipe is an error of write, told in one line */
     mallopt(M_ARENA_MAX, 2);   /* many threads, little memory */

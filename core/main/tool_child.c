@@ -1,6 +1,7 @@
 /* This program once more, for what may crash. */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -44,23 +45,64 @@ static int left_ms(exj_nsec until)
     return left <= 0 ? 0 : (int)(left / 1000000) + 1;
 }
 
-static exj_code start(const char *exe, const char *word, const char *const *args, pid_t *ret_pid,
-                      int *ret_fd, exj_err *err)
+/* ---- a folder for what a crash would leave -------------------------------------------- */
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    (void)st, (void)type, (void)where;
+    (void)remove(path);
+    return 0;
+}
+
+static exj_code make_folder(char *ret, size_t cap, exj_err *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    int n = snprintf(ret, cap, "%s/exellix-tool-XXXXXX", tmp && *tmp ? tmp : "/tmp");
+
+    if (n < 0 || (size_t)n >= cap || !mkdtemp(ret))
+        return exj_err_set(err, EXJ_IO, "cannot make a folder %.300s: %s", ret, strerror(errno));
+    return EXJ_OK;
+}
+
+/* Our environment, with TMPDIR as given ("TMPDIR=…"). free() it. */
+static char **environment_with(char *tmpdir)
+{
+    size_t n = 0, out = 0;
+    char **env;
+
+    while (environ[n])
+        n++;
+    env = calloc(n + 2, sizeof(*env));
+    for (size_t k = 0; env && k < n; k++)
+        if (strncmp(environ[k], "TMPDIR=", 7) != 0)
+            env[out++] = environ[k];
+    if (env)
+        env[out] = tmpdir;
+    return env;
+}
+
+static exj_code start(const char *exe, const char *word, const char *const *args, char *tmpdir,
+                      pid_t *ret_pid, int *ret_fd, exj_err *err)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none, defaults;
     char *argv[ARGS_MAX + 3] = { NULL };
+    char **env = environment_with(tmpdir);
     size_t n = 0;
     int fds[2], failed;
 
+    if (!env)
+        return exj_err_set(err, EXJ_NOMEM, "out of memory");
     /* posix_spawn does not write to them; its type is older than const. */
     argv[n++] = (char *)(uintptr_t)exe;
     argv[n++] = (char *)(uintptr_t)word;
     for (; *args && n < ARGS_MAX + 2; args++)
         argv[n++] = (char *)(uintptr_t)*args;
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0) {
+        free(env);
         return exj_err_set(err, EXJ_IO, "no pipe to a child: %s", strerror(errno));
+    }
     fcntl(fds[1], F_SETFL, 0); /* the child's end blocks */
     sigemptyset(&none);
     sigfillset(&defaults);
@@ -70,10 +112,11 @@ static exj_code start(const char *exe, const char *word, const char *const *args
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &defaults);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    failed = posix_spawn(ret_pid, exe, &actions, &attr, argv, environ);
+    failed = posix_spawn(ret_pid, exe, &actions, &attr, argv, env);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&actions);
     close(fds[1]);
+    free(env);
     if (failed) {
         close(fds[0]);
         return exj_err_set(err, EXJ_IO, "cannot start %.300s: %s", exe, strerror(failed));
@@ -88,13 +131,19 @@ exj_code exj_tool_child(const char *exe, const char *word, const char *const *ar
     exj_nsec until = exj_clock_mono_ns() + (exj_nsec)timeout_ms * 1000000;
     exj_buf said = EXJ_BUF_INIT;
     struct pollfd p[2];
+    char tmpdir[512] = "TMPDIR=", *folder = tmpdir + strlen(tmpdir);
     bool open = true;
     pid_t pid;
     int fd, pidfd;
-    exj_code rc = start(exe, word, args, &pid, &fd, err);
+    exj_code rc = make_folder(folder, sizeof(tmpdir) - strlen(tmpdir), err);
 
     if (rc != EXJ_OK)
         return rc;
+    rc = start(exe, word, args, tmpdir, &pid, &fd, err);
+    if (rc != EXJ_OK) {
+        rmdir(folder);
+        return rc;
+    }
     *ret = (exj_tool_end){ .in_time = true };
     pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     p[0] = (struct pollfd){ pidfd, POLLIN, 0 };
@@ -134,6 +183,7 @@ exj_code exj_tool_child(const char *exe, const char *word, const char *const *ar
     if (said.n && said.n < SAID_MAX)
         exj_json_parse(exj_buf_slice(&said), &ret->said, NULL); /* cut by a crash: none */
     exj_buf_release(&said);
+    nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
     return EXJ_OK;
 }
 

@@ -25,6 +25,12 @@ static void *at_the_edge(const void *from, size_t n, size_t room)
     return memcpy(p + page - room, from, n < room ? n : room);
 }
 
+/* A struct begins where structs may begin. */
+static size_t aligned(size_t size)
+{
+    return (size + 7) & ~(size_t)7;
+}
+
 static exj_str text(const char *s)
 {
     return (exj_str){ texts ? at_the_edge(s, strlen(s), strlen(s)) : s, strlen(s) };
@@ -104,7 +110,7 @@ const exj_bundle *exellix_plugin_v1(uint32_t host_minor)
     else if (cut && strncmp(cut, "texts", 5) == 0)
         texts = 1;
     p.describe = text("{\"summary\":\"ends at the edge\"}");
-    list[0] = at_the_edge(&p, sizeof p, p.size_of);
+    list[0] = at_the_edge(&p, sizeof p, aligned(p.size_of));
     b.plugins = at_the_edge(list, sizeof list, sizeof list);
-    return at_the_edge(&b, sizeof b, b.size_of);
+    return at_the_edge(&b, sizeof b, aligned(b.size_of));
 }

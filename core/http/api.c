@@ -21,6 +21,8 @@ static const char *const params_change[] = { "dryRun", "expectedVersion", NULL }
 static const char *const params_workers[] = { "matrixCatalogId", NULL };
 static const char *const params_plugins[] = { "load", NULL };
 static const char *const params_none[] = { NULL };
+static const char *const params_kv[] = { "key", "after", "limit", NULL };
+static const char *const params_key[] = { "key", NULL };
 static const char *const params_rows[] = { "matrixCatalogId", "graphId", "matrixRunId",
                                            "status", "after", "limit", NULL };
 
@@ -46,6 +48,9 @@ static const struct route routes[] = {
       params_none, EXJ_DOC_GRAPH, "graphId" },
     { "/graphs/:/publication", "PATCH", { [M_PATCH] = exj_route_publication }, NULL,
       params_none, EXJ_DOC_GRAPH, "graphId" },
+    { "/graphs/:/kv", "GET, HEAD, DELETE",
+      { [M_GET] = exj_route_kv, [M_DELETE] = exj_route_kv_delete }, params_kv, params_key,
+      EXJ_DOC_GRAPH, "graphId" },
     { "/workers/status", READ_ONLY, { [M_GET] = exj_route_workers_status }, params_workers,
       NULL, 0, NULL },
     { "/workers/pause", "POST", { [M_POST] = exj_route_workers_pause }, NULL, params_none,

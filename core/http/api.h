@@ -8,6 +8,8 @@
  *   GET  /health[?probe=dependencies]   GET /metrics        GET /version
  *   GET  /graphs                        GET /matrices
  *   PATCH /graphs/:id/operational       PATCH /graphs/:id/publication
+ *   GET  /graphs/:id/kv[?after=&limit=]  GET, DELETE /graphs/:id/kv?key=
+ *          what plugins keep for the graph (exellix.kv/1)
  *   GET  /workers/status[?matrixCatalogId=]
  *   POST /workers/pause                 POST /workers/resume
  *   GET  /configs/graphs[/:id]          GET /configs/matrices[/:id]      the documents

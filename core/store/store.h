@@ -233,6 +233,7 @@ typedef struct exj_kv_view {
     exj_slice key, value; /* valid during the visit */
     exj_msec updated_at;
     int64_t seq;          /* the row that wrote it; 0: an operator */
+    exj_slice matrix, run, graph, record_id; /* of that row; empty: an operator */
 } exj_kv_view;
 typedef bool (*exj_kv_visit)(void *user, const exj_kv_view *v);
 

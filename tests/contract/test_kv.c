@@ -251,6 +251,7 @@ struct listing {
     size_t stop_after, n;
     exj_msec at;
     int64_t seq;
+    char by[64];
 };
 
 static bool list_one(void *user, const exj_kv_view *v)
@@ -262,6 +263,9 @@ static bool list_one(void *user, const exj_kv_view *v)
              (int)v->value.n, v->value.p);
     l->at = v->updated_at;
     l->seq = v->seq;
+    snprintf(l->by, sizeof(l->by), "%.*s|%.*s|%.*s|%.*s", (int)v->matrix.n, v->matrix.p,
+             (int)v->run.n, v->run.p, (int)v->graph.n, v->graph.p, (int)v->record_id.n,
+             v->record_id.p);
     return ++l->n != l->stop_after;
 }
 
@@ -289,11 +293,13 @@ CONTRACT(kv, pages_go_by_key_and_say_who_wrote)
     cr_assert_str_eq(l.text, "c=3;");
     expect_int(l.seq, c.seq);
     expect_int(l.at, START + 1000);
+    cr_assert_str_eq(l.by, "m||g|r");
     l = (struct listing){ .stop_after = 1 };
     expect_code(f->s->v->kv_page(f->s, exj_slice_of("g"), (exj_slice){ 0 }, 10, list_one, &l,
                                  NULL), EXJ_OK);
     cr_assert_str_eq(l.text, "a=1;");
     expect_int(l.seq, 0);
+    cr_assert_str_eq(l.by, "|||");
     l = (struct listing){ .n = 0 };
     expect_code(f->s->v->kv_page(f->s, exj_slice_of("none"), (exj_slice){ 0 }, 10, list_one, &l,
                                  NULL), EXJ_OK);

@@ -75,8 +75,10 @@ static const char *const texts[R_COUNT] = {
                         " AND code=?2 AND fence>coalesce((SELECT fence FROM exj_retried"
                         " WHERE seq=?1), -1)",
     [R_KV] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
-    [R_KV_PAGE] = "SELECT key, value, at, seq FROM exj_kv WHERE graph=?1 AND key>?2"
-                  " ORDER BY key LIMIT ?3",
+    [R_KV_PAGE] = "SELECT k.key, k.value, k.at, k.seq, p.matrix, p.run, p.graph, r.record_id"
+                  " FROM exj_kv k LEFT JOIN " ROWS " r ON r.seq=k.seq"
+                  " LEFT JOIN exj_pools p ON p.id=r.pool WHERE k.graph=?1 AND k.key>?2"
+                  " ORDER BY k.key LIMIT ?3",
     [R_PROBE_CONFIG] = "SELECT (SELECT count(*) FROM (SELECT 1 FROM exellix_graph_configs"
                        " LIMIT 1)) + (SELECT count(*) FROM (SELECT 1 FROM"
                        " exellix_matrix_configs LIMIT 1))",
@@ -458,7 +460,11 @@ static exj_code kv_page(exj_store *base, exj_slice graph, exj_slice after_key, s
         exj_kv_view v = { .key = exj_sqlite_column(st, 0),
                           .value = exj_sqlite_column(st, 1),
                           .updated_at = sqlite3_column_int64(st, 2),
-                          .seq = sqlite3_column_int64(st, 3) };
+                          .seq = sqlite3_column_int64(st, 3),
+                          .matrix = exj_sqlite_column(st, 4),
+                          .run = exj_sqlite_column(st, 5),
+                          .graph = exj_sqlite_column(st, 6),
+                          .record_id = exj_sqlite_column(st, 7) };
 
         if (!visit(user, &v))
             break;

@@ -156,7 +156,9 @@ exj_code exj_hostboot_configure(exj_hostboot *h, exj_settings *s, exj_err *err)
     h->settings = s;
     answer = h->table.configure(h->table.ctx, &api);
     h->settings = NULL;
-    exj_log_from_settings(s);
+    if (s->at[EXJ_SET_LOG_LEVEL].origin == EXJ_FROM_HOST ||
+        s->at[EXJ_SET_LOG_JSON].origin == EXJ_FROM_HOST)
+        exj_log_from_settings(s);
     if (answer != EXJ_JOBS_OK)
         return exj_err_set(err, code_of(answer), "host bootstrap %s: configure answered %d%s%s",
                            path, (int)answer, h->said.text[0] || h->last.text[0] ? ": " : "",

@@ -315,12 +315,20 @@ static bool end_call(exj_call_slot *s, exj_result r)
     return true;
 }
 
+/* Its functions are ours (core/plugin/remote.c), and its calls end on another thread. */
+static bool is_remote(const exj_instance *i)
+{
+    return i->guest->lane == EXJ_LANE_HOST || i->guest->lane == EXJ_LANE_SANDBOX;
+}
+
 static exj_result judge_result(exj_call_slot *s, exj_result r)
 {
     if (r >= EXJ_R_OK && r <= EXJ_R_INTERNAL && r != EXJ_R_PENDING)
         return r;
     if (r == EXJ_R_MISS && s->may_miss)
         return r;
+    if ((r == EXJ_R_CRASHED || r == EXJ_R_NOT_STARTED) && is_remote(s->instance))
+        return r; /* core/plugin/remote_pump.c's words, not the plugin's */
     write_error(s, "UnknownResult", "answered with the result %d", (int)r);
     exj_misdeed(s->instance, "answered with the result %d", (int)r);
     return EXJ_R_INTERNAL;
@@ -358,7 +366,7 @@ static bool settle(exj_call_slot *s, exj_result r, exj_call_end *ret)
     exj_instance *i = s->instance;
     bool pending = r == EXJ_R_PENDING, twice = false, detach;
 
-    if (pending && !(i->guest->vt.flags & EXJ_FLAG_ASYNC)) {
+    if (pending && !(i->guest->vt.flags & EXJ_FLAG_ASYNC) && !is_remote(i)) {
         write_error(s, "PendingNotFlagged", "returned PENDING without EXJ_FLAG_ASYNC");
         exj_misdeed(i, "returned PENDING without EXJ_FLAG_ASYNC");
         r = EXJ_R_INTERNAL;
@@ -712,7 +720,7 @@ static exj_result host_complete(void *ctx, exj_call c, exj_result r)
 
     if (!s)
         return EXJ_R_INTERNAL;
-    if (!(i->guest->vt.flags & EXJ_FLAG_ASYNC)) {
+    if (!(i->guest->vt.flags & EXJ_FLAG_ASYNC) && !is_remote(i)) {
         exj_misdeed(i, "complete without EXJ_FLAG_ASYNC");
         ret = EXJ_R_UNSUPPORTED;
     } else {

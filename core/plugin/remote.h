@@ -78,6 +78,8 @@ typedef struct exj_remote_view {
 } exj_remote_view;
 void exj_remote_look(exj_instance *i, exj_remote_view *ret); /* zeroed for in-process ones */
 
+/* Kill its host: the calls in it end as if it had crashed. [any thread] No host: nothing. */
+void exj_remote_kill(exj_instance *i);
 /* Start the instance's host now, if it has none, without waiting for it. */
 void exj_remote_warm(exj_instance *i);
 

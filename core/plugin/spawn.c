@@ -1,0 +1,346 @@
+/* core/plugin/spawn.c - see spawn.h. */
+#include "core/plugin/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/base/clock.h"
+
+extern char **environ;
+
+#define FD_LOW 16 /* above the numbers that a child is born with: none is overwritten */
+
+/* What one start needs; lives on the stack of who asked. */
+struct order {
+    struct order *next;
+    const exj_remote_settings *settings;
+    exj_lane lane;
+    int fds[4]; /* the child's ends: socket, cancel, crash, log */
+    int pid, error;
+    bool done;
+};
+
+static struct {
+    pthread_mutex_t mu;
+    pthread_cond_t come, gone;
+    struct order *first, **last; /* guarded by mu, as all below */
+    bool running;
+} spawner = { .mu = PTHREAD_MUTEX_INITIALIZER,
+              .come = PTHREAD_COND_INITIALIZER,
+              .gone = PTHREAD_COND_INITIALIZER,
+              .last = &spawner.first };
+
+/* ---- the spawner ------------------------------------------------------------------------ */
+
+static bool may_inherit(const char *variable)
+{
+    static const char *const names[] = { "PATH=", "LANG=", "TZ=", "HOME=", "TMPDIR=",
+                                         "LD_LIBRARY_PATH=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
+                                         "LSAN_OPTIONS=", "TSAN_OPTIONS=" };
+
+    if (strncmp(variable, "LC_", 3) == 0 || strncmp(variable, "EXELLIX_PLUGIN_", 15) == 0)
+        return true;
+    for (size_t k = 0; k < sizeof names / sizeof *names; k++)
+        if (strncmp(variable, names[k], strlen(names[k])) == 0)
+            return true;
+    return false;
+}
+
+/* The allowed part of the environment; free() the array. NULL: no memory. */
+static char **environment(void)
+{
+    size_t n = 0, kept = 0;
+    char **ret;
+
+    while (environ && environ[n])
+        n++;
+    ret = calloc(n + 1, sizeof *ret);
+    for (size_t k = 0; ret && k < n; k++)
+        if (may_inherit(environ[k]))
+            ret[kept++] = environ[k];
+    return ret;
+}
+
+static int spawn_with(struct order *o, posix_spawn_file_actions_t *actions,
+                      posix_spawnattr_t *attr)
+{
+    static const int to[] = { EXJ_HOST_FD_SOCKET, EXJ_HOST_FD_CANCEL, EXJ_HOST_FD_CRASH, 1 };
+    const exj_remote_settings *s = o->settings;
+    char memory[16], sandbox[] = "sandbox", host[] = "host", none[] = "-";
+    char *exe = strdup(s->host_exe), *hidden = s->hidden_dir ? strdup(s->hidden_dir) : none;
+    char *argv[] = { exe, o->lane == EXJ_LANE_SANDBOX ? sandbox : host, memory, hidden, NULL };
+    char **env = environment();
+    sigset_t all, empty;
+    int failed = exe && hidden && env ? 0 : ENOMEM;
+
+    snprintf(memory, sizeof memory, "%u", s->memory_mb);
+    sigfillset(&all);
+    sigemptyset(&empty);
+    if (!failed)
+        failed = posix_spawnattr_setsigdefault(attr, &all);
+    if (!failed)
+        failed = posix_spawnattr_setsigmask(attr, &empty);
+    if (!failed)
+        failed = posix_spawnattr_setflags(attr, (short)(POSIX_SPAWN_SETSID |
+                                                        POSIX_SPAWN_SETSIGDEF |
+                                                        POSIX_SPAWN_SETSIGMASK));
+    if (!failed)
+        failed = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
+    for (size_t k = 0; k < 4 && !failed; k++)
+        failed = posix_spawn_file_actions_adddup2(actions, o->fds[k], to[k]);
+    if (!failed)
+        failed = posix_spawn_file_actions_adddup2(actions, 1, 2);
+    if (!failed) /* ours have O_CLOEXEC; those of who embeds us may not */
+        failed = posix_spawn_file_actions_addclosefrom_np(actions, EXJ_HOST_FD_CRASH + 1);
+    if (!failed)
+        failed = posix_spawn(&o->pid, exe, actions, attr, argv, env);
+    free(env);
+    free(exe);
+    if (hidden != none)
+        free(hidden);
+    return failed;
+}
+
+static int spawn(struct order *o)
+{
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    int failed = posix_spawn_file_actions_init(&actions);
+
+    if (failed)
+        return failed;
+    failed = posix_spawnattr_init(&attr);
+    if (!failed) {
+        failed = spawn_with(o, &actions, &attr);
+        posix_spawnattr_destroy(&attr);
+    }
+    posix_spawn_file_actions_destroy(&actions);
+    return failed;
+}
+
+static void *run_spawner(void *none)
+{
+    (void)none;
+    pthread_mutex_lock(&spawner.mu);
+    for (;;) {
+        struct order *o = spawner.first;
+
+        if (!o) {
+            pthread_cond_wait(&spawner.come, &spawner.mu);
+            continue;
+        }
+        spawner.first = o->next;
+        if (!spawner.first)
+            spawner.last = &spawner.first;
+        pthread_mutex_unlock(&spawner.mu);
+        o->error = spawn(o);
+        pthread_mutex_lock(&spawner.mu);
+        o->done = true;
+        pthread_cond_broadcast(&spawner.gone);
+    }
+    return NULL;
+}
+
+/* Start the thread if it does not run. Returns an errno. */
+static int wake_spawner_locked(void)
+{
+    sigset_t all, before;
+    pthread_attr_t attr;
+    pthread_t id;
+    int failed;
+
+    if (spawner.running)
+        return 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for others */
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    failed = pthread_create(&id, &attr, run_spawner, NULL);
+    pthread_attr_destroy(&attr);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    spawner.running = !failed;
+    return failed;
+}
+
+static int have_spawned(struct order *o)
+{
+    int failed;
+
+    pthread_mutex_lock(&spawner.mu);
+    failed = wake_spawner_locked();
+    if (!failed) {
+        *spawner.last = o;
+        spawner.last = &o->next;
+        pthread_cond_signal(&spawner.come);
+        while (!o->done)
+            pthread_cond_wait(&spawner.gone, &spawner.mu);
+        failed = o->error;
+    }
+    pthread_mutex_unlock(&spawner.mu);
+    return failed;
+}
+
+/* ---- descriptors ------------------------------------------------------------------------ */
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* Give up `*fd` for a number that no child's descriptor has. */
+static bool lift(int *fd)
+{
+    int high;
+
+    if (*fd < 0 || *fd >= FD_LOW)
+        return *fd >= 0;
+    high = fcntl(*fd, F_DUPFD_CLOEXEC, FD_LOW);
+    close(*fd);
+    *fd = high;
+    return high >= 0;
+}
+
+static bool open_ends(exj_child *c, int theirs[4])
+{
+    int socket[2] = { -1, -1 }, cancel[2] = { -1, -1 }, log[2] = { -1, -1 };
+    int saved;
+    bool good;
+
+    /* `cancel` is a pipe to the child; a socket because writing to it when the other end is
+     * closed must not raise SIGPIPE */
+    good = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socket) == 0 &&
+           socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, cancel) == 0 &&
+           pipe2(log, O_CLOEXEC) == 0;
+    saved = errno;
+    c->socket = socket[0];
+    theirs[0] = socket[1];
+    theirs[1] = cancel[1];
+    c->cancel = cancel[0];
+    c->log = log[0];
+    theirs[3] = log[1];
+    if (good) {
+        c->crash = memfd_create("exellix-crash", MFD_CLOEXEC);
+        theirs[2] = c->crash < 0 ? -1 : fcntl(c->crash, F_DUPFD_CLOEXEC, FD_LOW);
+        good = theirs[2] >= 0 &&
+               ftruncate(c->crash, (off_t)(sizeof(exj_crash) + EXJ_CRASH_TEXT)) == 0 &&
+               lift(&theirs[0]) && lift(&theirs[1]) && lift(&theirs[3]) &&
+               fcntl(c->log, F_SETFL, O_NONBLOCK) == 0;
+        saved = errno;
+    }
+    errno = saved;
+    return good;
+}
+
+exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *ret,
+                        exj_err *err)
+{
+    struct order o = { .settings = s, .lane = lane, .fds = { -1, -1, -1, -1 } };
+    exj_child c = EXJ_CHILD_NONE;
+    exj_code rc = EXJ_OK;
+
+    if (!open_ends(&c, o.fds))
+        rc = exj_err_set(err, EXJ_IO, "cannot start a plugin host: %s (raise the limit of open "
+                         "files?)", strerror(errno));
+    if (!rc) {
+        int failed = have_spawned(&o);
+
+        if (failed)
+            rc = exj_err_set(err, failed == ENOMEM ? EXJ_NOMEM : EXJ_IO,
+                             "cannot start the plugin host '%s': %s%s", s->host_exe,
+                             strerror(failed),
+                             failed == ENOENT || failed == EACCES
+                                 ? " (install it beside exellix-jobs, or name it with "
+                                   "EXELLIX_JOBS_PLUGIN_HOST)" : "");
+    }
+    for (size_t k = 0; k < 4; k++)
+        close_fd(&o.fds[k]);
+    if (!rc) {
+        c.pid = o.pid;
+        c.pidfd = (int)syscall(SYS_pidfd_open, o.pid, 0);
+        if (c.pidfd < 0)
+            rc = exj_err_set(err, EXJ_IO, "cannot watch a plugin host: pidfd_open: %s",
+                             strerror(errno));
+    }
+    if (rc) {
+        exj_child_end(&c);
+        return rc;
+    }
+    *ret = c;
+    return EXJ_OK;
+}
+
+/* ---- ends ------------------------------------------------------------------------------- */
+
+void exj_child_signal(const exj_child *c, int sig)
+{
+    if (c->pid > 0)
+        kill(-c->pid, sig);
+}
+
+static bool has_ended(const exj_child *c, int ms)
+{
+    struct pollfd p = { .fd = c->pidfd, .events = POLLIN };
+    exj_nsec until = exj_clock_mono_ns() + (exj_nsec)ms * 1000000, left;
+    int n;
+
+    if (c->pidfd < 0)
+        return false;
+    do {
+        left = (until - exj_clock_mono_ns() + 999999) / 1000000;
+        n = poll(&p, 1, left > 0 ? (int)left : 0);
+    } while (n < 0 && errno == EINTR);
+    return n > 0;
+}
+
+exj_child_fate exj_child_reap(exj_child *c, int ms)
+{
+    exj_child_fate fate = { 0 };
+    siginfo_t si;
+    int rc;
+
+    if (c->pid <= 0)
+        return fate;
+    fate.forced = !has_ended(c, ms);
+    kill(-c->pid, SIGKILL); /* its children too; while it is not reaped the group is its own */
+    memset(&si, 0, sizeof si);
+    do
+        rc = waitid(P_PID, (id_t)c->pid, &si, WEXITED);
+    while (rc < 0 && errno == EINTR);
+    fate.exited = rc == 0 && si.si_code == CLD_EXITED;
+    fate.status = rc == 0 ? si.si_status : SIGKILL;
+    c->pid = 0;
+    return fate;
+}
+
+void exj_child_end(exj_child *c)
+{
+    exj_child_reap(c, 0);
+    close_fd(&c->pidfd);
+    close_fd(&c->socket);
+    close_fd(&c->cancel);
+    close_fd(&c->log);
+    close_fd(&c->crash);
+}
+
+void exj_signal_name(int sig, char *ret, size_t cap)
+{
+    const char *name = sigabbrev_np(sig);
+
+    if (name)
+        snprintf(ret, cap, "SIG%s", name);
+    else
+        snprintf(ret, cap, "signal %d", sig);
+}

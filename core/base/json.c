@@ -687,3 +687,16 @@ exj_code exj_json_print(const json_t *value, bool sorted, exj_buf *b, exj_err *e
     }
     return EXJ_OK;
 }
+
+json_t *exj_json_text(exj_slice s)
+{
+    exj_buf clean = EXJ_BUF_INIT;
+    json_t *ret = json_stringn(s.p ? s.p : "", s.n);
+
+    if (ret)
+        return ret;
+    if (exj_buf_add_json_string(&clean, s))
+        ret = json_loadb(clean.p, clean.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
+    exj_buf_release(&clean);
+    return ret;
+}

@@ -53,4 +53,7 @@ exj_code exj_json_parse(exj_slice text, json_t **ret, exj_err *err);
 /* Print compactly, keys in insertion order (sorted when `sorted`). Errors: EXJ_NOMEM. */
 exj_code exj_json_print(const json_t *value, bool sorted, exj_buf *b, exj_err *err);
 
+/* A JSON string of `s`; broken UTF-8 becomes U+FFFD. New reference; NULL: no memory. */
+json_t *exj_json_text(exj_slice s);
+
 #endif /* EXJ_CORE_BASE_JSON_H */

@@ -488,19 +488,6 @@ bool exj_take_permission(exj_exchange *x)
 
 /* ---- JSON that several routes write ---------------------------------------------------- */
 
-json_t *exj_json_text(exj_slice s)
-{
-    exj_buf clean = EXJ_BUF_INIT;
-    json_t *ret = json_stringn(s.p ? s.p : "", s.n);
-
-    if (ret)
-        return ret;
-    if (exj_buf_add_json_string(&clean, s))
-        ret = json_loadb(clean.p, clean.n, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-    exj_buf_release(&clean);
-    return ret;
-}
-
 json_t *exj_json_instant(exj_msec at)
 {
     char text[EXJ_TIME_TEXT_BYTES];

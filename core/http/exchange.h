@@ -69,7 +69,6 @@ bool exj_key_fits(const exj_api *api, exj_slice sent);
 bool exj_percent_decode(exj_slice raw, bool query, exj_buf *arena, exj_slice *ret);
 
 /* ---- JSON that several routes write ---------------------------------------------------- */
-json_t *exj_json_text(exj_slice s);      /* broken UTF-8 becomes U+FFFD */
 json_t *exj_json_instant(exj_msec at);   /* RFC 3339, or null for 0 */
 
 /* ---- config documents (api_config.c) ---------------------------------------------------- */

@@ -151,6 +151,26 @@ out:
     return rc;
 }
 
+size_t exj_registry_hold_current(exj_registry *r, const char *path, exj_guest **ret,
+                                 size_t room)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&r->mu);
+    for (exj_plugin_file *f = r->files; f && n < room; f = f->next)
+        if (f->loaded && !f->is_static && f->state == EXJ_GEN_CURRENT && !strcmp(f->source, path)) {
+            f->holds++;
+            ret[n++] = &f->guests[0];
+        }
+    pthread_mutex_unlock(&r->mu);
+    return n;
+}
+
+bool exj_registry_has_hosts(const exj_registry *r)
+{
+    return r->o.remote != NULL;
+}
+
 void exj_guest_set_state(exj_guest *g, exj_gen_state s)
 {
     exj_registry *r = g->registry;

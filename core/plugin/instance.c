@@ -141,3 +141,93 @@ exj_code exj_instance_model(exj_instance *i, exj_slice graph_id, exj_buf *ret, e
     exj_call_slot_free(s);
     return rc;
 }
+
+/* ---- self-test and state ------------------------------------------------------------------- */
+
+#define STATE_MAX_BYTES (16u * 1024u * 1024u)
+
+static exj_result self_test(exj_instance *i, exj_call c, const void *user)
+{
+    (void)user;
+    return i->guest->vt.self_test(i->self, c);
+}
+
+static exj_result save_state(exj_instance *i, exj_call c, const void *user)
+{
+    (void)user;
+    return i->guest->vt.save_state(i->self, c);
+}
+
+/* Call `body` and say in words how it failed. `ret`: where what it emits goes; may be NULL. */
+static exj_code ask(exj_instance *i, const char *what, exj_call_body body, exj_buf *ret,
+                    exj_err *err)
+{
+    static const exj_call_ports ports = { 0 };
+    const exj_guest *g = i->guest;
+    exj_call_slot *s = NULL;
+    exj_call_end end;
+    exj_code rc = exj_call_slot_new(STATE_MAX_BYTES, &s, err);
+
+    if (rc)
+        return rc;
+    exj_call_other(i, s, &ports, body, NULL, &end);
+    if (end.result != EXJ_R_OK)
+        rc = exj_err_set(err, EXJ_INVALID, "plugin %s %s: %s: %s%s%.*s%s%.*s", g->id, g->version,
+                         what, name_of_result(end.result), end.error_code.n ? ": " : "",
+                         (int)end.error_code.n, end.error_code.p, end.error_text.n ? ": " : "",
+                         (int)end.error_text.n, end.error_text.p);
+    else if (ret && !exj_buf_add_slice(ret, end.answer))
+        rc = exj_err_set(err, EXJ_NOMEM, "plugin %s: out of memory", g->id);
+    exj_call_slot_free(s);
+    return rc;
+}
+
+exj_code exj_instance_self_test(exj_instance *i, exj_err *err)
+{
+    if (!i->guest->vt.self_test)
+        return exj_err_set(err, EXJ_NOT_FOUND, "plugin %s %s has no self-test", i->guest->id,
+                           i->guest->version);
+    return ask(i, "self-test", self_test, NULL, err);
+}
+
+exj_code exj_instance_save_state(exj_instance *i, exj_buf *ret, exj_err *err)
+{
+    if (!i->guest->vt.save_state)
+        return exj_err_set(err, EXJ_NOT_FOUND, "plugin %s %s saves no state", i->guest->id,
+                           i->guest->version);
+    return ask(i, "save_state", save_state, ret, err);
+}
+
+exj_code exj_instance_load_state(exj_instance *i, uint32_t from_version, exj_slice state,
+                                 exj_err *err)
+{
+    const exj_guest *g = i->guest;
+    exj_result r;
+
+    if (!g->vt.load_state)
+        return exj_err_set(err, EXJ_NOT_FOUND, "plugin %s %s loads no state", g->id, g->version);
+    r = g->vt.load_state(i->self, from_version, (exj_str){ state.p ? state.p : "", state.n });
+    if (r == EXJ_R_OK)
+        return EXJ_OK;
+    return exj_err_set(err, EXJ_INVALID, "plugin %s %s: load_state of version %u: %s", g->id,
+                       g->version, from_version, name_of_result(r));
+}
+
+uint32_t exj_guest_state_version(const exj_guest *g)
+{
+    return g->vt.state_version;
+}
+
+bool exj_guest_saves_state(const exj_guest *g)
+{
+    return g->vt.save_state != NULL;
+}
+
+exj_code exj_guest_may_start(const exj_guest *g, exj_err *err)
+{
+    exj_err why = { 0 };
+
+    if (!g->remote || !g->remote->may_start || g->remote->may_start(g->remote->user, g, &why))
+        return EXJ_OK;
+    return exj_err_set(err, EXJ_REFUSED, "%s", why.text);
+}

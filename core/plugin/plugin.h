@@ -98,6 +98,11 @@ exj_code exj_guest_candidate(exj_guest *current, const char *path, exj_lane lane
                              exj_guest **ret, exj_err *err);
 void exj_guest_set_state(exj_guest *g, exj_gen_state s); /* of its generation; CURRENT publishes:
                                                             the one before becomes DRAINING */
+/* The current generations of the file at `path` (one a lane), each by its first plugin, held.
+ * Returns how many, at most `room`. */
+size_t exj_registry_hold_current(exj_registry *r, const char *path, exj_guest **ret,
+                                 size_t room);
+bool exj_registry_has_hosts(const exj_registry *r); /* other lanes than IN_PROCESS */
 /* Drop every generation that is not current and that nobody holds or uses any more. Returns
  * how many went; `visit` (may be NULL) is told of each before. Not while a call of it runs. */
 typedef struct exj_guest_info exj_guest_info;
@@ -204,6 +209,17 @@ bool exj_call_run(exj_instance *i, exj_call_slot *s, const exj_args *args,
 void exj_call_cancel(exj_call_slot *s);
 /* Model from the plugin's resolver. EXJ_NOT_FOUND: it has none or answered MISS. */
 exj_code exj_instance_model(exj_instance *i, exj_slice graph_id, exj_buf *ret, exj_err *err);
+/* The plugin's own test. EXJ_NOT_FOUND: it has none; EXJ_INVALID: it failed, and says why. */
+exj_code exj_instance_self_test(exj_instance *i, exj_err *err);
+/* State from an old generation to a new one [control, idle]. Save appends to *ret.
+ * EXJ_NOT_FOUND: it has no such function; EXJ_INVALID: it refused. */
+exj_code exj_instance_save_state(exj_instance *i, exj_buf *ret, exj_err *err);
+exj_code exj_instance_load_state(exj_instance *i, uint32_t from_version, exj_slice state,
+                                 exj_err *err);
+uint32_t exj_guest_state_version(const exj_guest *g);
+bool exj_guest_saves_state(const exj_guest *g); /* has save_state */
+/* May a host of it be started now? EXJ_REFUSED says why not (quarantine). */
+exj_code exj_guest_may_start(const exj_guest *g, exj_err *err);
 
 /* How often plugins were caught misbehaving since start, for metrics. */
 uint64_t exj_plugin_misdeeds(void);

@@ -557,7 +557,7 @@ exj_code exj_registry_find(exj_registry *r, const char *name, uint32_t kind,
 
 /* ---- listing -------------------------------------------------------------------------- */
 
-void exj_guest_describe(const exj_guest *g, exj_guest_info *ret)
+void exj_guest_describe_locked(const exj_guest *g, exj_guest_info *ret)
 {
     const exj_plugin_file *f = g->file;
 
@@ -567,6 +567,15 @@ void exj_guest_describe(const exj_guest *g, exj_guest_info *ret)
                              .loaded = true, .generation = f->number, .lane = f->lane,
                              .state = f->state, .uses = f->uses };
     exj_guest_look(g, &ret->stats);
+}
+
+void exj_guest_describe(const exj_guest *g, exj_guest_info *ret)
+{
+    if (g->registry)
+        pthread_mutex_lock(&g->registry->mu);
+    exj_guest_describe_locked(g, ret);
+    if (g->registry)
+        pthread_mutex_unlock(&g->registry->mu);
 }
 
 struct listing {
@@ -606,9 +615,7 @@ static bool list_generations(struct listing *l, const char *path, exj_plugin_fil
         for (size_t k = 0; go && k < files[at]->guests_len; k++) {
             exj_guest_info info;
 
-            pthread_mutex_lock(&l->r->mu);
             exj_guest_describe(&files[at]->guests[k], &info);
-            pthread_mutex_unlock(&l->r->mu);
             info.path = path;
             go = l->visit(l->user, &info);
         }

@@ -91,6 +91,8 @@ static void engine_free(exj_engine *e)
     pthread_cond_destroy(&e->cycle);
     pthread_cond_destroy(&e->idle);
     pthread_cond_destroy(&e->calm);
+    pthread_cond_destroy(&e->ordered);
+    exj_watch_free(e->watch);
     free(e->workers);
     free((void *)(uintptr_t)e->o.worker_id);
     free((void *)(uintptr_t)e->o.executor);
@@ -120,6 +122,8 @@ static exj_engine *engine_new(const exj_engine_options *o)
     e->o.only_matrix = o->only_matrix ? strdup(o->only_matrix) : NULL;
     if (!e->o.prefetch)
         e->o.prefetch = 4096;
+    if (!e->o.drain_ms)
+        e->o.drain_ms = 60000;
     if (!e->o.row_crashes)
         e->o.row_crashes = 3;
     if (!e->o.lease_ms)
@@ -135,6 +139,7 @@ static exj_engine *engine_new(const exj_engine_options *o)
     cond_init(&e->cycle);
     cond_init(&e->idle);
     cond_init(&e->calm);
+    cond_init(&e->ordered);
     e->m_expiries = exj_metric_series(o->metrics, EXJ_M_LEASE_EXPIRIES, (exj_slice){ 0 },
                                       (exj_slice){ 0 });
     e->workers = calloc(o->max_concurrent, sizeof(*e->workers));
@@ -196,6 +201,15 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
         exj_log(EXJ_LOG_WARN, "engine",
                 "NO EXECUTOR IS CONFIGURED: the stub answers \"completed\" to every row and "
                 "does nothing; set EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP");
+    if (o->shelf && o->plugin_dirs) {
+        exj_watch_config watch = { .poll_ms = o->poll_ms };
+
+        rc = exj_watch_new(o->plugin_dirs, &watch, &e->watch, err);
+        if (rc != EXJ_OK) {
+            engine_free(e);
+            return rc;
+        }
+    }
     if (!start_workers(e) ||
         pthread_create(&e->claimer_thread, NULL, exj_run_claimer, e) != 0)
         goto fail;
@@ -206,6 +220,13 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
     if (pthread_create(&e->discovery_thread, NULL, exj_run_discovery, e) != 0)
         goto fail;
     e->has_discovery = true;
+    if (e->watch) {
+        if (pthread_create(&e->reloader_thread, NULL, exj_run_reloader, e) != 0)
+            goto fail;
+        pthread_mutex_lock(&e->mu);
+        e->has_reloader = true;
+        pthread_mutex_unlock(&e->mu);
+    }
     *ret = e;
     return EXJ_OK;
 fail:
@@ -241,6 +262,9 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
         exj_run_release_locked(e, p);
     wake_all_locked(e);
     pthread_mutex_unlock(&e->mu);
+    if (e->watch)
+        exj_watch_wake(e->watch);
+    join(e->reloader_thread, &e->has_reloader);
     /* Those that could put rows into rings end first; then what is left there goes back. */
     join(e->discovery_thread, &e->has_discovery);
     join(e->claimer_thread, &e->has_claimer);

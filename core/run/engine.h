@@ -31,6 +31,15 @@ typedef struct exj_engine_options {
     bool strict;               /* a row whose graph has no config is refused */
     bool exclusive_store;      /* at start, reap all rows of other holders at once */
     uint32_t row_crashes;      /* a row that killed its plugin host so often is set aside; 0: 3 */
+    /* Reloading. Borrowed for the engine's life; without a shelf nothing is reloaded. */
+    struct exj_shelf *shelf;
+    const char *const *plugin_dirs; /* NULL-terminated; watched unless manual_reload */
+    bool manual_reload;
+    uint32_t poll_ms;          /* 0: 5000 */
+    uint32_t canary_percent;   /* share of a new version where there is traffic; 0: none, it
+                                  takes all rows at once */
+    uint32_t trial_rows;       /* completed rows that a new version is tried with */
+    uint32_t drain_ms;         /* 0: 60000 */
     uint64_t max_rows;         /* one-shot: stop claiming after so many; 0: no limit */
     bool one_cycle;            /* one-shot: each matrix runs one cycle, then no more */
     const char *only_matrix;   /* NULL: all */
@@ -66,6 +75,22 @@ json_t *exj_engine_status(exj_engine *e, exj_slice matrix);
 bool exj_engine_health(exj_engine *e, char *ret_text, size_t cap);
 /* Name and version of the executor in use, and whether it is the fallback stub. */
 void exj_engine_executor(exj_engine *e, exj_buf *ret, bool *ret_is_stub);
+
+/* What an operator orders of a plugin (by id, or by the name an executor is configured with).
+ * RELOAD: look at its file now; ROLL_BACK: back to the content that was current before, and
+ * pin it; TRIAL: only try the file (or `what`, a path) and report; SWITCH: to the kept content
+ * `what` (a sha256). Waits for the end. *ret: the report, new reference.
+ * Errors: EXJ_NOT_FOUND (no executor runs it), EXJ_CONFLICT (nothing to do: the text says
+ * why), EXJ_INVALID (the new content was refused), EXJ_REFUSED (pinned, quarantined, not
+ * trusted), EXJ_CANCELLED (the engine stops), EXJ_NOMEM. */
+typedef enum exj_plugin_order {
+    EXJ_ORDER_RELOAD, EXJ_ORDER_ROLL_BACK, EXJ_ORDER_TRIAL, EXJ_ORDER_SWITCH
+} exj_plugin_order;
+exj_code exj_engine_order(exj_engine *e, exj_plugin_order order, const char *plugin,
+                          const char *what, json_t **ret, exj_err *err);
+/* [{"executor","isolation","plugin","version","generation","state","canary":{…}|null,
+ * "draining":N,"refusal":text|null}] of all executors. New reference. */
+json_t *exj_engine_executors(exj_engine *e);
 
 /* Stop claiming, give unstarted rows back, wait for what runs up to grace_ms, then leave
  * the rest to its leases; end all threads; free. Returns how many were left running. */

@@ -13,6 +13,7 @@
 
 #include "core/job/canary.h"
 #include "core/job/config.h"
+#include "core/plugin/watch.h"
 #include "core/run/engine.h"
 
 #define BITE_MAX 64u      /* rows a worker takes, executes and hands over at once */
@@ -54,6 +55,11 @@ struct executor {
     struct deck *old;      /* mu; drain */
     uint32_t share;        /* mu */
     bool held;             /* mu; no row may start: state is carried over */
+    bool stopped;          /* mu; its plugin may not run now (quarantine); `error` says why */
+    exj_err refusal;       /* mu; of the last content that was refused; code EXJ_OK: none */
+    char refused_sha[65];  /* mu; that content */
+    exj_nsec canary_at;    /* mu; when the share began; and what `current` had counted then: */
+    exj_canary_count canary_base; /* mu */
     uint64_t turn;         /* mu; raised with each change of `current` or `error` */
     exj_canary_count traffic; /* mu; the count of `current` at `traffic_at` */
     exj_nsec traffic_at;   /* mu */
@@ -223,8 +229,11 @@ struct exj_engine {
     struct pool *turn;      /* mu; fairness between pools */
     exj_engine_counts counts; /* mu; in_flight, ready, open are filled on reading */
     exj_series *m_expiries;
-    pthread_t discovery_thread, claimer_thread, keeper_thread;
-    bool has_discovery, has_claimer, has_keeper;
+    pthread_t discovery_thread, claimer_thread, keeper_thread, reloader_thread;
+    bool has_discovery, has_claimer, has_keeper, has_reloader;
+    exj_watch *watch;         /* set before start, then read-only; NULL: nothing is watched */
+    struct order *orders;     /* mu; to the reloader, oldest first */
+    pthread_cond_t ordered;   /* who waits for an order's end */
     uint32_t workers_len;     /* wanted; set before start, then read-only */
     uint32_t workers_started; /* start and stop only */
     pthread_t *workers;
@@ -260,6 +269,19 @@ void exj_batch_row_over(exj_engine *e, struct row *r);
 void exj_batch_unref(exj_engine *e, struct batch *b);
 /* worker.c */
 bool exj_run_start_worker(exj_engine *e, pthread_t *ret, uint32_t index);
+/* The row's name (= job id) and the runtime object of spec 1.4. False: no memory. */
+bool exj_run_request(const struct spec *spec, const struct pool *p, exj_slice record_id,
+                     exj_slice input, uint32_t attempt, exj_buf *name, exj_buf *runtime);
+/* reload.c */
+void *exj_run_reloader(void *engine);
+/* Tell of an executor's first version and keep a copy of it: a roll back leads there. */
+void exj_run_note_first(exj_engine *e, const struct executor *x);
+/* trial.c: let `guest`, a candidate for x, prove itself: create, self-test, and the newest
+ * completed rows of x's pools again. *ret_report: {"selfTest","rows","same","different",
+ * "differences":[{"matrixRowId","before","after"}]}, new reference, also on failure.
+ * Errors: EXJ_INVALID, and the text says why it failed. */
+exj_code exj_run_trial(exj_engine *e, struct executor *x, exj_guest *guest, unsigned rows,
+                       json_t **ret_report, exj_err *err);
 /* kv.c: ports whose user is a struct execution */
 exj_code exj_run_kv_get(void *user, exj_slice key, exj_buf *ret, exj_err *err);
 exj_code exj_run_kv_put(void *user, exj_slice key, exj_slice json, exj_err *err);

@@ -54,6 +54,10 @@ static const struct family {
     [EXJ_M_RETRIES] = { "exellix_jobs_retries_total",
                         "Failed attempts that another one follows.", "graph_id", NULL,
                         false },
+    [EXJ_M_RELOADS] = { "exellix_jobs_plugin_reloads_total",
+                        "Steps in the life of a plugin's versions.", "plugin", "result", false },
+    [EXJ_M_CRASHES] = { "exellix_jobs_plugin_crashes_total",
+                        "Plugin hosts that died with a call in them.", "plugin", NULL, false },
 };
 
 struct exj_metrics {

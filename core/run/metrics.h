@@ -20,6 +20,8 @@ typedef enum exj_metric {
     EXJ_M_EXECUTE,          /* graph_id; histogram of seconds */
     EXJ_M_LEASE_EXPIRIES,   /* exellix_jobs_lease_expiries_total */
     EXJ_M_RETRIES,          /* exellix_jobs_retries_total{graph_id} */
+    EXJ_M_RELOADS,          /* exellix_jobs_plugin_reloads_total{plugin,result} */
+    EXJ_M_CRASHES,          /* exellix_jobs_plugin_crashes_total{plugin} */
     EXJ_M_COUNT
 } exj_metric;
 

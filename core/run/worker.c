@@ -341,33 +341,32 @@ static bool box_add(struct outbox *box, struct row *r, const exj_call_end *end)
 
 /* ---- executing ------------------------------------------------------------------------ */
 
-static bool build_runtime(struct execution *x, const struct row *r)
+bool exj_run_request(const struct spec *spec, const struct pool *p, exj_slice record_id,
+                     exj_slice input, uint32_t attempt, exj_buf *name, exj_buf *runtime)
 {
-    const struct spec *spec = r->batch->spec;
-    const struct pool *p = r->batch->pool;
-    exj_buf *b = &x->runtime;
+    exj_buf *b = runtime;
 
-    exj_buf_reset(&x->name);
-    exj_row_name_add(&x->name, exj_slice_of(p->matrix_id), exj_slice_of(p->run_id),
-                     exj_slice_of(p->graph_id), r->record_id);
+    exj_buf_reset(name);
+    exj_row_name_add(name, exj_slice_of(p->matrix_id), exj_slice_of(p->run_id),
+                     exj_slice_of(p->graph_id), record_id);
     exj_buf_reset(b);
     exj_buf_add_text(b, "{\"jobId\":");
-    exj_buf_add_json_string(b, exj_buf_slice(&x->name));
+    exj_buf_add_json_string(b, exj_buf_slice(name));
     exj_buf_add_text(b, ",\"job\":{\"matrixRowId\":");
-    exj_buf_add_json_string(b, exj_buf_slice(&x->name));
+    exj_buf_add_json_string(b, exj_buf_slice(name));
     exj_buf_add_text(b, spec->job_fields);
-    exj_buf_add_i64(b, r->claim.attempt);
+    exj_buf_add_i64(b, attempt);
     exj_buf_add_text(b, "},\"input\":");
-    exj_buf_add_slice(b, r->input);
+    exj_buf_add_slice(b, input);
     exj_buf_add_text(b, ",\"executionMemory\":");
     if (spec->graph.memory_needs_record) {
-        if (exj_memory_seed_add(&spec->graph, r->input, b, NULL) != EXJ_OK)
+        if (exj_memory_seed_add(&spec->graph, input, b, NULL) != EXJ_OK)
             return false;
     } else {
         exj_buf_add_text(b, spec->graph.memory ? spec->graph.memory : "{}");
     }
     exj_buf_add_char(b, '}');
-    return !b->failed && !x->name.failed;
+    return !b->failed && !name->failed;
 }
 
 static void execution_free(struct execution *x)
@@ -490,7 +489,8 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
     x->end = (exj_call_end){ 0 };
     x->began = exj_clock_mono_ns();
     x->deadline = spec->eff.timeout_ms ? x->began + spec->eff.timeout_ms * 1000000 : 0;
-    if (!build_runtime(x, r)) {
+    if (!exj_run_request(spec, r->batch->pool, r->record_id, r->input, r->claim.attempt,
+                         &x->name, &x->runtime)) {
         x->end.result = EXJ_R_INTERNAL;
         x->end.error_code = EXJ_SLICE_LITERAL("OutOfMemory");
         x->end.error_text = EXJ_SLICE_LITERAL("the request could not be built");
@@ -613,6 +613,20 @@ static uint32_t bite_begin(struct bench *b, bool *ended)
     return left;
 }
 
+/* Its plugin may not run now: nothing more is claimed for it until the reloader finds that it
+ * may again. */
+static void stop_executor_locked(exj_engine *e, struct executor *x)
+{
+    if (x->current && !x->error.code) {
+        x->stopped = true;
+        exj_err_set(&x->error, EXJ_REFUSED, "plugin %s may not run now", x->current->label);
+        x->turn++;
+        if (e->watch)
+            exj_watch_wake(e->watch);
+    }
+    exj_run_look_again_locked(e);
+}
+
 /* Execute the rows of a bite, all of one pool; `box` is used up. */
 static void bite_run(struct bench *b, struct outbox *box)
 {
@@ -652,7 +666,7 @@ static void bite_run(struct bench *b, struct outbox *box)
     if (!box->len)
         box_give_locked(e, box);
     if (n_unstarted)
-        exj_run_look_again_locked(e); /* why can they not start? */
+        stop_executor_locked(e, unstarted[0]->batch->spec->executor);
     pthread_mutex_unlock(&e->mu);
     if (n_unstarted)
         exj_run_return(e, p, unstarted, n_unstarted);

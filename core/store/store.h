@@ -263,6 +263,10 @@ typedef struct exj_store_vtable {
                         exj_slice record_id, exj_row_visit visit, void *user, exj_err *err);
     exj_code (*row_page)(exj_store *s, const exj_row_filter *f, exj_row_visit visit,
                          void *user, exj_err *err);
+    /* The newest rows of one pool that ended with `status` (EXJ_COMPLETED, EXJ_FAILED, …), newest
+     * first; limit 1..1000. */
+    exj_code (*row_recent)(exj_store *s, int64_t pool, exj_status status, size_t limit,
+                           exj_row_visit visit, void *user, exj_err *err);
     exj_code (*step_get)(exj_store *s, int64_t seq, exj_slice key, exj_buf *ret, exj_err *err);
     /* Every finished step of a row, by key (bytes), ascending. A row without: no visit. */
     exj_code (*step_each)(exj_store *s, int64_t seq, exj_step_visit visit, void *user,

@@ -69,6 +69,8 @@ static const char *const texts[R_COUNT] = {
     [R_PAGE_BLOCKED_CODE] = "SELECT " ROW_COLUMNS FROM_RESULTS_BLOCKED
                             " WHERE t.seq>?1 AND t.status=5 AND t.error_code=?7" ROW_FILTER
                             " ORDER BY t.seq LIMIT ?5",
+    [R_RECENT] = "SELECT " ROW_COLUMNS FROM_RESULTS " WHERE t.status=?2 AND r.pool=?1"
+                 " ORDER BY t.seq DESC LIMIT ?3",
     [R_STEP] = "SELECT body FROM exj_journal WHERE seq=?1 AND step=?2",
     [R_STEPS] = "SELECT step, body FROM exj_journal WHERE seq=?1 ORDER BY step",
     [R_FAILURE_COUNT] = "SELECT count(*) FROM exellix_execution_matrix_failures WHERE seq=?1"
@@ -564,6 +566,30 @@ static exj_code row_get(exj_store *base, exj_slice matrix, exj_slice run, exj_sl
     return rc ? rc : seen;
 }
 
+static exj_code row_recent(exj_store *base, int64_t pool, exj_status status, size_t limit,
+                           exj_row_visit visit, void *user, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc, seen = EXJ_OK;
+
+    if (limit < 1 || limit > 1000)
+        return exj_err_set(err, EXJ_INVALID, "%zu rows: 1 to 1000 are allowed", limit);
+    rc = begin(s, R_RECENT, &r, &st, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(st, 1, pool);
+    sqlite3_bind_int64(st, 2, status);
+    sqlite3_bind_int64(st, 3, (int64_t)limit);
+    while ((step = sqlite3_step(st)) == SQLITE_ROW)
+        if (!visit_row(s, st, visit, user, err, &seen))
+            break;
+    rc = end(s, r, st, step, err);
+    return rc ? rc : seen;
+}
+
 static exj_code row_page(exj_store *base, const exj_row_filter *f, exj_row_visit visit,
                          void *user, exj_err *err)
 {
@@ -626,6 +652,7 @@ const exj_store_vtable exj_sqlite_vtable = {
     .pools = pools,
     .row_get = row_get,
     .row_page = row_page,
+    .row_recent = row_recent,
     .step_get = step_get,
     .step_each = step_each,
     .failure_count = failure_count,

@@ -1,0 +1,816 @@
+/* The reloader: one thread that sees plugin files change, tries what is new, gives it its
+ * share, watches it, and takes it back when it is worse. It alone changes which deck an
+ * executor runs on; workers take a deck with each row (deck.c), so every execution is wholly
+ * in one generation. The life of a version: docs/reload.md. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/plugin/shelf.h"
+#include "core/run/inside.h"
+#include "core/plugin/remote.h"
+
+#define TICK_MS 100 /* while something is being watched or drains */
+#define TRAFFIC_NS ((exj_nsec)EXJ_CANARY_TRAFFIC_MS * 1000000)
+#define KEPT_VERSIONS 5u
+
+struct order {
+    struct order *next;
+    exj_plugin_order kind;
+    const char *plugin, *what; /* of who waits */
+    json_t *report;
+    exj_err err;
+    bool over;                 /* mu */
+};
+
+/* ---- saying what happens --------------------------------------------------------------------- */
+
+static void tell(exj_engine *e, const exj_guest *g, exj_plugin_event event, const char *why,
+                 json_t *details)
+{
+    exj_guest_info i;
+    exj_err err = { 0 };
+    bool bad = event == EXJ_PE_REFUSED || event == EXJ_PE_ROLLED_BACK;
+
+    exj_guest_describe(g, &i);
+    exj_log(bad ? EXJ_LOG_ERROR : EXJ_LOG_INFO, "reload", "%s %s generation %llu: %s%s%s", i.id,
+            i.version, (unsigned long long)i.generation, exj_plugin_event_word(event),
+            why ? ": " : "", why ? why : "");
+    exj_series_add(exj_metric_series(e->o.metrics, EXJ_M_RELOADS, exj_slice_of(i.id),
+                                     exj_slice_of(exj_plugin_event_word(event))),
+                   1);
+    if (exj_shelf_history_add(e->o.shelf,
+                              &(exj_shelf_event){ .at = exj_clock_wall_ms(), .id = i.id,
+                                                  .version = i.version, .sha256 = i.sha256,
+                                                  .generation = i.generation, .event = event,
+                                                  .why = why, .details = details },
+                              &err) != EXJ_OK)
+        exj_log(EXJ_LOG_WARN, "reload", "history of %s: %s", i.id, err.text);
+}
+
+static void tell_refusal(exj_engine *e, struct executor *x, const exj_err *why)
+{
+    char sha[65] = "";
+    exj_guest_info i;
+    exj_probe probe;
+    exj_err err = { 0 };
+
+    exj_guest_describe(x->current->guest, &i);
+    if (exj_probe_file(i.path, &probe, NULL) == EXJ_OK)
+        snprintf(sha, sizeof(sha), "%s", probe.sha256);
+    pthread_mutex_lock(&e->mu);
+    x->refusal = *why;
+    snprintf(x->refused_sha, sizeof(x->refused_sha), "%s", sha);
+    pthread_mutex_unlock(&e->mu);
+    exj_log(EXJ_LOG_ERROR, "reload", "%s stays at %s, generation %llu: the new content is refused: "
+            "%s", i.id, i.version, (unsigned long long)i.generation, why->text);
+    exj_series_add(exj_metric_series(e->o.metrics, EXJ_M_RELOADS, exj_slice_of(i.id),
+                                     EXJ_SLICE_LITERAL("refused")),
+                   1);
+    if (exj_shelf_history_add(e->o.shelf,
+                              &(exj_shelf_event){ .at = exj_clock_wall_ms(), .id = i.id,
+                                                  .sha256 = sha, .event = EXJ_PE_REFUSED,
+                                                  .why = why->text },
+                              &err) != EXJ_OK)
+        exj_log(EXJ_LOG_WARN, "reload", "history of %s: %s", i.id, err.text);
+}
+
+/* ---- switching ---------------------------------------------------------------------------------- */
+
+static void drain_locked(exj_engine *e, struct executor *x, struct deck *d)
+{
+    d->drain_until = exj_clock_mono_ns() + (exj_nsec)e->o.drain_ms * 1000000;
+    d->next = x->old;
+    x->old = d;
+}
+
+static void changed_locked(exj_engine *e, struct executor *x)
+{
+    x->turn++;
+    exj_run_look_again_locked(e); /* models may be others now */
+    pthread_cond_broadcast(&e->work);
+    pthread_cond_signal(&e->claim);
+}
+
+/* `d` takes all rows. `watched`: what was current waits until d is proven. */
+static void make_current(exj_engine *e, struct executor *x, struct deck *d, bool watched)
+{
+    exj_guest_info i;
+    exj_err err = { 0 };
+
+    pthread_mutex_lock(&e->mu);
+    if (x->before)
+        drain_locked(e, x, x->before);
+    x->before = NULL;
+    if (x->canary == d)
+        x->canary = NULL;
+    if (x->current && watched)
+        x->before = x->current;
+    else if (x->current)
+        drain_locked(e, x, x->current);
+    x->current = d;
+    d->since = exj_clock_mono_ns();
+    d->count = (exj_canary_count){ 0 };
+    x->traffic = d->count;
+    x->traffic_at = d->since;
+    x->error = (exj_err){ 0 };
+    x->refusal = (exj_err){ 0 };
+    x->stopped = false;
+    changed_locked(e, x);
+    pthread_mutex_unlock(&e->mu);
+    exj_guest_set_state(d->guest, EXJ_GEN_CURRENT);
+    exj_guest_describe(d->guest, &i);
+    tell(e, d->guest, EXJ_PE_CURRENT, NULL, NULL);
+    if (exj_shelf_keep(e->o.shelf, i.path, i.sha256, i.id, exj_clock_wall_ms(), &err) != EXJ_OK &&
+        err.code != EXJ_UNSUPPORTED && err.code != EXJ_CONFLICT)
+        exj_log(EXJ_LOG_WARN, "reload", "%s: no copy is kept for a roll back: %s", i.id, err.text);
+    exj_shelf_prune(e->o.shelf, KEPT_VERSIONS, NULL, NULL);
+}
+
+/* Stop giving rows to this executor and wait until none runs on `d`. */
+static bool hold_still(exj_engine *e, struct executor *x, struct deck *d)
+{
+    exj_nsec until = exj_clock_mono_ns() + (exj_nsec)e->o.drain_ms * 1000000;
+    bool still;
+
+    pthread_mutex_lock(&e->mu);
+    x->held = true;
+    while (d->users && !e->stopping && exj_run_wait_locked(e, &e->calm, until))
+        ;
+    still = d->users == 0;
+    pthread_mutex_unlock(&e->mu);
+    return still;
+}
+
+static void go_on(exj_engine *e, struct executor *x)
+{
+    pthread_mutex_lock(&e->mu);
+    x->held = false;
+    pthread_cond_broadcast(&e->work);
+    pthread_mutex_unlock(&e->mu);
+}
+
+/* Every instance's state goes to the one of the same place. Held still meanwhile. */
+static exj_code carry_state(exj_engine *e, struct executor *x, struct deck *from, struct deck *to,
+                            exj_err *err)
+{
+    exj_buf state = EXJ_BUF_INIT;
+    exj_code rc = EXJ_OK;
+
+    if (!hold_still(e, x, from))
+        rc = exj_err_set(err, EXJ_BUSY, "its state cannot be carried over: rows still run after "
+                         "%u ms", (unsigned)e->o.drain_ms);
+    for (uint32_t i = 0; !rc && i < to->instances_len && i < from->instances_len; i++) {
+        exj_buf_reset(&state);
+        rc = exj_instance_save_state(from->instances[i], &state, err);
+        if (!rc)
+            rc = exj_instance_load_state(to->instances[i], exj_guest_state_version(from->guest),
+                                         exj_buf_slice(&state), err);
+    }
+    exj_buf_release(&state);
+    return rc;
+}
+
+/* ---- a new content -------------------------------------------------------------------------- */
+
+/* Never both a trial guest and a candidate left behind: what is not kept is released. */
+static exj_code try_content(exj_engine *e, struct executor *x, const char *path, unsigned rows,
+                            json_t **ret_report, exj_err *err)
+{
+    exj_guest *current = x->current->guest, *guest = NULL;
+    exj_guest_info i;
+    bool replays;
+    exj_code rc;
+
+    exj_guest_describe(current, &i);
+    rc = exj_guest_candidate(current, path,
+                             exj_registry_has_hosts(e->o.plugins) &&
+                                     i.lane == EXJ_LANE_IN_PROCESS
+                                 ? EXJ_LANE_HOST
+                                 : EXJ_LANE_DEFAULT,
+                             &guest, err);
+    if (rc)
+        return rc;
+    exj_guest_describe(guest, &i);
+    replays = (i.flags & EXJ_FLAG_REPLAYABLE) != 0;
+    rc = exj_run_trial(e, x, guest, replays ? rows : 0, ret_report, err);
+    if (!rc)
+        tell(e, guest, EXJ_PE_TRIAL, "passed", *ret_report);
+    exj_guest_release(guest);
+    return rc;
+}
+
+static exj_code check_pin(exj_engine *e, const exj_guest *current, const char *path, exj_err *err)
+{
+    char pinned[65];
+    exj_guest_info i;
+    exj_probe probe;
+    exj_code rc;
+
+    exj_guest_describe(current, &i);
+    rc = exj_shelf_pinned(e->o.shelf, i.id, pinned, err);
+    if (rc || !pinned[0])
+        return rc;
+    rc = exj_probe_file(path ? path : i.path, &probe, err);
+    if (!rc && strcmp(probe.sha256, pinned))
+        rc = exj_err_set(err, EXJ_REFUSED, "plugin %s is pinned to the content %.12s…; `plugin unpin "
+                         "%s` lets new ones in", i.id, pinned, i.id);
+    return rc;
+}
+
+static exj_code install(exj_engine *e, struct executor *x, const char *path, exj_err *err)
+{
+    struct deck *d = NULL, *old = x->current;
+    exj_guest *guest = NULL;
+    exj_canary_count recent;
+    bool stateful, canary;
+    exj_nsec now = exj_clock_mono_ns(), window;
+    exj_code rc;
+
+    rc = exj_guest_candidate(old->guest, path, EXJ_LANE_DEFAULT, &guest, err);
+    if (!rc)
+        rc = exj_deck_new(e, guest, &d, err);
+    if (rc)
+        return rc;
+    stateful = exj_guest_saves_state(old->guest);
+    if (stateful && (rc = carry_state(e, x, old, d, err)) != EXJ_OK) {
+        go_on(e, x);
+        exj_deck_free(d);
+        return rc;
+    }
+    pthread_mutex_lock(&e->mu);
+    window = now - x->traffic_at;
+    recent = (exj_canary_count){ old->count.calls - x->traffic.calls, 0 };
+    canary = !stateful && e->o.canary_percent && e->o.canary_percent < 100 &&
+             exj_canary_needed(recent.calls, window / 1000000);
+    if (x->canary) { /* overtaken before it was judged */
+        drain_locked(e, x, x->canary);
+        x->canary = NULL;
+    }
+    if (canary) {
+        x->canary = d;
+        x->share = e->o.canary_percent;
+        x->canary_at = now;
+        x->canary_base = old->count;
+    }
+    pthread_mutex_unlock(&e->mu);
+    if (canary) {
+        exj_guest_set_state(d->guest, EXJ_GEN_CANARY);
+        tell(e, d->guest, EXJ_PE_CANARY, NULL, NULL);
+    } else {
+        make_current(e, x, d, true);
+    }
+    if (stateful)
+        go_on(e, x);
+    return EXJ_OK;
+}
+
+/* The whole way of one content for one executor. `path` NULL: its own file. */
+static exj_code take_content(exj_engine *e, struct executor *x, const char *path,
+                             json_t **ret_report, exj_err *err)
+{
+    exj_code rc = check_pin(e, x->current->guest, path, err);
+
+    if (!rc)
+        rc = try_content(e, x, path, e->o.trial_rows, ret_report, err);
+    if (!rc)
+        rc = install(e, x, path, err);
+    if (rc && rc != EXJ_CONFLICT && rc != EXJ_BUSY)
+        tell_refusal(e, x, err);
+    exj_registry_sweep(e->o.plugins, NULL, NULL);
+    return rc;
+}
+
+/* An executor that could not be used: perhaps it can now. */
+static void look_for(exj_engine *e, struct executor *x)
+{
+    exj_guest *guest = NULL;
+    struct deck *d = NULL;
+    exj_err err = { 0 };
+
+    if (exj_registry_find_lane(e->o.plugins, x->name, EXJ_KIND_GRAPH_ENGINE, x->lane, &guest,
+                               &err) == EXJ_OK &&
+        exj_deck_new(e, guest, &d, &err) == EXJ_OK) {
+        make_current(e, x, d, false);
+        return;
+    }
+    pthread_mutex_lock(&e->mu);
+    if (strcmp(x->error.text, err.text)) {
+        x->error = err;
+        changed_locked(e, x);
+    }
+    pthread_mutex_unlock(&e->mu);
+}
+
+static bool runs_file(const struct executor *x, const char *real)
+{
+    exj_guest_info i;
+
+    if (!x->current)
+        return false;
+    exj_guest_describe(x->current->guest, &i);
+    return strcmp(i.path, real) == 0;
+}
+
+/* Resolvers have no deck: each cycle asks the registry anew. */
+static void refresh_resolvers(exj_engine *e, const char *real)
+{
+    exj_guest *held[8], *fresh;
+    size_t n = exj_registry_hold_current(e->o.plugins, real, held, 8);
+
+    for (size_t k = 0; k < n; k++) {
+        exj_instance *tried = NULL;
+        exj_err err = { 0 };
+        exj_code rc = check_pin(e, held[k], NULL, &err);
+
+        if (!rc)
+            rc = exj_guest_candidate(held[k], NULL, EXJ_LANE_DEFAULT, &fresh, &err);
+        if (!rc) {
+            rc = exj_instance_new(fresh, EXJ_SLICE_LITERAL("{}"), &tried, &err);
+            if (!rc && exj_instance_self_test(tried, &err) == EXJ_INVALID)
+                rc = err.code;
+            exj_instance_free(tried);
+            if (!rc) {
+                exj_guest_set_state(fresh, EXJ_GEN_CURRENT);
+                tell(e, fresh, EXJ_PE_CURRENT, NULL, NULL);
+            }
+            exj_guest_release(fresh);
+        }
+        if (rc && rc != EXJ_CONFLICT)
+            tell(e, held[k], EXJ_PE_REFUSED, err.text, NULL);
+        exj_guest_release(held[k]);
+    }
+}
+
+/* Executors are never taken away, new ones come first: from here the list can be walked. */
+static struct executor *first_executor(exj_engine *e)
+{
+    struct executor *x;
+
+    pthread_mutex_lock(&e->mu);
+    x = e->executors;
+    pthread_mutex_unlock(&e->mu);
+    return x;
+}
+
+static void file_changed(exj_engine *e, const char *path)
+{
+    char *real = realpath(path, NULL);
+    bool used = false;
+
+    for (struct executor *x = first_executor(e); x && real; x = x->next) {
+        json_t *report = NULL;
+        exj_err err = { 0 };
+
+        if (!x->current) {
+            look_for(e, x);
+        } else if (runs_file(x, real)) {
+            used = true;
+            if (take_content(e, x, NULL, &report, &err) == EXJ_BUSY)
+                exj_watch_again(e->watch, path);
+            json_decref(report);
+        }
+    }
+    if (real && !used)
+        refresh_resolvers(e, real);
+    free(real);
+}
+
+/* ---- watching -------------------------------------------------------------------------------- */
+
+static exj_canary_count since(exj_canary_count now, exj_canary_count then)
+{
+    return (exj_canary_count){ now.calls - then.calls, now.errors - then.errors };
+}
+
+static void roll_back(exj_engine *e, struct executor *x, struct deck *bad, const char *why)
+{
+    tell(e, bad->guest, EXJ_PE_ROLLED_BACK, why, NULL);
+    pthread_mutex_lock(&e->mu);
+    exj_err_set(&x->refusal, EXJ_INVALID, "rolled back: %s", why);
+    if (x->canary == bad) {
+        x->canary = NULL;
+    } else {
+        x->current = x->before;
+        x->before = NULL;
+        changed_locked(e, x);
+    }
+    drain_locked(e, x, bad);
+    pthread_mutex_unlock(&e->mu);
+    exj_guest_set_state(bad->guest, EXJ_GEN_DRAINING);
+    exj_guest_set_state(x->current->guest, EXJ_GEN_CURRENT);
+}
+
+static void judge(exj_engine *e, struct executor *x)
+{
+    exj_nsec now = exj_clock_mono_ns();
+    exj_canary_count old = { 0 }, fresh = { 0 };
+    struct deck *watched = NULL;
+    exj_msec elapsed = 0;
+    bool canary;
+    char why[200];
+
+    pthread_mutex_lock(&e->mu);
+    canary = x->canary != NULL;
+    if (canary) {
+        watched = x->canary;
+        old = since(x->current->count, x->canary_base);
+        if (old.calls < 20)
+            old = x->current->count;
+        elapsed = (now - x->canary_at) / 1000000;
+    } else if (x->before) {
+        watched = x->current;
+        old = x->before->count;
+        elapsed = (now - watched->since) / 1000000;
+    }
+    if (watched)
+        fresh = watched->count;
+    if (now - x->traffic_at >= TRAFFIC_NS && x->current) {
+        x->traffic = x->current->count;
+        x->traffic_at = now;
+    }
+    pthread_mutex_unlock(&e->mu);
+    if (!watched)
+        return;
+    switch (exj_canary_judge(old, fresh, elapsed, NULL)) {
+    case EXJ_CANARY_KEEP_WATCHING:
+        break;
+    case EXJ_CANARY_PROMOTE:
+        if (canary) {
+            make_current(e, x, watched, false);
+        } else {
+            pthread_mutex_lock(&e->mu);
+            drain_locked(e, x, x->before);
+            x->before = NULL;
+            pthread_mutex_unlock(&e->mu);
+        }
+        break;
+    case EXJ_CANARY_ROLL_BACK:
+        snprintf(why, sizeof(why), "%llu of %llu rows failed; before: %llu of %llu",
+                 (unsigned long long)fresh.errors, (unsigned long long)fresh.calls,
+                 (unsigned long long)old.errors, (unsigned long long)old.calls);
+        roll_back(e, x, watched, why);
+        break;
+    }
+}
+
+/* May it run again? */
+static void look_at_stopped(exj_engine *e, struct executor *x)
+{
+    exj_err why = { 0 };
+    bool stopped, may;
+
+    pthread_mutex_lock(&e->mu);
+    stopped = x->stopped;
+    pthread_mutex_unlock(&e->mu);
+    if (!stopped)
+        return;
+    may = exj_guest_may_start(x->current->guest, &why) == EXJ_OK;
+    pthread_mutex_lock(&e->mu);
+    if (may) {
+        x->stopped = false;
+        x->error = (exj_err){ 0 };
+        changed_locked(e, x);
+    } else if (strcmp(x->error.text, why.text)) {
+        x->error = why;
+        changed_locked(e, x);
+    }
+    pthread_mutex_unlock(&e->mu);
+}
+
+static void tell_end(void *user, const exj_guest_info *i)
+{
+    exj_engine *e = user;
+
+    exj_log(EXJ_LOG_INFO, "reload", "%s %s generation %llu: %s", i->id, i->version,
+            (unsigned long long)i->generation, exj_gen_word(i->state));
+    exj_shelf_history_add(e->o.shelf,
+                          &(exj_shelf_event){ .at = exj_clock_wall_ms(), .id = i->id,
+                                              .version = i->version, .sha256 = i->sha256,
+                                              .generation = i->generation,
+                                              .event = EXJ_PE_RETIRED,
+                                              .why = i->state == EXJ_GEN_PINNED
+                                                         ? "stays mapped: it cannot be closed"
+                                                         : NULL },
+                          NULL);
+}
+
+/* Free the decks that nobody is on any more. */
+static void drain(exj_engine *e, struct executor *x)
+{
+    struct deck *over = NULL, **at;
+    exj_nsec now = exj_clock_mono_ns();
+
+    pthread_mutex_lock(&e->mu);
+    for (at = &x->old; *at;) {
+        struct deck *d = *at;
+
+        if (d->users && d->drain_until && now >= d->drain_until) {
+            d->drain_until = 0; /* once */
+            exj_log(EXJ_LOG_WARN, "reload", "%s generation %llu: %u rows still run on it after %u "
+                    "ms", d->label, (unsigned long long)d->generation, d->users,
+                    (unsigned)e->o.drain_ms);
+            for (uint32_t i = 0; d->remote && i < d->instances_len; i++)
+                exj_remote_kill(d->instances[i]);
+        }
+        if (d->users) {
+            at = &d->next;
+            continue;
+        }
+        *at = d->next;
+        d->next = over;
+        over = d;
+    }
+    pthread_mutex_unlock(&e->mu);
+    if (!over)
+        return;
+    while (over) {
+        struct deck *next = over->next;
+
+        tell(e, over->guest, EXJ_PE_DRAINED, NULL, NULL);
+        exj_deck_free(over);
+        over = next;
+    }
+    exj_registry_sweep(e->o.plugins, tell_end, e);
+}
+
+/* ---- orders ----------------------------------------------------------------------------------- */
+
+/* The executor that an operator means: by the plugin's id, or as it is configured. */
+static struct executor *find_executor(exj_engine *e, const char *plugin)
+{
+    for (struct executor *x = first_executor(e); x; x = x->next) {
+        exj_guest_info i;
+
+        if (!strcmp(x->name, plugin))
+            return x;
+        if (!x->current)
+            continue;
+        exj_guest_describe(x->current->guest, &i);
+        if (!strcmp(i.id, plugin))
+            return x;
+    }
+    return NULL;
+}
+
+static exj_code switch_to(exj_engine *e, struct executor *x, const char *sha256,
+                          json_t **ret_report, exj_err *err)
+{
+    char *path = exj_shelf_path_of(e->o.shelf, sha256);
+    exj_code rc;
+
+    if (!path)
+        return exj_err_set(err, EXJ_NOT_FOUND, "no copy of the content %.12s… is kept", sha256);
+    rc = take_content(e, x, path, ret_report, err);
+    free(path);
+    return rc;
+}
+
+/* The content that was current before this one. */
+static exj_code content_before(exj_engine *e, const char *id, const char *now, char ret[65],
+                               exj_err *err)
+{
+    json_t *list = NULL, *item;
+    size_t i;
+    exj_code rc = exj_shelf_history(e->o.shelf, id, 0, &list, err);
+
+    ret[0] = '\0';
+    if (rc)
+        return rc;
+    json_array_foreach(list, i, item) {
+        const char *event = json_string_value(json_object_get(item, "event"));
+        const char *sha = json_string_value(json_object_get(item, "sha256"));
+
+        if (event && sha && strcmp(sha, now) &&
+            (!strcmp(event, "current") || !strcmp(event, "loaded"))) {
+            snprintf(ret, 65, "%s", sha);
+            break;
+        }
+    }
+    json_decref(list);
+    return ret[0] ? EXJ_OK
+                  : exj_err_set(err, EXJ_CONFLICT, "plugin %s: no earlier version is known", id);
+}
+
+static exj_code order_back(exj_engine *e, struct executor *x, json_t **ret_report, exj_err *err)
+{
+    char sha[65];
+    exj_guest_info i;
+    exj_code rc;
+
+    exj_guest_describe(x->current->guest, &i);
+    if (x->before || x->canary) { /* not proven yet: what was there still is */
+        struct deck *bad = x->canary ? x->canary : x->current;
+
+        exj_guest_describe(bad->guest, &i);
+        roll_back(e, x, bad, "by order");
+        exj_guest_describe(x->current->guest, &i);
+        *ret_report = json_object();
+        return exj_shelf_pin(e->o.shelf, i.id, i.sha256, exj_clock_wall_ms(), err);
+    }
+    rc = content_before(e, i.id, i.sha256, sha, err);
+    if (!rc)
+        rc = exj_shelf_pin(e->o.shelf, i.id, sha, exj_clock_wall_ms(), err);
+    if (!rc && (rc = switch_to(e, x, sha, ret_report, err)) != EXJ_OK)
+        exj_shelf_unpin(e->o.shelf, i.id, NULL);
+    return rc;
+}
+
+static void obey(exj_engine *e, struct order *o)
+{
+    struct executor *x = find_executor(e, o->plugin);
+    exj_guest_info i;
+
+    if (!x) {
+        exj_err_set(&o->err, EXJ_NOT_FOUND, "no executor runs a plugin \"%s\"", o->plugin);
+        return;
+    }
+    if (!x->current) {
+        look_for(e, x);
+        if (!x->current)
+            exj_err_set(&o->err, x->error.code, "%s", x->error.text);
+        return;
+    }
+    switch (o->kind) {
+    case EXJ_ORDER_RELOAD:
+        take_content(e, x, NULL, &o->report, &o->err);
+        break;
+    case EXJ_ORDER_ROLL_BACK:
+        order_back(e, x, &o->report, &o->err);
+        break;
+    case EXJ_ORDER_TRIAL:
+        try_content(e, x, o->what, e->o.trial_rows, &o->report, &o->err);
+        exj_registry_sweep(e->o.plugins, NULL, NULL);
+        break;
+    case EXJ_ORDER_SWITCH:
+        switch_to(e, x, o->what, &o->report, &o->err);
+        break;
+    }
+    if (o->err.code || !x->current)
+        return;
+    exj_guest_describe(x->current->guest, &i);
+    o->report = json_pack("{s:s, s:s, s:s, s:I, s:s, s:o}", "plugin", i.id, "version", i.version,
+                          "sha256", i.sha256, "generation", (json_int_t)i.generation, "state",
+                          x->canary ? "canary" : exj_gen_word(i.state), "trial",
+                          o->report ? o->report : json_null());
+}
+
+exj_code exj_engine_order(exj_engine *e, exj_plugin_order kind, const char *plugin,
+                          const char *what, json_t **ret, exj_err *err)
+{
+    struct order o = { .kind = kind, .plugin = plugin, .what = what }, **at;
+
+    pthread_mutex_lock(&e->mu);
+    if (e->stopping || !e->has_reloader) {
+        pthread_mutex_unlock(&e->mu);
+        return exj_err_set(err, EXJ_CANCELLED, "plugins are not reloaded here%s",
+                           e->stopping ? ": the worker stops" : "");
+    }
+    for (at = &e->orders; *at; at = &(*at)->next)
+        ;
+    *at = &o;
+    exj_watch_wake(e->watch);
+    while (!o.over)
+        pthread_cond_wait(&e->ordered, &e->mu);
+    pthread_mutex_unlock(&e->mu);
+    if (o.err.code) {
+        json_decref(o.report);
+        return exj_err_set(err, o.err.code, "%s", o.err.text);
+    }
+    *ret = o.report;
+    return EXJ_OK;
+}
+
+/* ---- looking ---------------------------------------------------------------------------------- */
+
+static json_t *deck_shown(const struct deck *d)
+{
+    exj_guest_info i;
+
+    if (!d)
+        return json_null();
+    exj_guest_describe(d->guest, &i);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:i}", "version", i.version, "sha256", i.sha256,
+                     "generation", (json_int_t)i.generation, "calls",
+                     (json_int_t)d->count.calls, "errors", (json_int_t)d->count.errors,
+                     "running", (int)d->users);
+}
+
+json_t *exj_engine_executors(exj_engine *e)
+{
+    json_t *list = json_array();
+
+    pthread_mutex_lock(&e->mu);
+    for (const struct executor *x = e->executors; x; x = x->next) {
+        json_t *draining = json_array();
+        exj_guest_info i = { .id = "" };
+
+        for (const struct deck *d = x->old; d; d = d->next)
+            json_array_append_new(draining, deck_shown(d));
+        if (x->current)
+            exj_guest_describe(x->current->guest, &i);
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "executor",
+                            x->name, "isolation",
+                            x->current ? exj_lane_word(i.lane) : exj_lane_word(x->lane), "plugin",
+                            i.id, "state",
+                            x->error.code  ? "unusable"
+                            : x->held      ? "switching"
+                            : x->canary    ? "canary"
+                            : x->before    ? "watched"
+                                           : "current",
+                            "current", deck_shown(x->current), "canary", deck_shown(x->canary),
+                            "canaryPercent", x->canary ? (int)x->share : 0, "draining", draining,
+                            "error", x->error.code ? json_string(x->error.text) : json_null(),
+                            "refusal",
+                            x->refusal.code ? json_string(x->refusal.text) : json_null()));
+    }
+    pthread_mutex_unlock(&e->mu);
+    return list;
+}
+
+void exj_run_note_first(exj_engine *e, const struct executor *x)
+{
+    exj_guest_info i;
+
+    if (!e->o.shelf || !x->current)
+        return;
+    exj_guest_describe(x->current->guest, &i);
+    tell(e, x->current->guest, EXJ_PE_LOADED, NULL, NULL);
+    exj_shelf_keep(e->o.shelf, i.path, i.sha256, i.id, exj_clock_wall_ms(), NULL);
+}
+
+/* ---- the thread --------------------------------------------------------------------------------- */
+
+static struct order *next_order(exj_engine *e)
+{
+    struct order *o;
+
+    pthread_mutex_lock(&e->mu);
+    o = e->orders;
+    if (o)
+        e->orders = o->next;
+    pthread_mutex_unlock(&e->mu);
+    return o;
+}
+
+static void end_order(exj_engine *e, struct order *o)
+{
+    pthread_mutex_lock(&e->mu);
+    o->over = true;
+    pthread_cond_broadcast(&e->ordered);
+    pthread_mutex_unlock(&e->mu);
+}
+
+/* Until when may the reloader sleep? -1: until something happens. */
+static int sleep_ms_locked(const exj_engine *e)
+{
+    if (e->orders)
+        return 0;
+    for (const struct executor *x = e->executors; x; x = x->next)
+        if (x->canary || x->before || x->old || x->stopped)
+            return TICK_MS;
+    return (int)EXJ_CANARY_TRAFFIC_MS;
+}
+
+void *exj_run_reloader(void *engine)
+{
+    exj_engine *e = engine;
+    bool stopping = false;
+
+    while (!stopping) {
+        exj_file_changes changes = { 0 };
+        struct executor *x;
+        struct order *o;
+        exj_err err = { 0 };
+        int ms;
+
+        pthread_mutex_lock(&e->mu);
+        ms = sleep_ms_locked(e);
+        pthread_mutex_unlock(&e->mu);
+        if (exj_watch_wait(e->watch, ms, &changes, &err) != EXJ_OK)
+            exj_log(EXJ_LOG_ERROR, "reload", "plugin folders: %s", err.text);
+        pthread_mutex_lock(&e->mu);
+        stopping = e->stopping;
+        x = e->executors;
+        pthread_mutex_unlock(&e->mu);
+        for (size_t k = 0; !stopping && k < changes.len; k++)
+            if (changes.items[k].news != EXJ_FILE_GONE && !e->o.manual_reload)
+                file_changed(e, changes.items[k].path);
+        exj_file_changes_release(&changes);
+        while ((o = next_order(e))) {
+            if (stopping)
+                exj_err_set(&o->err, EXJ_CANCELLED, "the worker stops");
+            else
+                obey(e, o);
+            end_order(e, o);
+        }
+        for (; x && !stopping; x = x->next) {
+            judge(e, x);
+            look_at_stopped(e, x);
+            drain(e, x);
+        }
+    }
+    return NULL;
+}

@@ -16,7 +16,7 @@
  * it is used; changes are made under the lock, so none is lost. A file that does not parse
  * is an error that names it and its line, never an empty answer.
  *
- * A NULL folder keeps everything in memory, but copies.
+ * A NULL folder keeps everything in memory, but copies. Ids are 1 to 80 bytes of UTF-8.
  *
  * Memory:  json_t results are new references; texts passed in are copied.
  * Threads: all calls from any thread; one mutex inside, held during disk access.
@@ -49,6 +49,8 @@ void exj_shelf_free(exj_shelf *s);
 
 /* 64 lower-case hexadecimal digits? */
 bool exj_is_sha256(const char *text);
+
+/* Instants are milliseconds since the epoch, in calls as in answers ("at"). */
 
 /* ---- trust ------------------------------------------------------------------------------ */
 /* `name`: what a person reads, 1..200 printable characters. Adding what is there renews date
@@ -132,7 +134,8 @@ exj_code exj_shelf_history(exj_shelf *s, const char *id, size_t limit, json_t **
  * `sha256`), EXJ_FULL, EXJ_UNSUPPORTED (no folder), EXJ_IO, EXJ_NOMEM, EXJ_INVALID. */
 exj_code exj_shelf_keep(exj_shelf *s, const char *file, const char *sha256, const char *family,
                         exj_msec now, exj_err *err);
-/* Owned path, NULL when it is not kept (and on lack of memory). */
+/* Owned path, NULL when it is not kept (and on lack of memory). Who loads it judges its
+ * content as that of any file: a disk may have lost some of it. */
 char *exj_shelf_path_of(exj_shelf *s, const char *sha256);
 /* [{"sha256","family","at","bytes","path"}], newest first. */
 exj_code exj_shelf_kept(exj_shelf *s, json_t **ret, exj_err *err);

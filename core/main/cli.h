@@ -30,6 +30,7 @@
     X(AFTER, "after", 0, "N", "go on where the last page ended")                           \
     X(LANG, "lang", 0, "c|c++|rust", "language of the new plugin (c)")                     \
     X(DIR, "dir", 0, "DIR", "folder to make (the name)")                                   \
+    X(LEVEL, "level", 0, "N", "how much is asked of it, 1 to 4 (3)")                       \
     X(RECORD, "record", 0, "JSON|FILE", "the record to call it with (300 B and 64 KiB)")   \
     X(CALLS, "calls", 0, "N", "at most N calls a record, 5 s at most (20000)")             \
     X(LANE, "lane", 0, "WORD", "in-process, host or sandbox (in-process)")                 \

@@ -1,12 +1,13 @@
 /* Commands about plugins: none of them needs a store. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "core/main/cmd_plugin.h"
 #include "core/main/reach.h"
 #include "core/plugin/check.h"
 
-#define CHECK_TIMEOUT_MS 20000u
+#define CHECK_LEVEL 3
+#define CHECK_TIMEOUT_MS 30000u
 
 static const char *text_of(const json_t *o, const char *key)
 {
@@ -137,22 +138,6 @@ exj_exit exj_cmd_plugin_inspect(exj_cli *c)
     return exj_out_finish(c, status);
 }
 
-/* FILE, or a name found in the plugins directories. New text; NULL: not there. */
-static char *find_file(const exj_cli *c, const char *name)
-{
-    if (strchr(name, '/') || access(name, F_OK) == 0)
-        return access(name, F_OK) == 0 ? strdup(name) : NULL;
-    for (char **dir = c->settings.plugin_dirs; *dir; dir++)
-        for (int so = 0; so < 2; so++) {
-            char path[4200];
-
-            snprintf(path, sizeof(path), "%s/%s%s", *dir, name, so ? ".so" : "");
-            if (access(path, F_OK) == 0)
-                return strdup(path);
-        }
-    return NULL;
-}
-
 static void print_report(exj_cli *c, const json_t *report)
 {
     exj_table t = EXJ_TABLE("LEVEL", "CODE", "MESSAGE");
@@ -175,17 +160,21 @@ static void print_report(exj_cli *c, const json_t *report)
 
 exj_exit exj_cmd_plugin_check(exj_cli *c)
 {
-    char *file = find_file(c, c->args[0]);
     json_t *report = NULL;
     exj_err err = { 0 };
     exj_exit status = EXJ_EXIT_OK;
+    int64_t level;
+    char *file;
 
+    if (exj_cli_number(c, EXJ_CLI_LEVEL, 1, EXJ_CHECK_LEVELS, CHECK_LEVEL, &level, &err) != EXJ_OK)
+        return exj_fail(c, EXJ_EXIT_USAGE, "%s", err.text);
+    file = exj_tool_find_plugin(c, c->args[0]);
     if (!file)
         return exj_fail(c, EXJ_EXIT_NOT_FOUND,
                         "no file \"%s\", neither here nor in the plugins directories",
                         c->args[0]);
-    if (exj_plugin_check(c->settings.exe, EXJ_PLUGIN_CHECK_WORD, file, CHECK_TIMEOUT_MS,
-                         &report, &err) != EXJ_OK) {
+    if (exj_plugin_check(c->settings.exe, EXJ_PLUGIN_CHECK_WORD, file, (int)level,
+                         CHECK_TIMEOUT_MS, &report, &err) != EXJ_OK) {
         free(file);
         return exj_fail_err(c, &err);
     }

@@ -23,6 +23,7 @@ struct report {
     json_t *findings, *plugins;
     char phase[128];
     char sha256[65];
+    int grade; /* of the last finding */
     bool fails;
 };
 
@@ -30,7 +31,7 @@ static void add_finding(struct report *r, const char *level, const char *code,
                         const char *message, const char *fix)
 {
     r->fails |= strcmp(level, "fail") == 0;
-    json_array_append_new(r->findings, json_pack("{s:s,s:s,s:s,s:s}", "level", level, "code", code,
+    json_array_append_new(r->findings, json_pack("{s:i,s:s,s:s,s:s,s:s}", "grade", r->grade, "level", level, "code", code,
                                                  "message", message, "fix", fix));
 }
 
@@ -46,6 +47,7 @@ static void take_line(struct report *r, exj_slice line)
     part = json_object_get(v, "finding");
     if (json_is_object(part)) {
         level = json_string_value(json_object_get(part, "level"));
+        r->grade = (int)json_integer_value(json_object_get(part, "grade"));
         r->fails |= level && strcmp(level, "fail") == 0;
         json_array_append(r->findings, part);
     }
@@ -167,18 +169,19 @@ static char **environment_with(char *tmpdir)
 }
 
 static exj_code start_child(const char *self_exe, const char *word, const char *file,
-                            char *tmpdir, pid_t *ret_pid, int *ret_fd, exj_err *err)
+                            int level, char *tmpdir, pid_t *ret_pid, int *ret_fd, exj_err *err)
 {
     char **env = environment_with(tmpdir);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none, defaults;
-    char *argv[4] = { strdup(self_exe), strdup(word), strdup(file), NULL };
+    char number[2] = { (char)('0' + level), '\0' };
+    char *argv[5] = { strdup(self_exe), strdup(word), strdup(file), strdup(number), NULL };
     int fds[2] = { -1, -1 };
     exj_code rc = EXJ_OK;
     int failed;
 
-    if (!argv[0] || !argv[1] || !argv[2] || !env) {
+    if (!argv[0] || !argv[1] || !argv[2] || !argv[3] || !env) {
         rc = exj_err_set(err, EXJ_NOMEM, "plugin check: out of memory");
         goto out;
     }
@@ -207,7 +210,7 @@ static exj_code start_child(const char *self_exe, const char *word, const char *
     fds[0] = -1;
 out:
     free(env);
-    for (int k = 0; k < 3; k++)
+    for (int k = 0; k < 4; k++)
         free(argv[k]);
     for (int k = 0; k < 2; k++)
         if (fds[k] >= 0)
@@ -216,9 +219,10 @@ out:
 }
 
 exj_code exj_plugin_check(const char *self_exe, const char *check_word, const char *file,
-                          unsigned timeout_ms, json_t **ret_report, exj_err *err)
+                          int level, unsigned timeout_ms, json_t **ret_report, exj_err *err)
 {
-    struct report r = { .findings = json_array(), .plugins = json_array(), .phase = "start" };
+    struct report r = { .findings = json_array(), .plugins = json_array(), .phase = "start",
+                        .grade = 1 };
     exj_buf lines = EXJ_BUF_INIT;
     const char *tmp = getenv("TMPDIR");
     char text[400], tmpdir[512], *dir;
@@ -234,7 +238,7 @@ exj_code exj_plugin_check(const char *self_exe, const char *check_word, const ch
         *dir = 0; /* nothing to remove */
         goto out;
     }
-    rc = start_child(self_exe, check_word, file, tmpdir, &pid, &fd, err);
+    rc = start_child(self_exe, check_word, file, level, tmpdir, &pid, &fd, err);
     if (rc)
         goto out;
     in_time = wait_child(pid, fd, timeout_ms, &lines, &status);
@@ -252,7 +256,8 @@ exj_code exj_plugin_check(const char *self_exe, const char *check_word, const ch
                  WEXITSTATUS(status), r.phase);
         add_finding(&r, "fail", "Exit", text, "a plugin must not call exit");
     }
-    *ret_report = json_pack("{s:s,s:b,s:s,s:O,s:O}", "file", file, "ok", !r.fails, "sha256",
+    *ret_report = json_pack("{s:s,s:b,s:i,s:s,s:O,s:O}", "file", file, "ok", !r.fails, "level",
+                            level, "sha256",
                             r.sha256, "findings", r.findings, "plugins", r.plugins);
     if (!*ret_report)
         rc = exj_err_set(err, EXJ_NOMEM, "plugin check: out of memory");

@@ -7,6 +7,8 @@
  */
 #include "core/plugin/check.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -15,13 +17,17 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/plugin/check_inside.h"
 #include "core/plugin/lint.h"
 #include "core/plugin/load.h"
 
-#define SAMPLE_NS ((exj_nsec)2 * 1000 * 1000 * 1000)
 #define ANSWER_MAX (8u * 1024u * 1024u)
+#define REPEAT 100
+#define REPEAT_NS ((exj_nsec)3 * 1000 * 1000 * 1000)
+#define GROWTH_PAGES 256 /* 1 MiB */
 
 static int report_fd = 1;
+static int grade = 1; /* of what is found now */
 static bool failed;
 
 static void say_take(json_t *line)
@@ -41,15 +47,12 @@ static void say_take(json_t *line)
     json_decref(line);
 }
 
-static void phase(const char *name, const char *id)
+void exj_check_phase(const char *name, const char *id)
 {
     say_take(json_pack("{s:s++}", "phase", name, *id ? " of " : "", id));
 }
 
-static void find(const char *level, const char *code, const char *fix, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static void find(const char *level, const char *code, const char *fix, const char *format, ...)
+void exj_check_find(const char *level, const char *code, const char *fix, const char *format, ...)
 {
     char raw[700], text[700];
     va_list ap;
@@ -59,164 +62,225 @@ static void find(const char *level, const char *code, const char *fix, const cha
     va_end(ap);
     exj_clean_text(raw, strlen(raw), text, sizeof text);
     failed |= strcmp(level, "fail") == 0;
-    say_take(json_pack("{s:{s:s,s:s,s:s,s:s}}", "finding", "level", level, "code", code, "message",
-                       text, "fix", fix));
+    say_take(json_pack("{s:{s:i,s:s,s:s,s:s,s:s}}", "finding", "grade", grade, "level", level,
+                       "code", code, "message", text, "fix", fix));
 }
 
 /* ---- from the file alone -------------------------------------------------------------- */
 
-static void lint_file(const char *file)
+/* Of grade 1 is whether the file exports the one function; the rest is of grade 3. */
+static bool is_entry_code(const char *code)
 {
+    return strcmp(code, "Exports") == 0 || strcmp(code, "NoEntry") == 0;
+}
+
+static exj_reload_class lint_file(const char *file, int level)
+{
+    exj_reload_class class = EXJ_RELOAD_ISOLATE_ONLY;
     exj_lint *l = malloc(sizeof *l);
     exj_err err = { 0 };
     char why[200];
 
     if (!l || exj_lint_file(file, l, &err) != EXJ_OK) {
-        find("fail", "Unreadable", "", "%s", l ? err.text : "out of memory");
+        exj_check_find("fail", "Unreadable", "", "%s", l ? err.text : "out of memory");
     } else {
-        for (unsigned k = 0; k < l->findings_len; k++)
-            find(l->findings[k].level, l->findings[k].code, l->findings[k].fix, "%s",
-                 l->findings[k].message);
+        for (unsigned k = 0; k < l->findings_len; k++) {
+            grade = is_entry_code(l->findings[k].code) ? 1 : 3;
+            if (grade <= level)
+                exj_check_find(l->findings[k].level, l->findings[k].code, l->findings[k].fix,
+                               "%s", l->findings[k].message);
+        }
         exj_lint_why(l, why, sizeof why);
-        find("ok", "ReloadClass", "", "an old version of it would be %s", why);
+        grade = 3;
+        if (grade <= level)
+            exj_check_find("ok", "ReloadClass", "", "an old version of it would be %s", why);
+        class = l->reload;
     }
     free(l);
+    return class;
 }
 
-/* ---- by running it -------------------------------------------------------------------- */
+/* ---- what a load or an instance leaves behind ------------------------------------------ */
 
-struct sample {
-    uint32_t records;
-    bool wrong;
-    exj_err err;
+struct left {
+    unsigned fds, threads;
+    long pages; /* resident */
 };
 
-static exj_result sample_emit(void *user, exj_slice json)
+static unsigned entries_of(const char *folder)
 {
-    struct sample *s = user;
-    exj_json_kind kind;
-    exj_json_iter it;
-    bool id = false, record = false, next = false;
+    DIR *d = opendir(folder);
+    unsigned n = 0;
 
-    if (exj_json_check(json, EXJ_JSON_MAX_DEPTH, &kind, &s->err) != EXJ_OK ||
-        kind != EXJ_JSON_OBJECT) {
-        exj_err_set(&s->err, EXJ_INVALID, "wanted an object");
-        s->wrong = true;
-        return EXJ_R_INPUT;
-    }
-    exj_json_iter_init(&it, json);
-    while (exj_json_iter_next(&it)) {
-        id |= exj_json_key_is(it.key, "id") && it.kind == EXJ_JSON_STRING;
-        record |= exj_json_key_is(it.key, "record") && it.kind == EXJ_JSON_OBJECT;
-        next |= exj_json_key_is(it.key, "next");
-    }
-    if (!next && !(id && record)) {
-        exj_err_set(&s->err, EXJ_INVALID,
-                    "wanted {\"id\":\"…\",\"record\":{…}} or {\"next\":…}, found %.*s",
-                    json.n < 100 ? (int)json.n : 100, json.p);
-        s->wrong = true;
-        return EXJ_R_INPUT;
-    }
-    return ++s->records < 10 ? EXJ_R_OK : EXJ_R_CANCELLED;
+    if (!d)
+        return 0;
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
 }
 
-static exj_str str_of(const char *s)
+static struct left look(void)
 {
-    return (exj_str){ s, strlen(s) };
+    struct left l = { entries_of("/proc/self/fd"), entries_of("/proc/self/task"), 0 };
+    FILE *f = fopen("/proc/self/statm", "re");
+
+    if (f) {
+        if (fscanf(f, "%*d %ld", &l.pages) != 1)
+            l.pages = 0;
+        fclose(f);
+    }
+    return l;
 }
 
-static void judge_answer(const exj_guest *g, exj_slice answer)
+static void compare(const char *what, unsigned times, struct left before, struct left after,
+                    bool memory)
 {
-    exj_json_kind kind;
-    exj_json_iter it;
-    exj_err err = { 0 };
-    bool status = false;
+    if (after.fds > before.fds)
+        exj_check_find("warn", "KeepsDescriptors", "close what you open, in destroy",
+                       "%s %u times leaves %u file descriptors", what, times,
+                       after.fds - before.fds);
+    if (after.threads > before.threads)
+        exj_check_find("warn", "KeepsThreads", "join your threads in destroy",
+                       "%s %u times leaves %u threads", what, times,
+                       after.threads - before.threads);
+    if (memory && after.pages > before.pages + GROWTH_PAGES)
+        exj_check_find("warn", "KeepsMemory", "free in destroy what create allocates",
+                       "%s %u times leaves %ld KiB", what, times,
+                       (after.pages - before.pages) * (sysconf(_SC_PAGESIZE) / 1024));
+}
 
-    if (exj_json_check(answer, EXJ_JSON_MAX_DEPTH, &kind, &err) || kind != EXJ_JSON_OBJECT) {
-        find("fail", "AnswerNotJson", "emit one JSON object",
-             "%s: the answer is no JSON object: %s", g->id, err.text);
+static bool copy_to(const char *from, const char *to)
+{
+    int in = open(from, O_RDONLY | O_CLOEXEC), out;
+    char part[65536];
+    ssize_t n = -1;
+
+    if (in < 0)
+        return false;
+    out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700);
+    while (out >= 0 && (n = read(in, part, sizeof part)) > 0)
+        if (write(out, part, (size_t)n) != n) {
+            n = -1;
+            break;
+        }
+    close(in);
+    return out >= 0 && close(out) == 0 && n == 0;
+}
+
+/* Load and unload a copy of its own, over and over. */
+static void repeat_load(const char *path, exj_reload_class class)
+{
+    const char *tmp = getenv("TMPDIR");
+    struct left before;
+    char copy[600];
+    void *still;
+
+    if (class != EXJ_RELOAD_CLOSABLE) {
+        exj_check_find("ok", "LoadUnload", "", "not unloaded: %s",
+                       exj_reload_class_word(class));
         return;
     }
-    exj_json_iter_init(&it, answer);
-    while (exj_json_iter_next(&it))
-        if (exj_json_key_is(it.key, "status"))
-            status = exj_slice_is(it.value, "\"completed\"") ||
-                     exj_slice_is(it.value, "\"failed\"") ||
-                     exj_slice_is(it.value, "\"blocked\"") ||
-                     exj_slice_is(it.value, "\"suspended\"");
-    if (status)
-        find("ok", "SampleCall", "", "%s: answers an empty record", g->id);
-    else
-        find("fail", "AnswerStatus", "emit \"status\" as one of completed, failed, blocked, "
-             "suspended", "%s: the answer has no such status: %.200s", g->id, answer.p);
-}
+    snprintf(copy, sizeof copy, "%s/repeat-%ld.so", tmp && *tmp ? tmp : "/tmp", (long)getpid());
+    if (!copy_to(path, copy)) {
+        exj_check_find("warn", "LoadUnload", "", "no copy could be made at %s", copy);
+        return;
+    }
+    exj_check_phase("load and unload", "");
+    before = look();
+    for (unsigned k = 0; k < REPEAT; k++) {
+        void *so = dlopen(copy, RTLD_NOW | RTLD_LOCAL);
+        exj_entry entry = so ? (exj_entry)(uintptr_t)dlsym(so, "exellix_plugin_v1") : NULL;
 
-static void sample_call(exj_instance *i, exj_call_slot *slot)
-{
-    const exj_guest *g = exj_instance_guest(i);
-    struct sample s = { 0 };
-    exj_call_ports ports = { .user = &s };
-    exj_args a = { .attempt = 1, .deadline_ns = (uint64_t)(exj_clock_mono_ns() + SAMPLE_NS),
-                   .token = 1 };
-    bool engine = g->vt.kind == EXJ_KIND_GRAPH_ENGINE;
-    exj_call_end end;
+        if (!entry || !entry(EXJ_ABI_MINOR)) {
+            const char *why = dlerror();
 
-    a.job_id = str_of("check-1");
-    a.record_id = str_of("check-1");
-    if (engine) {
-        a.model = str_of("{\"id\":\"check\",\"nodes\":[]}");
-        a.runtime = str_of("{\"jobId\":\"check-1\",\"job\":{\"matrixRowId\":\"1\","
-                           "\"matrixCatalogId\":\"check\",\"matrixRunId\":null,"
-                           "\"graphId\":\"check\",\"attempt\":1},\"input\":{},"
-                           "\"executionMemory\":{}}");
+            exj_check_find("fail", "LoadUnload", "", "load %u failed: %s", k + 1,
+                           why ? why : "no bundle");
+            unlink(copy);
+            return;
+        }
+        dlclose(so);
+    }
+    still = dlopen(copy, RTLD_NOW | RTLD_LOCAL | RTLD_NOLOAD);
+    compare("loading and unloading it", REPEAT, before, look(), true);
+    if (still) {
+        dlclose(still);
+        exj_check_find("warn", "StillResident", "start no thread and register nothing at load",
+                       "stays in memory after it was unloaded");
     } else {
-        ports.emit = sample_emit;
-        a.model = str_of("{}");
-        a.runtime = str_of("{\"matrixCatalogId\":\"check\",\"matrixRunId\":null,"
-                           "\"kind\":\"record\",\"cursor\":null,\"config\":{}}");
+        exj_check_find("ok", "LoadUnload", "", "loaded and unloaded %d times", REPEAT);
     }
-    exj_call_run(i, slot, &a, &ports, &end, NULL);
-    if (s.wrong)
-        find("fail", "RecordWrong", "see the source resolver part of plugin.h", "%s: %s", g->id,
-             s.err.text);
-    else if (end.result == EXJ_R_INTERNAL || exj_slice_is(end.error_code, "AnswerTooLarge"))
-        find("fail", "SampleCall", "", "%s: %.*s: %.*s", g->id, (int)end.error_code.n,
-             end.error_code.p, (int)end.error_text.n, end.error_text.p);
-    else if (end.result != EXJ_R_OK && end.result != EXJ_R_CANCELLED)
-        find("ok", "SampleCall", "", "%s: refuses an empty record: %.*s %.*s", g->id,
-             (int)end.error_code.n, end.error_code.p, (int)end.error_text.n, end.error_text.p);
-    else if (engine && end.result == EXJ_R_OK)
-        judge_answer(g, end.answer);
-    else
-        find("ok", "SampleCall", "", "%s: yields %u records with an empty config", g->id,
-             s.records);
+    unlink(copy);
 }
 
-static exj_result run_self_test(exj_instance *i, exj_call c, const void *user)
+static void repeat_create(exj_guest *g)
 {
-    (void)user;
-    return i->guest->vt.self_test(i->self, c);
+    exj_nsec until = exj_clock_mono_ns() + REPEAT_NS;
+    struct left before = { 0 };
+    unsigned k;
+
+    exj_check_phase("create and destroy", g->id);
+    for (k = 0; k < REPEAT && exj_clock_mono_ns() < until; k++) {
+        exj_instance *i = NULL;
+        exj_err err = { 0 };
+
+        if (k == REPEAT / 10)
+            before = look(); /* the first ones warm up allocators */
+        if (exj_instance_new(g, EXJ_SLICE_LITERAL("{}"), &i, &err) != EXJ_OK) {
+            exj_check_find("fail", "CreateAgain", "let create succeed as often as it is called",
+                           "%s: create number %u: %s", g->id, k + 1, err.text);
+            return;
+        }
+        exj_instance_free(i);
+    }
+    if (k > REPEAT / 10)
+        compare("making and ending an instance", k - REPEAT / 10, before, look(), true);
+    exj_check_find("ok", "CreateDestroy", "", "%s: created and destroyed %u times", g->id, k);
 }
 
-static void self_test(exj_instance *i, exj_call_slot *slot)
-{
-    static const exj_call_ports none = { 0 };
-    const exj_guest *g = exj_instance_guest(i);
-    exj_call_end end;
+/* ---- what it says about itself ----------------------------------------------------------- */
 
-    if (!g->vt.self_test)
+static void judge_describe(const exj_guest *g)
+{
+    static const char *const parts[] = { "config", "input", "output" };
+    json_t *o = NULL;
+    exj_err err = { 0 };
+
+    if (g->describe.n == 0) {
+        exj_check_find("warn", "NoDescription", "set describe: {\"summary\":\"…\",\"config\":{…}}",
+                       "%s describes neither itself nor its config", g->id);
         return;
-    phase("self_test", g->id);
-    exj_call_other(i, slot, &none, run_self_test, NULL, &end);
-    if (end.result == EXJ_R_OK || end.result == EXJ_R_UNSUPPORTED)
-        find("ok", "SelfTest", "", "%s: self_test passes", g->id);
-    else
-        find("fail", "SelfTest", "", "%s: self_test answers %d: %.*s: %.*s", g->id,
-             (int)end.result, (int)end.error_code.n, end.error_code.p, (int)end.error_text.n,
-             end.error_text.p);
+    }
+    if (exj_json_parse(g->describe, &o, &err) != EXJ_OK || !json_is_object(o)) {
+        exj_check_find("fail", "DescribeNotJson", "set describe to one JSON object",
+                       "%s: describe: %s", g->id, err.code ? err.text : "no object");
+        json_decref(o);
+        return;
+    }
+    if (!json_is_string(json_object_get(o, "summary")))
+        exj_check_find("warn", "NoSummary", "add \"summary\":\"what it does\" to describe",
+                       "%s: describe has no summary", g->id);
+    for (size_t k = 0; k < sizeof parts / sizeof *parts; k++) {
+        const json_t *part = json_object_get(o, parts[k]);
+
+        if (part && !json_is_object(part))
+            exj_check_find("fail", "DescribeForm", "make it an object",
+                           "%s: describe.%s is no object", g->id, parts[k]);
+    }
+    json_decref(o);
 }
 
-static void check_guest(exj_guest *g)
+static void judge_version(const exj_guest *g)
+{
+    unsigned a, b, c;
+
+    if (sscanf(g->version, "%9u.%9u.%9u", &a, &b, &c) != 3)
+        exj_check_find("warn", "VersionForm", "number versions as 1.2.0",
+                       "%s: version \"%s\"", g->id, g->version);
+}
+
+static void check_guest(exj_guest *g, int level)
 {
     exj_instance *i = NULL;
     exj_call_slot *slot = NULL;
@@ -235,29 +299,40 @@ static void check_guest(exj_guest *g)
                        "kind", g->vt.kind == EXJ_KIND_GRAPH_ENGINE ? "graph-engine"
                                                                    : "source-resolver",
                        "flags", flags));
-    if (g->describe.n == 0)
-        find("warn", "NoDescription", "set describe: {\"summary\":\"…\",\"config\":{…}}",
-             "%s describes neither itself nor its config", g->id);
-    phase("create", g->id);
+    grade = 2;
+    judge_describe(g);
+    judge_version(g);
+    if (level < 3)
+        return;
+    grade = 3;
+    exj_check_phase("create", g->id);
     if (exj_instance_new(g, EXJ_SLICE_LITERAL("{}"), &i, &err) != EXJ_OK) {
-        find("warn", "CreateFails", "accept an empty config, or say in describe what is needed",
+        exj_check_find("warn", "CreateFails", "accept an empty config, or say in describe what is needed",
              "%s", err.text);
         return;
     }
-    if (exj_call_slot_new(ANSWER_MAX, &slot, &err) != EXJ_OK) {
-        find("fail", "NoMemory", "", "%s", err.text);
+    exj_check_phase("destroy", g->id);
+    exj_instance_free(i);
+    i = NULL;
+    repeat_create(g);
+    if (level < 4)
         return;
-    }
-    self_test(i, slot);
-    phase("execute", g->id);
-    sample_call(i, slot);
-    phase("destroy", g->id);
+    grade = 4;
+    exj_check_phase("create", g->id);
+    if (exj_call_slot_new(ANSWER_MAX, &slot, &err) != EXJ_OK ||
+        exj_instance_new(g, EXJ_SLICE_LITERAL("{}"), &i, &err) != EXJ_OK)
+        exj_check_find("fail", "CreateAgain", "let create succeed as often as it is called", "%s",
+                       err.text);
+    else
+        exj_check_calls(i, slot);
+    exj_check_phase("destroy", g->id);
     exj_instance_free(i);
     exj_call_slot_free(slot);
 }
 
-int exj_plugin_check_child(const char *file)
+int exj_plugin_check_child(const char *file, int level)
 {
+    exj_reload_class class;
     exj_registry *r = NULL;
     exj_plugin_file *f = NULL;
     exj_probe probe;
@@ -269,32 +344,40 @@ int exj_plugin_check_child(const char *file)
         report_fd = fd;
         dup2(2, 1);
     }
-    phase("probe", "");
+    exj_check_phase("probe", "");
     if (!path) {
-        find("fail", "Unreadable", "", "%s: %s", file, strerror(errno));
+        exj_check_find("fail", "Unreadable", "", "%s: %s", file, strerror(errno));
         goto out;
     }
     if (exj_probe_file(path, &probe, &err) != EXJ_OK) {
-        find("fail", "Refused", "", "%s", err.text);
+        exj_check_find("fail", "Refused", "", "%s", err.text);
         goto out;
     }
     say_take(json_pack("{s:s}", "sha256", probe.sha256));
-    find("ok", "Probe", "", "ABI %u.%u, %llu bytes", probe.abi_major, probe.abi_minor,
+    exj_check_find("ok", "Probe", "", "ABI %u.%u, %llu bytes", probe.abi_major, probe.abi_minor,
          (unsigned long long)probe.bytes);
-    lint_file(path);
-    phase("load", "");
+    class = lint_file(path, level);
+    if (level < 2 || (failed && level < 3))
+        goto done;
+    grade = 2;
+    exj_check_phase("load", "");
     if (exj_registry_new(NULL, NULL, &r, &err) != EXJ_OK ||
         exj_registry_open_file(r, path, &f, &err) != EXJ_OK) {
-        find("fail", "Refused", "", "%s", err.text);
+        exj_check_find("fail", "Refused", "", "%s", err.text);
         goto out;
     }
-    find("ok", "Load", "", "loads; %zu plugin(s)", f->guests_len);
+    exj_check_find("ok", "Load", "", "loads; %zu plugin(s)", f->guests_len);
+    if (level >= 3) {
+        grade = 3;
+        repeat_load(path, class);
+    }
     for (size_t k = 0; k < f->guests_len; k++)
-        check_guest(&f->guests[k]);
+        check_guest(&f->guests[k], level);
     if (exj_plugin_misdeeds())
-        find("fail", "Misbehaves", "see the messages on standard error",
+        exj_check_find("fail", "Misbehaves", "see the messages on standard error",
              "did %llu things that the ABI forbids", (unsigned long long)exj_plugin_misdeeds());
-    phase("exit", "");
+done:
+    exj_check_phase("exit", "");
 out:
     exj_registry_free(r);
     free(path);

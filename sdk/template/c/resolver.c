@@ -28,6 +28,12 @@ static void destroy(void *instance)
     free(instance);
 }
 
+static exj_result refuse(const exj_host *host, exj_call call, const char *why)
+{
+    host->error(host->ctx, call, EXJ_R_INPUT, exj_text("NamesWrong"), exj_text(why));
+    return EXJ_R_INPUT;
+}
+
 /* {"id":NAME,"record":{"name":NAME}}. The id is what makes a record new or known: unique
  * within the matrix, for ever. */
 static exj_result yield_one(const exj_host *host, exj_call call, exj_str name)
@@ -54,14 +60,12 @@ static exj_result execute(void *instance, exj_call call, const exj_args *args)
     exj_json_cursor at;
     exj_result r = EXJ_R_OK;
 
-    if (exj_json_find(args->model, "names", &names) && exj_json_type(names) != '[') {
-        host->error(host->ctx, call, EXJ_R_INPUT, exj_text("NamesWrong"),
-                    exj_text("`names` is no array"));
-        return EXJ_R_INPUT;
-    }
+    if (exj_json_find(args->model, "names", &names) && exj_json_type(names) != '[')
+        return refuse(host, call, "`names` is no array");
     at = exj_json_elements(names);
     while (r == EXJ_R_OK && exj_json_next_element(&at, &name))
-        r = yield_one(host, call, name);
+        r = exj_json_type(name) == '"' ? yield_one(host, call, name)
+                                       : refuse(host, call, "a name is no text");
     return r;
 }
 

@@ -59,6 +59,8 @@ exj_result execute(void *instance, exj_call call, const exj_args *args)
         exj_json_cursor at = exj_json_elements(names);
 
         while (exj_json_next_element(&at, &name)) {
+            if (exj_json_type(name) != '"')
+                return fail(host, call, EXJ_R_INPUT, "NamesWrong", "a name is no text");
             const std::string json = record_of(name);
             const exj_result r =
                 host->emit(host->ctx, call, exj_str{ json.data(), json.size() });

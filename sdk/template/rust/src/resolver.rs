@@ -14,6 +14,9 @@ use std::os::raw::c_char;
 fn records(query: &str) -> Result<Vec<String>, &'static str> {
     let names = json::find(query, "names").unwrap_or(r#"["Ada","Grace"]"#);
     let names = json::elements(names).ok_or("`names` is no array")?;
+    if names.iter().any(|name| !name.starts_with('"')) {
+        return Err("a name is no text");
+    }
     Ok(names
         .iter()
         .map(|name| format!(r#"{{"id":{name},"record":{{"name":{name}}}}}"#))
@@ -73,6 +76,7 @@ mod tests {
         assert_eq!(list[1], r#"{"id":"Grace","record":{"name":"Grace"}}"#);
         assert_eq!(records("{}").unwrap().len(), 2);
         assert!(records(r#"{"names":7}"#).is_err());
+        assert!(records(r#"{"names":["Ada",7]}"#).is_err());
     }
 
     #[test]

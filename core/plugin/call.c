@@ -103,7 +103,6 @@ size_t exj_clean_text(const char *p, uint64_t n, char *ret, size_t cap)
 }
 
 static void (*diverted)(const char *text); /* set before threads start */
-
 void exj_misdeed_divert(void (*to)(const char *text))
 {
     diverted = to;

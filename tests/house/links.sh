@@ -96,22 +96,39 @@ for so in bin/plugins/*.so examples/plugins/*.so; do
   grep -q exellix <<<"$notes" || bad "$so has no exellix note"
 done
 
-if [ -f bin/exellix-jobs ]; then
-  dynamic=$(readelf -d bin/exellix-jobs)
-  headers=$(readelf -lW bin/exellix-jobs)
+# What a program of ours may need, and how it is hardened.
+declare -A needs=(
+  [exellix-jobs]="libjansson.so libsqlite3.so libmicrohttpd.so libm.so libc.so"
+  [exellix-jobs-plugin-host]="libjansson.so libseccomp.so libm.so libc.so"
+)
+for program in "${!needs[@]}"; do
+  [ -f "bin/$program" ] || continue
+  dynamic=$(readelf -d "bin/$program")
+  headers=$(readelf -lW "bin/$program")
   for lib in $(sed -n 's/.*NEEDED.*\[\(.*\)\]/\1/p' <<<"$dynamic"); do
     case $lib in
-      libjansson.so.* | libsqlite3.so.* | libmicrohttpd.so.* | libm.so.* | libc.so.* | ld-linux*) ;;
-      *) bad "exellix-jobs needs $lib" ;;
+      ld-linux*) ;;
+      *) allows "${needs[$program]}" "${lib%.so.*}.so" || bad "$program needs $lib" ;;
     esac
   done
-  grep -q 'BIND_NOW\|FLAGS.*NOW' <<<"$dynamic" || bad "exellix-jobs: not linked with -z now"
-  grep -q 'PIE' <<<"$dynamic" || bad "exellix-jobs: not position independent"
-  grep -q 'GNU_RELRO' <<<"$headers" || bad "exellix-jobs: no relro"
-  grep -E 'GNU_STACK.*RWE' <<<"$headers" && bad "exellix-jobs: executable stack"
-  symbols=$(nm -D bin/exellix-jobs)
-  grep -q '__stack_chk_fail' <<<"$symbols" || bad "exellix-jobs: no stack protector"
-  nm -D --defined-only bin/exellix-jobs | grep -E ' exj_| exellix_' && bad "exellix-jobs exports our symbols"
+  grep -q 'BIND_NOW\|FLAGS.*NOW' <<<"$dynamic" || bad "$program: not linked with -z now"
+  grep -q 'PIE' <<<"$dynamic" || bad "$program: not position independent"
+  grep -q 'GNU_RELRO' <<<"$headers" || bad "$program: no relro"
+  grep -E 'GNU_STACK.*RWE' <<<"$headers" && bad "$program: executable stack"
+  symbols=$(nm -D "bin/$program")
+  grep -q '__stack_chk_fail' <<<"$symbols" || bad "$program: no stack protector"
+  nm -D --defined-only "bin/$program" | grep -E ' exj_| exellix_' && bad "$program exports our symbols"
+done
+# The plugin host holds no code of the rooms that it may not use.
+if [ -f bin/exellix-jobs-plugin-host ]; then
+  for room in job store run http; do
+    for symbol in "${!home[@]}"; do
+      [ "${home[$symbol]}" = "$room" ] && echo " $symbol\$"
+    done >"$build/links.tmp"
+    nm bin/exellix-jobs-plugin-host | grep -qf "$build/links.tmp" &&
+      bad "exellix-jobs-plugin-host holds code of room $room"
+  done
+  rm -f "$build/links.tmp"
 fi
 
 [ $rc -eq 0 ] && echo "links: $rooms rooms, $tests unit tests, $plugins plugins keep to the table"

@@ -51,6 +51,7 @@ includes() {
       may["core/base"] = "core/base"
       may["core/job"] = "core/base core/job"
       may["core/store"] = "core/base core/job core/store"
+      may["core/host"] = "core/base core/plugin core/host include"
       may["core/plugin"] = "core/base core/plugin include"
       may["core/run"] = "core/base core/job core/store core/plugin core/run include"
       may["core/http"] = "core/base core/job core/run core/http"
@@ -63,7 +64,8 @@ includes() {
       # A third-party or dangerous header, and the only rooms that may have it.
       only["sqlite3.h"] = "core/store/sqlite"
       only["microhttpd.h"] = "core/http"
-      only["dlfcn.h"] = "core/plugin plugins"
+      only["dlfcn.h"] = "core/plugin core/host plugins"
+      only["seccomp.h"] = "core/host"
       only["ffi.h"] = "core/plugin plugins"
       only["mongoc/mongoc.h"] = "core/store/mongo"
       only["bson/bson.h"] = "core/store/mongo"

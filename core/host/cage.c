@@ -1,0 +1,169 @@
+/* core/host/cage.c - see cage.h. The order matters: Landlock and seccomp can be had without
+ * privileges only after no_new_privs, and seccomp forbids what the others need. */
+#include "core/host/cage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <linux/capability.h>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+#define THREADS_OF_USER 16384u
+#define CPU_SECONDS 3600u
+
+/* Lower a limit; one that is lower already stays. */
+static bool limit(int what, rlim_t value)
+{
+    struct rlimit l;
+
+    if (getrlimit((__rlimit_resource_t)what, &l) < 0)
+        return false;
+    if (l.rlim_max == RLIM_INFINITY || l.rlim_max > value)
+        l.rlim_max = value;
+    l.rlim_cur = l.rlim_max;
+    return setrlimit((__rlimit_resource_t)what, &l) == 0;
+}
+
+static bool set_limits(const exj_cage *c)
+{
+    bool good = limit(RLIMIT_CORE, 0);
+
+    good &= limit(RLIMIT_NOFILE, c->sandbox ? 64 : 256);
+    /* of the user, not of the process, and not for root: seccomp forbids processes */
+    limit(RLIMIT_NPROC, THREADS_OF_USER);
+    /* a sanitizer maps terabytes and uses few of them */
+    if (c->memory_mb && !SANITIZED)
+        good &= limit(RLIMIT_AS, (rlim_t)c->memory_mb * 1024 * 1024);
+    if (c->sandbox) {
+        good &= limit(RLIMIT_CPU, CPU_SECONDS);
+        good &= limit(RLIMIT_FSIZE, EXJ_WIRE_MAX); /* 0 would forbid the memfds of the wire */
+    }
+    return good;
+}
+
+/* ---- without Landlock ------------------------------------------------------------------- */
+
+static bool write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    size_t n = strlen(text);
+    bool good = fd >= 0 && write(fd, text, n) == (ssize_t)n;
+
+    if (fd >= 0)
+        close(fd);
+    return good;
+}
+
+static bool own_mounts(void)
+{
+    char map[64];
+    unsigned uid = geteuid(), gid = getegid();
+
+    if (unshare(CLONE_NEWNS) == 0)
+        return true;
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+        return false;
+    snprintf(map, sizeof map, "%u %u 1", uid, uid);
+    if (!write_file("/proc/self/setgroups", "deny") || !write_file("/proc/self/uid_map", map))
+        return false;
+    snprintf(map, sizeof map, "%u %u 1", gid, gid);
+    return write_file("/proc/self/gid_map", map);
+}
+
+/* Bind what `copy` was, open as `fd`, to its old name in the now empty folder. */
+static bool put_back(const char *hidden, const char *copy, int fd)
+{
+    size_t n = strlen(hidden);
+    char *path = strdup(copy), from[40];
+    bool good = path != NULL;
+    int made;
+
+    for (char *p = good ? path + n + 1 : NULL; good && (p = strchr(p, '/')); p++) {
+        *p = 0;
+        good = mkdir(path, 0755) == 0 || errno == EEXIST;
+        *p = '/';
+    }
+    made = good ? open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) : -1;
+    snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
+    good = made >= 0 && mount(from, path, NULL, MS_BIND, NULL) == 0;
+    if (made >= 0)
+        close(made);
+    free(path);
+    return good;
+}
+
+/* With these gone neither our own mounts nor those of another process can be got at: what
+ * /proc says of a process with more capabilities than ours is closed to us. */
+static bool drop_capabilities(void)
+{
+    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    struct __user_cap_data_struct data[2];
+    uint32_t gone = 1u << CAP_SYS_ADMIN | 1u << CAP_SYS_PTRACE;
+
+    if (syscall(SYS_capget, &head, data) < 0)
+        return false;
+    data[0].effective &= ~gone;
+    data[0].permitted &= ~gone;
+    data[0].inheritable &= ~gone;
+    return syscall(SYS_capset, &head, data) == 0;
+}
+
+bool exj_mounts_close(const exj_cage *c)
+{
+    char *hidden = realpath(c->hidden, NULL), *copy = realpath(c->copy, NULL);
+    int fd = copy ? open(copy, O_PATH | O_CLOEXEC) : -1;
+    bool good = hidden && fd >= 0 && strcmp(hidden, "/") != 0;
+    size_t n = good ? strlen(hidden) : 0;
+
+    good = good && own_mounts() && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("none", hidden, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k") == 0;
+    if (good && strncmp(copy, hidden, n) == 0 && copy[n] == '/')
+        good = put_back(hidden, copy, fd);
+    good = good && mount(NULL, hidden, NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV,
+                         "mode=755,size=64k") == 0;
+    good = good && drop_capabilities();
+    if (fd >= 0)
+        close(fd);
+    free(hidden);
+    free(copy);
+    return good;
+}
+
+/* ---- together --------------------------------------------------------------------------- */
+
+uint32_t exj_cage_close(const exj_cage *c)
+{
+    /* for tests, and for a kernel whose Landlock is not to be trusted */
+    bool no_landlock = getenv("EXELLIX_PLUGIN_HOST_NO_LANDLOCK") != NULL;
+    uint32_t reached = 0;
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
+        reached |= EXJ_CAGE_NO_NEW_PRIVS;
+    if (!no_landlock && exj_landlock_close(c))
+        reached |= EXJ_CAGE_LANDLOCK;
+    else if (c->hidden && exj_mounts_close(c))
+        reached |= EXJ_CAGE_MOUNT;
+    if (set_limits(c))
+        reached |= EXJ_CAGE_LIMITS;
+    if (exj_seccomp_close(c, !(reached & EXJ_CAGE_LANDLOCK)))
+        reached |= EXJ_CAGE_SECCOMP;
+    return reached;
+}

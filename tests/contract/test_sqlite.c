@@ -230,6 +230,28 @@ Test(sqlite, a_store_of_version_2_is_brought_up_to_date_and_goes_on)
     fixture_close(&f);
 }
 
+Test(sqlite, an_upgrade_that_finds_no_room_leaves_the_older_store_whole)
+{
+    struct fixture f = { .maker = &makers[0] };
+    exj_sqlite_seam seam = { .max_pages = 1 }; /* no more than it has */
+    exj_store_health h;
+    exj_err err = { 0 };
+
+    temp_dir(f.dir, sizeof(f.dir));
+    run_sql(f.dir, version_1);
+    run_sql(f.dir, version_2_adds);
+    expect_code(open_at(f.dir, "n", &seam, &f.s, &err), EXJ_FULL);
+    cr_assert(strstr(err.text, "schema 2 to 3"), "%s", err.text);
+    expect_code(exj_sqlite_open(&(exj_sqlite_options){ .dir = f.dir, .read_only = true }, &f.s,
+                                &err),
+                EXJ_REFUSED); /* still of version 2 */
+    expect_code(open_at(f.dir, "n", NULL, &f.s, NULL), EXJ_OK);
+    expect_code(f.s->v->health(f.s, &h), EXJ_OK);
+    expect_int(h.schema_version, EXJ_SQLITE_SCHEMA);
+    expect_int(row(&f, "m", "", "g", "aside").v.status, EXJ_BLOCKED);
+    fixture_close(&f);
+}
+
 Test(sqlite, a_reader_of_an_older_file_asks_for_the_worker_to_start_once)
 {
     char dir[256];

@@ -26,6 +26,10 @@ typedef struct exj_wiring_options {
     const char *worker_id, *executor, *only_matrix;
     uint32_t max_concurrent, prefetch, running_states;
     exj_msec lease_ms;
+    struct exj_shelf *shelf;        /* NULL: nothing is reloaded */
+    const char *const *plugin_dirs; /* watched */
+    bool manual_reload;
+    uint32_t poll_ms, canary_percent, trial_rows, drain_ms, row_crashes;
     uint64_t max_rows;
     bool strict, one_cycle;
     /* doors */

@@ -38,6 +38,7 @@ typedef struct exj_api {
     exj_engine *engine;       /* NULL without a daemon: workers routes answer 503 */
     exj_registry *plugins;
     exj_metrics *metrics;     /* may be NULL */
+    struct exj_shelf *shelf;  /* what is remembered of plugins; may be NULL */
     const char *prefix;       /* "/v1" */
     const char *api_key;      /* NULL: mutations over TCP answer 501 */
     const char *worker_id, *build_id;

@@ -39,12 +39,6 @@ exj_code exj_open_store(const exj_settings *s, const char *note, exj_store **ret
     return rc == EXJ_OK ? exj_sqlite_open(&o, ret, err) : rc;
 }
 
-exj_code exj_open_plugins(const exj_settings *s, const char *private_dir, exj_registry **ret,
-                          exj_err *err)
-{
-    return exj_registry_new((const char *const *)s->plugin_dirs, private_dir, ret, err);
-}
-
 /* Opened for looking first: a daemon that starts meanwhile must not find the lock taken by
  * somebody who only looks. */
 static exj_code open_for(exj_reach *r, bool writes, bool may_make, exj_err *err)
@@ -179,7 +173,10 @@ exj_code exj_call_plugins(exj_reach *r, const char *path, const char *query,
 
     *ret = (exj_answer_json){ 0 };
     if (!r->plugins) {
-        exj_code rc = exj_open_plugins(&r->cli->settings, NULL, &r->plugins, err);
+        exj_code rc = exj_house_open(&r->house, &r->cli->settings, err);
+
+        if (rc == EXJ_OK)
+            rc = exj_house_registry(&r->house, NULL, &r->plugins, err);
 
         if (rc != EXJ_OK)
             return rc;
@@ -201,6 +198,7 @@ void exj_reach_release(exj_reach *r)
     if (r->store)
         r->store->v->close(r->store);
     exj_registry_free(r->plugins);
+    exj_house_close(&r->house);
     *r = (exj_reach){ .cli = r->cli };
 }
 

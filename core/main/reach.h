@@ -11,6 +11,7 @@
 #define EXJ_CORE_MAIN_REACH_H
 
 #include "core/embed/wiring.h"
+#include "core/main/house.h"
 #include "core/main/out.h"
 
 typedef struct exj_reach {
@@ -20,6 +21,7 @@ typedef struct exj_reach {
     bool decided, daemon, writable;
     exj_store *store;
     exj_registry *plugins;
+    exj_house house;
     exj_api api;
     char socket[512];
 } exj_reach;
@@ -54,7 +56,5 @@ void exj_socket_path(const exj_settings *s, char *ret, size_t cap);
 /* Opens the store of the settings under its lock. */
 exj_code exj_open_store(const exj_settings *s, const char *note, exj_store **ret,
                         exj_err *err);
-exj_code exj_open_plugins(const exj_settings *s, const char *private_dir, exj_registry **ret,
-                          exj_err *err);
 
 #endif /* EXJ_CORE_MAIN_REACH_H */

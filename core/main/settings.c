@@ -498,6 +498,7 @@ static exj_code find_plugin_dirs(exj_settings *s, exj_err *err)
         if (dir.n && !(s->plugin_dirs[len++] = exj_slice_dup(dir)))
             return exj_err_set(err, EXJ_NOMEM, "out of memory");
     }
+    s->own_dirs = s->plugin_dirs + len;
     slash = strrchr(exe, '/');
     if (slash)
         *slash = '\0';
@@ -548,7 +549,7 @@ static void free_plugin_dirs(exj_settings *s)
         free(*d);
     free(s->plugin_dirs);
     free(s->exe);
-    s->plugin_dirs = NULL;
+    s->plugin_dirs = s->own_dirs = NULL;
     s->exe = NULL;
 }
 

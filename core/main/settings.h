@@ -53,6 +53,28 @@ typedef enum exj_setting_kind {
       "a .so that wires the worker (serve and run)")                          \
     X(PLUGINS_DIR, "EXELLIX_JOBS_PLUGINS_DIR", "plugins-dir", TEXT, NULL, 0, 0, NULL,      \
       "where plugins are dropped; several are split at ':'")                               \
+    X(ISOLATION, "EXELLIX_JOBS_PLUGINS_ISOLATION", "isolation", CHOICE, "host", 0, 0,      \
+      "in-process|host|sandbox", "where plugins run that were not shipped with this program") \
+    X(TRUST, "EXELLIX_JOBS_PLUGINS_TRUST", "plugins-trust", CHOICE, "any", 0, 0,           \
+      "any|listed", "listed: only contents of the trust list are loaded")                  \
+    X(RELOAD, "EXELLIX_JOBS_PLUGINS_RELOAD", "plugins-reload", CHOICE, "auto", 0, 0,       \
+      "auto|manual", "manual: a changed plugin waits for `plugin reload`")                 \
+    X(PLUGINS_POLL, "EXELLIX_JOBS_PLUGINS_POLL_SECONDS", "plugins-poll-seconds", NUMBER,   \
+      "5", 1, 3600, NULL, "how often plugin folders are looked at where no event comes")   \
+    X(CANARY, "EXELLIX_JOBS_PLUGINS_CANARY_PERCENT", "plugins-canary-percent", NUMBER,     \
+      "10", 0, 100, NULL, "share of a busy graph's rows for a new version; 0: all at once") \
+    X(TRIAL_ROWS, "EXELLIX_JOBS_PLUGINS_TRIAL_ROWS", "plugins-trial-rows", NUMBER, "10",   \
+      0, 1000, NULL, "completed rows that a replayable plugin's new version is tried with") \
+    X(DRAIN, "EXELLIX_JOBS_PLUGINS_DRAIN_SECONDS", "plugins-drain-seconds", NUMBER, "60",  \
+      1, 86400, NULL, "how long an old version's rows may run on; then its host is killed") \
+    X(HOST_IDLE, "EXELLIX_JOBS_PLUGINS_IDLE_SECONDS", "plugins-idle-seconds", NUMBER,      \
+      "30", 1, 86400, NULL, "an idle plugin host ends after so long")                      \
+    X(HOST_GRACE, "EXELLIX_JOBS_PLUGINS_GRACE_SECONDS", "plugins-grace-seconds", NUMBER,   \
+      "5", 0, 3600, NULL, "from a deadline to SIGTERM, and again to SIGKILL")              \
+    X(HOST_MEMORY, "EXELLIX_JOBS_PLUGINS_MEMORY_MB", "plugins-memory-mb", NUMBER, "4096",  \
+      0, 1048576, NULL, "address space of a plugin host; 0: no limit")                     \
+    X(ROW_CRASHES, "EXELLIX_JOBS_PLUGINS_ROW_CRASHES", "plugins-row-crashes", NUMBER, "3", \
+      1, 1000, NULL, "a row that kills its plugin host so often is set aside")             \
     X(SCHEDULER_PROBE, "EXELLIX_JOBS_ACTIVIX_SCHEDULER_PROBE", "scheduler-probe", BOOL,    \
       "false", 0, 0, NULL, "include the scheduler lane in the dependency probe")           \
     X(DATA_DIR, "EXELLIX_JOBS_DATA_DIR", "data-dir", TEXT, NULL, 0, 0, NULL,               \
@@ -108,6 +130,7 @@ typedef struct exj_settings {
     /* From the binary's place: EXE_DIR/plugins, then the installed folders. Owned. */
     char *exe;              /* the binary itself */
     char **plugin_dirs;     /* NULL-terminated: the set ones, then the binary's own */
+    char **own_dirs;        /* where those begin, in plugin_dirs */
 } exj_settings;
 
 /* A value a flag gave; before exj_settings_load. Errors: EXJ_INVALID, EXJ_NOMEM. */

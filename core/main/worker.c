@@ -16,7 +16,13 @@
 static exj_code open_plugins(void *user, const char *private_dir, exj_registry **ret,
                              exj_err *err)
 {
-    return exj_open_plugins(user, private_dir, ret, err);
+    exj_worker *w = user;
+    exj_code rc = exj_house_open(&w->house, w->settings, err); /* the data folder is there now */
+
+    if (rc == EXJ_OK)
+        rc = exj_house_registry(&w->house, private_dir, ret, err);
+    w->wiring.o.shelf = w->wiring.api.shelf = w->house.shelf;
+    return rc;
 }
 
 static exj_wiring_options wiring_of(exj_worker *w, exj_settings *s, const exj_worker_options *o)
@@ -26,7 +32,14 @@ static exj_wiring_options wiring_of(exj_worker *w, exj_settings *s, const exj_wo
         .data_dir = exj_settings_text(s, EXJ_SET_DATA_DIR),
         .fast = strcmp(exj_settings_text(s, EXJ_SET_DURABILITY), "fast") == 0,
         .open_plugins = open_plugins,
-        .user = s,
+        .user = w,
+        .plugin_dirs = (const char *const *)s->plugin_dirs,
+        .manual_reload = strcmp(exj_settings_text(s, EXJ_SET_RELOAD), "manual") == 0,
+        .poll_ms = (uint32_t)exj_settings_number(s, EXJ_SET_PLUGINS_POLL) * 1000,
+        .canary_percent = (uint32_t)exj_settings_number(s, EXJ_SET_CANARY),
+        .trial_rows = (uint32_t)exj_settings_number(s, EXJ_SET_TRIAL_ROWS),
+        .drain_ms = (uint32_t)exj_settings_number(s, EXJ_SET_DRAIN) * 1000,
+        .row_crashes = (uint32_t)exj_settings_number(s, EXJ_SET_ROW_CRASHES),
         .worker_id = exj_settings_text(s, EXJ_SET_WORKER_ID),
         .executor = exj_settings_text(s, EXJ_SET_EXECUTOR),
         .only_matrix = o->only_matrix,
@@ -105,6 +118,8 @@ uint32_t exj_worker_close(exj_worker *w)
     exj_wiring_close(&w->wiring);
     if (!left) /* else the bundles of a bootstrap are still in use: they are its own anyway */
         exj_hostboot_release(&w->host);
+    if (!left)
+        exj_house_close(&w->house);
     return left;
 }
 

@@ -8,12 +8,14 @@
 
 #include "core/embed/wiring.h"
 #include "core/main/hostboot.h"
+#include "core/main/house.h"
 #include "core/main/out.h"
 
 typedef struct exj_worker {
     const exj_settings *settings; /* borrowed */
     exj_wiring wiring;
     exj_hostboot host;
+    exj_house house;
     char socket[512];
 } exj_worker;
 

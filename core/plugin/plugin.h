@@ -41,12 +41,11 @@ typedef struct exj_registry_options {
     const char *const *dirs; /* NULL-terminated, searched in order (missing ones are skipped) */
     const char *private_dir; /* made 0700 and emptied of old copies; NULL: a fresh folder under
                                 $TMPDIR, removed at free */
-    /* Lanes: of plugins that we did not ship; DEFAULT: IN_PROCESS. A file of `shipped_dir`
-     * whose name (without ".so") is in `shipped` runs in process unless somebody says
-     * otherwise. All borrowed for the registry's life. */
+    /* Lanes: of plugins that we did not ship; DEFAULT: IN_PROCESS. A file of `shipped_dirs`
+     * (real paths) whose name (without ".so") is in `shipped` runs in process unless somebody
+     * says otherwise. All borrowed for the registry's life. */
     exj_lane lane;
-    const char *shipped_dir;
-    const char *const *shipped;
+    const char *const *shipped_dirs, *const *shipped; /* NULL-terminated; NULL: none */
     const struct exj_remote_settings *remote; /* NULL: no plugin hosts; only IN_PROCESS */
     /* May this content be used? NULL: any. [any thread, no lock held] */
     exj_code (*may_load)(void *user, const char *path, const char *sha256, exj_err *err);

@@ -101,8 +101,6 @@ exj_code exj_registry_open(const exj_registry_options *o, exj_registry **ret, ex
         exj_registry_free(r);
         return rc;
     }
-    if (o->shipped_dir)
-        r->shipped_dir = realpath(o->shipped_dir, NULL); /* may be absent: ships nothing */
     *ret = r;
     return EXJ_OK;
 }
@@ -134,7 +132,6 @@ void exj_registry_free(exj_registry *r)
         free(r->dirs[k]);
     free(r->dirs);
     free(r->private_dir);
-    free(r->shipped_dir);
     pthread_mutex_destroy(&r->mu);
     pthread_mutex_destroy(&r->loading);
     free(r);
@@ -142,30 +139,36 @@ void exj_registry_free(exj_registry *r)
 
 /* ---- lanes ------------------------------------------------------------------------------ */
 
-#define FFI_ID "exellix.ffi" /* calls what a manifest says: never in our own process */
+/* Calls what a manifest says: never in our own process. */
+#define FFI_ID "exellix.ffi"
+#define FFI_FILE "ffi.so"
 
-static bool is_shipped(const exj_registry *r, const char *real)
+static bool is_in(const char *const *list, const char *text, size_t n)
 {
-    const char *slash = strrchr(real, '/');
-    size_t n = slash ? (size_t)(slash - real) : 0;
-
-    if (!r->shipped_dir || !slash || strlen(r->shipped_dir) != n ||
-        memcmp(r->shipped_dir, real, n) != 0)
-        return false;
-    for (const char *const *name = r->o.shipped; name && *name; name++)
-        if (strncmp(slash + 1, *name, strlen(*name)) == 0 &&
-            strcmp(slash + 1 + strlen(*name), ".so") == 0)
+    for (; list && *list; list++)
+        if (strlen(*list) == n && memcmp(*list, text, n) == 0)
             return true;
     return false;
 }
 
+static bool is_shipped(const exj_registry *r, const char *real)
+{
+    const char *slash = strrchr(real, '/');
+
+    return slash && ends_in_so(slash + 1) &&
+           is_in(r->o.shipped_dirs, real, (size_t)(slash - real)) &&
+           is_in(r->o.shipped, slash + 1, strlen(slash + 1) - 3);
+}
+
 static exj_lane lane_of(const exj_registry *r, const char *real, exj_lane wanted)
 {
+    const char *slash = strrchr(real, '/');
+
     if (wanted != EXJ_LANE_DEFAULT)
         return wanted;
-    if (r->o.lane == EXJ_LANE_DEFAULT || is_shipped(r, real))
-        return EXJ_LANE_IN_PROCESS;
-    return r->o.lane;
+    if (r->o.remote && r->o.lane != EXJ_LANE_SANDBOX && slash && !strcmp(slash, "/" FFI_FILE))
+        return EXJ_LANE_HOST;
+    return r->o.lane == EXJ_LANE_DEFAULT || is_shipped(r, real) ? EXJ_LANE_IN_PROCESS : r->o.lane;
 }
 
 /* ---- files ---------------------------------------------------------------------------- */

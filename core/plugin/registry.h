@@ -15,7 +15,6 @@ struct exj_registry {
     exj_registry_options o; /* dirs and private_dir are the copies below */
     char **dirs;            /* owned, NULL-terminated */
     char *private_dir;      /* owned */
-    char *shipped_dir;      /* owned; real path, or NULL */
     bool private_is_ours;
     uint64_t generation;    /* loading */
     exj_plugin_file *files; /* mu; every generation that is not retired, and every refusal,

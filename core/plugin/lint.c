@@ -345,7 +345,7 @@ static void judge_imports(struct look *k, const exj_buf *names)
     };
 
     for (int i = 0; i < IMPORTS; i++)
-        if (names[i].n)
+        if (names[i].p)
             note(k, "warn", rule[i].code, rule[i].reload, rule[i].fix, "%s (imports %s)",
                  rule[i].what, names[i].p);
 }

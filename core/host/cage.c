@@ -126,20 +126,38 @@ static bool drop_capabilities(void)
     return syscall(SYS_capset, &head, data) == 0;
 }
 
+/* The working folder must not lie beneath the cover: names that begin there would pass it. */
+static bool leave(const char *hidden, size_t n)
+{
+    char *here = realpath(".", NULL);
+    bool inside = !here || (strncmp(here, hidden, n) == 0 && (here[n] == '/' || here[n] == 0));
+
+    free(here);
+    return !inside || chdir("/") == 0;
+}
+
 bool exj_mounts_close(const exj_cage *c)
 {
     char *hidden = realpath(c->hidden, NULL), *copy = realpath(c->copy, NULL);
-    int fd = copy ? open(copy, O_PATH | O_CLOEXEC) : -1;
-    bool good = hidden && fd >= 0 && strcmp(hidden, "/") != 0;
+    bool good = hidden && copy && strcmp(hidden, "/") != 0, covered = false;
     size_t n = good ? strlen(hidden) : 0;
+    int fd = -1;
 
-    good = good && own_mounts() && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+    good = good && own_mounts() && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+    good = good && leave(hidden, n);
+    if (good) /* in the new namespace: what was opened in the old one cannot be bound */
+        fd = open(copy, O_PATH | O_CLOEXEC);
+    good = good && fd >= 0 &&
            mount("none", hidden, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k") == 0;
+    covered = good;
     if (good && strncmp(copy, hidden, n) == 0 && copy[n] == '/')
         good = put_back(hidden, copy, fd);
-    good = good && mount(NULL, hidden, NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV,
-                         "mode=755,size=64k") == 0;
-    good = good && drop_capabilities();
+    good = good &&
+           mount(NULL, hidden, NULL, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV,
+                 "mode=755,size=64k") == 0 &&
+           drop_capabilities();
+    if (covered && !good) /* without its copy the plugin cannot be loaded */
+        umount2(hidden, MNT_DETACH);
     if (fd >= 0)
         close(fd);
     free(hidden);

@@ -297,6 +297,7 @@ exj_code exj_shelf_prune(exj_shelf *s, unsigned newest, size_t *ret_removed, exj
 {
     struct copy_info *all = NULL;
     size_t n = 0, removed = 0;
+    bool changed = false;
     exj_code rc;
 
     if (ret_removed)
@@ -319,10 +320,11 @@ exj_code exj_shelf_prune(exj_shelf *s, unsigned newest, size_t *ret_removed, exj
     }
     for (size_t k = 0; !rc && k < n; k++)
         if (all[k].bytes < 0)
-            json_object_del(kept_of(s), all[k].sha256);
+            changed |= json_object_del(kept_of(s), all[k].sha256) == 0;
     if (!rc) {
         removed = sweep(s); /* before the list is written and read anew */
-        rc = exj_shelf_save(s, &s->kept, err);
+        if (changed)
+            rc = exj_shelf_save(s, &s->kept, err);
     }
     exj_shelf_leave(s, true);
     free(all);

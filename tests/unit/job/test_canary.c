@@ -223,3 +223,21 @@ Test(canary, much_worse_version_is_mostly_rolled_back)
         caught += play(&seed, history(&seed, 1000, 0.01), 0.4, NULL) == EXJ_CANARY_ROLL_BACK;
     cr_assert_geq(caught, GAMES * 98 / 100, "caught %u of %d", caught, GAMES);
 }
+
+Test(canary, table_of_the_document_is_true)
+{
+    static const struct {
+        exj_canary_count old, fresh;
+        exj_canary_verdict verdict;
+    } row[] = {
+        { { 1000, 0 }, { 3, 3 }, EXJ_CANARY_ROLL_BACK },
+        { { 0, 0 }, { 3, 3 }, EXJ_CANARY_ROLL_BACK },
+        { { 0, 0 }, { 10, 3 }, EXJ_CANARY_KEEP_WATCHING },
+        { { 1000, 100 }, { 10, 8 }, EXJ_CANARY_ROLL_BACK },
+        { { 1000, 10 }, { 51, 1 }, EXJ_CANARY_PROMOTE },
+    };
+
+    for (size_t k = 0; k < sizeof row / sizeof *row; k++)
+        cr_expect_eq(exj_canary_judge(row[k].old, row[k].fresh, 0, NULL), row[k].verdict,
+                     "row %zu of docs/reload.md", k + 1);
+}

@@ -209,15 +209,14 @@ static exj_code code_of(exj_result r)
     }
 }
 
-static void reply(exj_remote *r, exj_rhost *h, uint64_t call, uint32_t code, const exj_str *text)
+static void reply(exj_remote *r, exj_rhost *h, uint64_t call, uint32_t code, exj_str text)
 {
     exj_buf *b = &r->scratch;
 
     pthread_mutex_lock(&r->mu);
     exj_buf_reset(b);
     exj_wire_u32(b, code);
-    if (text)
-        exj_wire_text(b, slice_of(*text));
+    exj_wire_text(b, slice_of(text));
     if (b->failed) { /* no room for the text: it is told that, not left waiting */
         char le[8] = { EXJ_NOMEM };
 
@@ -271,7 +270,7 @@ static void answer_question(exj_remote *r, exj_rhost *h, const exj_frame *f, exj
     }
     if (result != EXJ_R_OK)
         text = (exj_str){ "", 0 };
-    reply(r, h, f->call, (uint32_t)code_of(result), &text);
+    reply(r, h, f->call, (uint32_t)code_of(result), text);
 }
 
 static void take_metric(exj_remote *r, uint64_t call, uint32_t kind, exj_slice name, double value)
@@ -523,7 +522,8 @@ exj_code exj_remote_take(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_er
     else if (f->type == EXJ_F_METRIC)
         take_metric(r, f->call, kind, key, value);
     else if (f->type == EXJ_F_EMIT)
-        reply(r, h, f->call, (uint32_t)t->emit(t->ctx, f->call, str_of(key)), NULL);
+        reply(r, h, f->call, (uint32_t)t->emit(t->ctx, f->call, str_of(key)),
+              (exj_str){ "", 0 });
     else
         answer_question(r, h, f, key, body, delta);
     return EXJ_OK;

@@ -32,8 +32,8 @@
     X(DIR, "dir", 0, "DIR", "folder to make (the name)")                                   \
     X(LEVEL, "level", 0, "N", "how much is asked of it, 1 to 4 (3)")                       \
     X(RECORD, "record", 0, "JSON|FILE", "the record to call it with (300 B and 64 KiB)")   \
-    X(CALLS, "calls", 0, "N", "at most N calls a record, 5 s at most (20000)")             \
-    X(LANE, "lane", 0, "WORD", "in-process, host or sandbox (in-process)")                 \
+    X(CALLS, "calls", 0, "N", "at most N calls a record, 3 s at most (20000)")             \
+    X(LANE, "lane", 0, "WORD", "in-process, host or sandbox (all three)")                  \
     X(PLUGIN, "plugin", 0, "FILE", "this plugin instead of the graph's")                   \
     X(BUNDLE, "bundle", 0, "DIR", "folder of the bundle; without ROW: run what is in it")  \
     X(GDB, "gdb", 0, NULL, "under gdb")
@@ -103,6 +103,7 @@ exj_exit exj_cmd_plugin_check(exj_cli *c);
 exj_exit exj_cmd_plugin_new(exj_cli *c);
 exj_exit exj_cmd_plugin_bench(exj_cli *c);
 exj_exit exj_cmd_plugin_replay(exj_cli *c);
+exj_exit exj_cmd_plugin_trust(exj_cli *c);
 exj_exit exj_cmd_config(exj_cli *c);
 exj_exit exj_cmd_version(exj_cli *c);
 exj_exit exj_cmd_help(exj_cli *c);

@@ -1,18 +1,22 @@
-/* `plugin bench`: how long a call of a plugin takes, with a small and a large record. */
+/* `plugin bench`: how long a call of a plugin takes on each lane, with a small and a large
+ * record: one call after another, from one thread. */
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/job/record.h"
 #include "core/main/cmd_plugin.h"
 #include "core/plugin/plugin.h"
+#include "core/plugin/remote.h"
 
 #define CALLS_DEFAULT 20000
 #define CALLS_MOST 10000000
 #define WARM_UP 100
-#define RUN_NS ((exj_nsec)5 * 1000 * 1000 * 1000)
+#define RUN_NS ((exj_nsec)3 * 1000 * 1000 * 1000)
 #define TIMEOUT_MS 60000u
 #define ANSWER_MAX (8u * 1024u * 1024u)
 
@@ -21,6 +25,7 @@
 struct bench {
     exj_instance *instance;
     exj_call_slot *slot;
+    const char *lane;
     bool engine;
     size_t calls;
     int64_t *took; /* ns of each call, room for `calls` */
@@ -101,7 +106,7 @@ static json_t *measure(struct bench *b, exj_slice record)
     }
     until = exj_clock_mono_ns();
     qsort(b->took, n, sizeof(*b->took), by_size);
-    o = json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:s?}", "bytes", (json_int_t)record.n, "calls",
+    o = json_pack("{s:s,s:I,s:I,s:I,s:f,s:f,s:f,s:s?}", "lane", b->lane, "bytes", (json_int_t)record.n, "calls",
                   (json_int_t)n, "failed", (json_int_t)failed, "callsPerSecond",
                   until > began ? rounded((double)n * 1e9 / (double)(until - began)) : 0.0,
                   "p50us",
@@ -125,20 +130,31 @@ static bool make_record(size_t bytes, exj_buf *b)
     return exj_buf_add_text(b, "\"}");
 }
 
-static exj_code open_guest(const char *file, const char *lane, exj_registry **ret_registry,
-                           exj_guest **ret, exj_err *err)
+/* exellix-jobs-plugin-host, beside this program. */
+static void find_host(char *ret, size_t cap)
 {
-    exj_err why = { 0 };
-    exj_code rc;
+    ssize_t n = readlink("/proc/self/exe", ret, cap - 1);
+    char *slash;
 
-    if (strcmp(lane, "in-process") != 0)
-        return exj_err_set(err, EXJ_UNSUPPORTED, "--lane=%.20s: not part of this build yet",
-                           lane);
-    rc = exj_registry_new(NULL, NULL, ret_registry, err);
+    ret[n > 0 ? n : 0] = '\0';
+    slash = strrchr(ret, '/');
+    n = slash ? slash - ret : 0;
+    snprintf(ret + n, cap - (size_t)n, "/exellix-jobs-plugin-host");
+}
+
+static exj_code open_guest(const char *file, exj_lane lane, const exj_remote_settings *remote,
+                           exj_registry **ret_registry, exj_guest **ret, exj_err *err)
+{
+    exj_registry_options o = { .lane = lane, .remote = remote };
+    exj_err why = { 0 };
+    exj_code rc = exj_registry_open(&o, ret_registry, err);
+
     if (rc != EXJ_OK)
         return rc;
-    if (exj_registry_find(*ret_registry, file, EXJ_KIND_GRAPH_ENGINE, ret, &why) == EXJ_OK ||
-        exj_registry_find(*ret_registry, file, EXJ_KIND_SOURCE_RESOLVER, ret, NULL) == EXJ_OK)
+    if (exj_registry_find_lane(*ret_registry, file, EXJ_KIND_GRAPH_ENGINE, lane, ret, &why) ==
+            EXJ_OK ||
+        exj_registry_find_lane(*ret_registry, file, EXJ_KIND_SOURCE_RESOLVER, lane, ret, NULL) ==
+            EXJ_OK)
         return EXJ_OK;
     return exj_err_set(err, why.code, "%s", why.text);
 }
@@ -151,15 +167,20 @@ static json_t *bench_file(const char *const *args, exj_err *err)
     exj_buf record = EXJ_BUF_INIT;
     exj_registry *r = NULL;
     exj_guest *g = NULL;
+    char host_exe[PATH_MAX];
+    exj_remote_settings remote = { .host_exe = host_exe, .idle_ms = 60000, .grace_ms = 5000 };
+    exj_lane lane = EXJ_LANE_IN_PROCESS;
     exj_guest_info info;
-    struct bench b = { .calls = (size_t)strtoul(args[1], NULL, 10) };
+    struct bench b = { .lane = args[2], .calls = (size_t)strtoul(args[1], NULL, 10) };
 
     b.took = calloc(b.calls, sizeof(*b.took));
     if (!b.took || !runs) {
         exj_err_set(err, EXJ_NOMEM, "out of memory");
         goto out;
     }
-    if (open_guest(args[0], args[2], &r, &g, err) != EXJ_OK)
+    find_host(host_exe, sizeof(host_exe));
+    if (exj_lane_parse(exj_slice_of(args[2]), &lane, err) != EXJ_OK ||
+        open_guest(args[0], lane, &remote, &r, &g, err) != EXJ_OK)
         goto out;
     exj_guest_describe(g, &info);
     b.engine = info.kind == EXJ_KIND_GRAPH_ENGINE;
@@ -177,11 +198,12 @@ static json_t *bench_file(const char *const *args, exj_err *err)
             if (make_record(sizes[k], &record))
                 json_array_append_new(runs, measure(&b, exj_buf_slice(&record)));
     }
-    o = json_pack("{s:s,s:s,s:s,s:s,s:s,s:O}", "file", args[0], "id", info.id, "version",
-                  info.version, "sha256", info.sha256, "lane", args[2], "runs", runs);
+    o = json_pack("{s:s,s:s,s:s,s:s,s:O}", "file", args[0], "id", info.id, "version",
+                  info.version, "sha256", info.sha256, "runs", runs);
 out:
     exj_instance_free(b.instance);
     exj_call_slot_free(b.slot);
+    exj_guest_release(g);
     exj_registry_free(r);
     exj_buf_release(&record);
     json_decref(runs);
@@ -226,7 +248,7 @@ static void print_runs(exj_cli *c, const json_t *said)
     json_array_foreach(json_object_get(said, "runs"), i, run) {
         const char *error = json_string_value(json_object_get(run, "error"));
 
-        exj_table_add(&t, json_string_value(json_object_get(said, "lane")));
+        exj_table_add(&t, json_string_value(json_object_get(run, "lane")));
         exj_table_add_number(&t, json_integer_value(json_object_get(run, "bytes")));
         exj_table_add_number(&t, json_integer_value(json_object_get(run, "calls")));
         add_real(&t, run, "callsPerSecond", 0);
@@ -268,37 +290,19 @@ static exj_exit check_record(exj_cli *c, const char *record)
     return rc == EXJ_OK ? EXJ_EXIT_OK : exj_fail_err(c, &err);
 }
 
-exj_exit exj_cmd_plugin_bench(exj_cli *c)
+/* One child a lane: what one leaves behind must not slow the next. */
+static exj_exit bench_lane(exj_cli *c, const char *file, const char *calls, const char *lane,
+                           const char *record, json_t **ret)
 {
-    const char *record = c->flags[EXJ_CLI_RECORD] ? c->flags[EXJ_CLI_RECORD] : "";
-    const char *lane = c->flags[EXJ_CLI_LANE] ? c->flags[EXJ_CLI_LANE] : "in-process";
     exj_tool_end end = { 0 };
     exj_err err = { 0 };
-    exj_exit status;
-    char calls[32];
+    exj_exit status = EXJ_EXIT_OK;
     const char *refused;
-    char *file;
-    int64_t n;
 
-    if (exj_cli_number(c, EXJ_CLI_CALLS, 1, CALLS_MOST, CALLS_DEFAULT, &n, &err) != EXJ_OK)
-        return exj_fail(c, EXJ_EXIT_USAGE, "%s", err.text);
-    if (strcmp(lane, "in-process") && strcmp(lane, "host") && strcmp(lane, "sandbox"))
-        return exj_fail(c, EXJ_EXIT_USAGE, "--lane=%.80s: wanted in-process, host or sandbox",
-                        lane);
-    if (*record && (status = check_record(c, record)) != EXJ_EXIT_OK)
-        return status;
-    file = exj_tool_find_plugin(c, c->args[0]);
-    if (!file)
-        return exj_fail(c, EXJ_EXIT_NOT_FOUND,
-                        "no file \"%s\", neither here nor in the plugins directories",
-                        c->args[0]);
-    snprintf(calls, sizeof(calls), "%" PRId64, n);
     if (exj_tool_child(c->settings.exe, EXJ_TOOL_BENCH_WORD,
                        (const char *const[]){ file, calls, lane, record, NULL }, TIMEOUT_MS, &end,
-                       &err) != EXJ_OK) {
-        free(file);
+                       &err) != EXJ_OK)
         return exj_fail_err(c, &err);
-    }
     refused = json_string_value(json_object_get(end.said, "refused"));
     if (refused) {
         exj_err_set(&err, (exj_code)json_integer_value(json_object_get(end.said, "code")), "%s",
@@ -308,17 +312,56 @@ exj_exit exj_cmd_plugin_bench(exj_cli *c)
         status = exj_fail(c, end.in_time ? EXJ_EXIT_FAILED : EXJ_EXIT_TIMEOUT,
                           "%s %s while it was measured; 'exellix-jobs plugin check' says where",
                           file, end.text);
+    } else if (*ret) {
+        json_array_extend(json_object_get(*ret, "runs"), json_object_get(end.said, "runs"));
     } else {
-        status = EXJ_EXIT_OK;
+        *ret = json_incref(end.said);
+    }
+    json_decref(end.said);
+    return status;
+}
+
+exj_exit exj_cmd_plugin_bench(exj_cli *c)
+{
+    static const char *const lanes[] = { "in-process", "host", "sandbox" };
+    const char *record = c->flags[EXJ_CLI_RECORD] ? c->flags[EXJ_CLI_RECORD] : "";
+    const char *only = c->flags[EXJ_CLI_LANE];
+    bool known = !only;
+    json_t *said = NULL;
+    exj_err err = { 0 };
+    exj_exit status = EXJ_EXIT_OK;
+    char calls[32];
+    char *file;
+    int64_t n;
+
+    if (exj_cli_number(c, EXJ_CLI_CALLS, 1, CALLS_MOST, CALLS_DEFAULT, &n, &err) != EXJ_OK)
+        return exj_fail(c, EXJ_EXIT_USAGE, "%s", err.text);
+    for (size_t k = 0; k < sizeof(lanes) / sizeof(*lanes); k++)
+        known |= only && strcmp(only, lanes[k]) == 0;
+    if (!known)
+        return exj_fail(c, EXJ_EXIT_USAGE, "--lane=%.80s: wanted in-process, host or sandbox",
+                        only);
+    if (*record && (status = check_record(c, record)) != EXJ_EXIT_OK)
+        return status;
+    file = exj_tool_find_plugin(c, c->args[0]);
+    if (!file)
+        return exj_fail(c, EXJ_EXIT_NOT_FOUND,
+                        "no file \"%s\", neither here nor in the plugins directories",
+                        c->args[0]);
+    snprintf(calls, sizeof(calls), "%" PRId64, n);
+    for (size_t k = 0; k < sizeof(lanes) / sizeof(*lanes) && status == EXJ_EXIT_OK; k++)
+        if (!only || strcmp(only, lanes[k]) == 0)
+            status = bench_lane(c, file, calls, lanes[k], record, &said);
+    if (said && status == EXJ_EXIT_OK) {
         if (c->json)
-            status = exj_out_json(c, end.said, false);
+            status = exj_out_json(c, said, false);
         else
-            print_runs(c, end.said);
-        if (status == EXJ_EXIT_OK && !worked(end.said))
+            print_runs(c, said);
+        if (status == EXJ_EXIT_OK && !worked(said))
             status = c->json ? EXJ_EXIT_FAILED
                              : exj_fail(c, EXJ_EXIT_FAILED, "%s: every call failed", file);
     }
-    json_decref(end.said);
+    json_decref(said);
     free(file);
     return exj_out_finish(c, status);
 }

@@ -210,17 +210,18 @@ Test(plugin_tools, bench_measures_a_small_and_a_large_record)
 {
     json_t *o, *runs;
 
-    cr_assert_eq(RUN("plugin", "bench", "stub", "--calls", "50", "--json"), 0, "%s", said_err);
+    cr_assert_eq(RUN("plugin", "bench", "stub", "--calls", "50", "--json", "--lane", "in-process"),
+                 0, "%s", said_err);
     o = said_json();
     runs = json_object_get(o, "runs");
     cr_expect_str_eq(said_text(o, "id"), "exellix.stub");
-    cr_expect_str_eq(said_text(o, "lane"), "in-process");
     cr_assert_eq(json_array_size(runs), 2);
     for (size_t i = 0; i < 2; i++) {
         const json_t *run = json_array_get(runs, i);
         double p50 = json_number_value(json_object_get(run, "p50us"));
 
         cr_expect_eq(said_number(run, "bytes"), i ? 65536 : 300);
+        cr_expect_str_eq(said_text(run, "lane"), "in-process");
         cr_expect_eq(said_number(run, "calls"), 50);
         cr_expect_eq(said_number(run, "failed"), 0);
         cr_expect_gt(json_number_value(json_object_get(run, "callsPerSecond")), 0);
@@ -228,13 +229,34 @@ Test(plugin_tools, bench_measures_a_small_and_a_large_record)
         cr_expect_geq(json_number_value(json_object_get(run, "p99us")), p50);
     }
     json_decref(o);
-    cr_assert_eq(RUN("plugin", "bench", "stub", "--calls=20", "--record", "{\"a\":1}"), 0);
+    cr_assert_eq(RUN("plugin", "bench", "stub", "--calls=20", "--lane=in-process", "--record",
+                     "{\"a\":1}"), 0);
     cr_expect_eq(strncmp(said_out, "in-process\t7\t20\t", 16), 0, "%s", said_out);
     exj_spit(exj_tmp_path(&tmp, "r.json"), "{\"a\":12}");
-    cr_assert_eq(RUN("plugin", "bench", "stub", "--calls=20", "--record=r.json"), 0);
+    cr_assert_eq(RUN("plugin", "bench", "stub", "--calls=20", "--lane=in-process",
+                     "--record=r.json"), 0);
     cr_expect_eq(strncmp(said_out, "in-process\t8\t20\t", 16), 0, "%s", said_out);
-    cr_assert_eq(RUN("plugin", "bench", "test-source", "--calls=5", "--record",
-                     "{\"count\":3}"), 0, "%s", said_err);
+    cr_assert_eq(RUN("plugin", "bench", "test-source", "--calls=5", "--lane=in-process",
+                     "--record", "{\"count\":3}"), 0, "%s", said_err);
+}
+
+Test(plugin_tools, bench_measures_each_lane)
+{
+    static const char *const lanes[] = { "in-process", "host", "sandbox" };
+    json_t *o, *runs;
+
+    cr_assert_eq(RUN("plugin", "bench", "stub", "--calls", "10", "--json"), 0, "%s", said_err);
+    o = said_json();
+    runs = json_object_get(o, "runs");
+    cr_assert_eq(json_array_size(runs), 6, "%s", said_out);
+    for (size_t i = 0; i < 6; i++) {
+        const json_t *run = json_array_get(runs, i);
+
+        cr_expect_str_eq(said_text(run, "lane"), lanes[i / 2]);
+        cr_expect_eq(said_number(run, "calls"), 10);
+        cr_expect_eq(said_number(run, "failed"), 0, "%s", said_text(run, "error"));
+    }
+    json_decref(o);
 }
 
 Test(plugin_tools, bench_says_what_it_cannot_measure)
@@ -245,12 +267,12 @@ Test(plugin_tools, bench_says_what_it_cannot_measure)
     expect_refusal(RUN("plugin", "bench", "stub", "--record", "{\"a\":"), 6, "--record");
     expect_refusal(RUN("plugin", "bench", "stub", "--record", "absent.json"), 3, "absent.json");
     expect_refusal(RUN("plugin", "bench", PROGRAM), 6, "wanted a shared object");
-    cr_expect_eq(RUN("plugin", "bench", "test-engine", "--calls=3", "--record",
-                     "{\"then\":\"final\"}"), 1);
+    cr_expect_eq(RUN("plugin", "bench", "test-engine", "--calls=3", "--lane=in-process",
+                     "--record", "{\"then\":\"final\"}"), 1);
     cr_expect_not_null(strstr(said_err, "every call failed"), "%s", said_err);
     /* abort() of the plugin ends the child only. */
-    expect_refusal(RUN("plugin", "bench", "test-engine", "--calls=3", "--record",
-                       "{\"then\":\"crash\"}"), 1, "crashed with SIGABRT");
+    expect_refusal(RUN("plugin", "bench", "test-engine", "--calls=3", "--lane=in-process",
+                       "--record", "{\"then\":\"crash\"}"), 1, "crashed with SIGABRT");
 }
 
 /* ---- plugin replay -------------------------------------------------------------------------- */
@@ -296,9 +318,11 @@ static void build_engine(const char *output, const char *after_fetch)
     "return EXJ_R_FAILED; }"
 #define ROW "m1||g1|r-0000000"
 
-/* One failed row whose step "fetch" is in the journal. */
+/* One failed row whose step "fetch" is in the journal. In process: the engine writes a file
+ * into the working folder. */
 static void fail_one_row(void)
 {
+    env[2] = "EXELLIX_JOBS_PLUGINS_ISOLATION=in-process";
     build_engine("plugins/steps.so", SEND_FAILS);
     exj_spit(exj_tmp_path(&tmp, "c.json"),
              "[{\"graphId\":\"g1\",\"payload\":{\"graphId\":\"g1\",\"model\":{\"id\":\"g1\","
@@ -409,4 +433,52 @@ Test(plugin_tools, replay_says_what_is_missing)
     expect_refusal(RUN("plugin", "replay", "--bundle=."), 6, "bundle.json");
     exj_spit(exj_tmp_path(&tmp, "bundle.json"), "{\"format\":1}");
     expect_refusal(RUN("plugin", "replay", "--bundle=."), 3, "steps.json");
+}
+
+/* ---- plugin trust --------------------------------------------------------------------------- */
+
+Test(plugin_tools, trust_lists_contents_and_forgets_them)
+{
+    char first[65];
+    json_t *o, *list;
+
+    cr_assert_eq(RUN("plugin", "trust", "list"), 0, "%s", said_err);
+    cr_expect_str_empty(said_out);
+    cr_assert_eq(RUN("plugin", "trust", "add", "stub"), 0, "%s", said_err);
+    cr_assert_eq(strncmp(said_out, "trusted ", 8), 0, "%s", said_out);
+    snprintf(first, sizeof(first), "%.64s", said_out + 8);
+    cr_expect_str_eq(said_out + 8 + 64, " stub.so\n");
+    cr_assert_eq(RUN("plugin", "trust", "add", EXJ_BINARY_DIR "/tests/plugins/test-engine.so",
+                     "--json"), 0, "%s", said_err);
+    cr_assert_eq(RUN("plugin", "trust", "add", "stub"), 0, "twice is once");
+    cr_assert_eq(RUN("plugin", "trust", "list", "--json"), 0, "%s", said_err);
+    o = said_json();
+    list = json_object_get(o, "trusted");
+    cr_assert_eq(json_array_size(list), 2);
+    cr_expect_eq(strlen(said_text(json_array_get(list, 1), "sha256")), 64);
+    json_decref(o);
+    first[12] = '\0'; /* enough digits */
+    cr_assert_eq(RUN("plugin", "trust", "remove", first), 0, "%s", said_err);
+    cr_expect_eq(strncmp(said_out, "removed ", 8), 0, "%s", said_out);
+    expect_refusal(RUN("plugin", "trust", "remove", first), 3, first);
+    cr_assert_eq(RUN("plugin", "trust", "list"), 0, "%s", said_err);
+    cr_expect_eq(lines_of(said_out), 1, "%s", said_out);
+    cr_expect_not_null(strstr(said_out, "\ttest-engine.so\n"), "%s", said_out);
+}
+
+Test(plugin_tools, trust_refuses_what_is_no_plugin_and_no_digest)
+{
+    expect_refusal(RUN("plugin", "trust"), 2, "needs add FILE|list|remove SHA256");
+    expect_refusal(RUN("plugin", "trust", "all"), 2, "'plugin trust all': wanted add FILE");
+    expect_refusal(RUN("plugin", "trust", "add"), 2, "needs FILE");
+    expect_refusal(RUN("plugin", "trust", "remove"), 2, "needs SHA256");
+    expect_refusal(RUN("plugin", "trust", "list", "x"), 2, "takes no 'x'");
+    expect_refusal(RUN("plugin", "trust", "add", "absent"), 3, "\"absent\"");
+    expect_refusal(RUN("plugin", "trust", "add", PROGRAM), 6, "wanted a shared object");
+    expect_refusal(RUN("plugin", "trust", "remove", "12ab"), 2, "first 8 lower-case digits");
+    expect_refusal(RUN("plugin", "trust", "remove", "stub.so.."), 2, "'stub.so..'");
+    cr_assert_eq(RUN("plugin", "trust", "add", "stub"), 0, "%s", said_err);
+    exj_spit(exj_tmp_path(&tmp, "data/plugins/trusted"), "nonsense\n");
+    cr_expect_eq(RUN("plugin", "trust", "list"), 6, "%s", said_err);
+    cr_expect_not_null(strstr(said_err, "trusted"), "%s", said_err);
 }

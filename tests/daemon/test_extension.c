@@ -1,4 +1,5 @@
-/* exellix.kv/1 and exellix.metrics/1 from a plugin to the operator, through the program. */
+/* exellix.kv/1 and exellix.metrics/1 from a plugin to the operator, through the program, with
+ * the plugin's code on each lane. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,19 +8,36 @@
 
 static exj_daemon d;
 
-static void setup(void)
+static void start_on(const char *lane)
 {
     exj_daemon_init(&d);
     exj_daemon_set(&d, "EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP", "kv-engine");
+    exj_daemon_set(&d, "EXELLIX_JOBS_PLUGINS_ISOLATION", "%s", lane);
     cr_assert(exj_daemon_start(&d));
 }
 
-static void teardown(void)
-{
-    exj_daemon_release(&d);
-}
-
-TestSuite(extension, .init = setup, .fini = teardown);
+/* Three tests from one body. */
+#define ON_EACH_LANE(name)                                                                 \
+    static void name(void);                                                                \
+    Test(extension, name##_in_process)                                                     \
+    {                                                                                      \
+        start_on("in-process");                                                            \
+        name();                                                                            \
+        exj_daemon_release(&d);                                                            \
+    }                                                                                      \
+    Test(extension, name##_in_a_host)                                                      \
+    {                                                                                      \
+        start_on("host");                                                                  \
+        name();                                                                            \
+        exj_daemon_release(&d);                                                            \
+    }                                                                                      \
+    Test(extension, name##_in_a_sandbox)                                                   \
+    {                                                                                      \
+        start_on("sandbox");                                                               \
+        name();                                                                            \
+        exj_daemon_release(&d);                                                            \
+    }                                                                                      \
+    static void name(void)
 
 /* The value of a key; NULL: none. New reference. */
 static json_t *value_of(const char *graph, const char *key)
@@ -46,7 +64,7 @@ static int64_t number_of(const char *graph, const char *key)
     return n;
 }
 
-Test(extension, rows_of_all_matrices_count_into_their_graph_and_a_restart_keeps_it)
+ON_EACH_LANE(rows_of_all_matrices_count_into_their_graph_and_a_restart_keeps_it)
 {
     exj_daemon_graph(&d, "g", NULL);
     exj_daemon_graph(&d, "h", NULL);
@@ -71,7 +89,7 @@ Test(extension, rows_of_all_matrices_count_into_their_graph_and_a_restart_keeps_
                        "metrics begin anew");
 }
 
-Test(extension, a_value_names_the_row_that_wrote_it_and_goes_when_told)
+ON_EACH_LANE(a_value_names_the_row_that_wrote_it_and_goes_when_told)
 {
     json_t *body = NULL, *first;
 
@@ -93,7 +111,7 @@ Test(extension, a_value_names_the_row_that_wrote_it_and_goes_when_told)
     cr_assert_eq(number_of("g", "rows"), 1);
 }
 
-Test(extension, a_write_before_a_failure_stays_and_the_next_attempt_writes_again)
+ON_EACH_LANE(a_write_before_a_failure_stays_and_the_next_attempt_writes_again)
 {
     exj_daemon_graph(&d, "g", "{\"retry\":{\"initialSeconds\":0,\"maxSeconds\":0}}");
     exj_daemon_matrix(&d, "m", "[\"g\"]", "record",
@@ -103,7 +121,7 @@ Test(extension, a_write_before_a_failure_stays_and_the_next_attempt_writes_again
     cr_assert_eq(number_of("g", "rows"), 6);
 }
 
-Test(extension, a_plugin_that_floods_metrics_stops_at_its_bound_and_goes_on_working)
+ON_EACH_LANE(a_plugin_that_floods_metrics_stops_at_its_bound_and_goes_on_working)
 {
     exj_daemon_graph(&d, "g", NULL);
     exj_daemon_matrix(&d, "m", "[\"g\"]", "record",

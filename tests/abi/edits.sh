@@ -147,11 +147,11 @@ promise() { echo 'CALLBACK(exj_host, later, int32_t, (void *, uint64_t))' >"$1/f
 cp -r "$tmp/plain" "$tmp/whole" && promise "$tmp/whole" || exit 2
 
 expect "append and minor" "anchor offsets minor" \
-  "$(judge "$tmp/append_minor.h" --kept "$tmp/plain")"
+  "$(judge "$tmp/append_minor.h" --kept "$tmp/plain" --header)"
 expect "append and changelog" "anchor offsets" \
-  "$(judge "$tmp/append.h" --kept "$tmp/plain" --changelog "$tmp/changelog")"
+  "$(judge "$tmp/append.h" --kept "$tmp/plain" --changelog "$tmp/changelog" --header)"
 expect "append, minor and changelog" "anchor offsets minor" \
-  "$(judge "$tmp/append_minor.h" --kept "$tmp/plain" --changelog "$tmp/changelog")"
+  "$(judge "$tmp/append_minor.h" --kept "$tmp/plain" --changelog "$tmp/changelog" --header)"
 expect "accept without a changelog line" "exit 1, no gate" \
   "$(judge "$tmp/append_minor.h" --kept "$tmp/whole" --accept)"
 expect "accept without a minor" "exit 1, no gate" \
@@ -163,11 +163,11 @@ expect "append, minor, changelog, kept" none \
 expect "the same again" none \
   "$(judge "$tmp/append_minor.h" --kept "$tmp/whole" --changelog "$tmp/changelog")"
 expect "kept and minor, no changelog" minor \
-  "$(judge "$tmp/append_minor.h" --kept "$tmp/whole")"
+  "$(judge "$tmp/append_minor.h" --kept "$tmp/whole" --header)"
 expect "kept, no minor" minor \
-  "$(judge "$tmp/append.h" --kept "$tmp/whole" --changelog "$tmp/changelog")"
+  "$(judge "$tmp/append.h" --kept "$tmp/whole" --changelog "$tmp/changelog" --header)"
 expect "the header without what is kept" "anchor types offsets minor" \
-  "$(judge "$header" --kept "$tmp/whole" --changelog "$tmp/changelog")"
+  "$(judge "$header" --kept "$tmp/whole" --changelog "$tmp/changelog" --header)"
 
 # The kept files of the minor that is there, overwritten with the grown struct.
 cp -r "$tmp/plain" "$tmp/over" || exit 2
@@ -189,6 +189,32 @@ expect "append with all papers but its promise" kept \
 # A kept header that was lost.
 cp -r "$tmp/plain" "$tmp/lost" && rm "$tmp/lost/frozen/plugin_1_0.h"
 expect "a header of an old minor is gone" kept "$(judge "$header" --kept "$tmp/lost")"
+
+# ---- extensions: a revision only grows --------------------------------------------------
+cp -r "$here/../../include" "$tmp/include" && mkdir "$tmp/ext_kept" && cp -r "$here/ext" "$tmp/ext_kept" || exit 2
+find "$tmp/include" -name '*.h' ! -name plugin.h ! -name kv.h -delete
+kv=$tmp/include/exellix/ext/kv.h
+ext() { # WHAT WANTED(0 holds, 1 refused) SAYS SED-SCRIPT [OPTIONS]: on the header of kv
+  local what=$1 wanted=$2 says=$3 script=$4 rc
+  shift 4
+  sed -E "$script" "$here/../../include/exellix/ext/kv.h" >"$kv"
+  [ -z "$script" ] || ! cmp -s "$kv" "$here/../../include/exellix/ext/kv.h" || says="the edit changes nothing"
+  bash "$here/ext.sh" "$tmp/include" --kept "$tmp/ext_kept" "$@" >"$said" 2>&1
+  rc=$?
+  grep -qF "$says" "$said" || rc="$rc without: $says"
+  expect "extension: $what" "$wanted" "$rc"
+}
+grow='s|^\} exj_ext_kv;|    exj_result (*later)(void *ctx, exj_call c);\n&|'
+ext "as it is" 0 "as they are kept" ''
+ext "append" 1 "offsets are not those of kv_1" "$grow"
+ext "change a signature" 1 "types are not those of kv_1" 's|int64_t delta|int32_t delta|'
+ext "reorder" 1 "offsets are not those of kv_1" 's|\(\*put\)|(*x)|; s|\(\*remove\)|(*put)|; s|\(\*x\)|(*remove)|'
+ext "no size_of" 1 "wanted uint32_t size_of" 's|uint32_t size_of, reserved|uint64_t reserved|'
+ext "padding" 1 "padding" 's|uint32_t size_of, reserved|uint32_t size_of|'
+ext "another revision that nobody kept" 1 "revision kv_2 is not kept" 's|exellix.kv/1|exellix.kv/2|'
+ext "accept a reorder" 1 "lost or moved" 's|\(\*put\)|(*x)|; s|\(\*remove\)|(*put)|; s|\(\*x\)|(*remove)|' --accept
+ext "accept an append" 0 "kept: kv_1" "$grow" --accept
+ext "the append, kept" 0 "as they are kept" "$grow"
 
 echo "edits: $n judged, $bad wrong"
 [ $bad -eq 0 ]

@@ -61,11 +61,12 @@ study() { # NAME HEADER
   mkdir -p "$at/exellix" && cp "$2" "$at/exellix/plugin.h" || exit 2
   (
     cd "$at" || exit 2
-    echo '#include "exellix/plugin.h"' | cc -std=c11 -E -I. -x c - -o header.i &&
+    echo '#include "exellix/plugin.h"' >border.h
+    cc -std=c11 -E -I. -x c border.h -o header.i &&
       awk -v header=exellix/plugin.h -f "$here/members.awk" header.i >list.inc &&
       cc -std=c11 -Wall -Wextra -Werror -I. "$here/layout.c" -o layout &&
       ./layout >numbers && { ./layout judge >shape; true; } &&
-      echo '#include "exellix/plugin.h"' | cc -std=c11 -E -dM -I. -x c - |
+      cc -std=c11 -E -dM -I. -x c border.h |
       awk '$2 ~ /^(EXJ_|EXELLIX_)/ {
              name = $2; value = $0; sub(/^#define [^ ]+ ?/, "", value)
              kind = value ~ /^(-?[0-9]+u?|".*")$/ ? "constant" : "macro"
@@ -78,13 +79,13 @@ study() { # NAME HEADER
 
 minor_of() { awk '$2 == "EXJ_ABI_MINOR" { sub(/u$/, "", $3); print $3 }' "$tmp/$1/macros"; }
 
-# Everything minors 0..LAST promised, asked of a header with every compiler there is.
-promises() { # NAME LAST
+# Everything minors 0..LAST promised, asked of a header.
+promises() { # NAME LAST COMPILER...
   local k cc
   for ((k = 0; k <= $2; k++)); do
     echo "#include \"$kept/frozen/types_1_$k.h\""
   done >"$tmp/$1/promises.inc"
-  for cc in gcc clang; do
+  for cc in "${@:3}"; do
     command -v $cc >/dev/null || continue
     (cd "$tmp/$1" && $cc -std=c11 -Wall -Wextra -I. -fsyntax-only types.c 2>&1) |
       grep -E 'error:' | sed "s/^[^:]*:[0-9:]* /$cc: /"
@@ -120,7 +121,7 @@ kept_minor() { # K: what is wrong with what is kept of minor K
     echo "minor $k: baseline/plugin_1_$k.layout is not that of frozen/plugin_1_$k.h (minors are never edited):"
     cat "$tmp/diff"; }
   same_abi "$kept/baseline/plugin_1_$k.abixml" "minor$k"
-  promises "minor$k" "$k" | sed "s/^/minor $k: /"
+  promises "minor$k" "$k" gcc | sed "s/^/minor $k: /"
   # every member and constant is promised by somebody
   sed -nE 's/^member ([^ ]+)\.([^ ]+) .*/\1, \2/p; s/^constant ([^ ]+) .*/\1/p' "$tmp/minor$k/all" |
     grep -vxE 'EXJ_ABI_MINOR|exj_note, name' | sort >"$tmp/wanted"
@@ -135,7 +136,7 @@ if ! study now "$header"; then
   echo "header: FAIL"
   head -n 20 "$tmp/now/why" | sed 's/^/    /'
   # The promises may still say which member it was.
-  mkdir -p "$tmp/now" && cp "$here/types.c" "$tmp/now" && say types < <(promises now "$newest")
+  mkdir -p "$tmp/now" && cp "$here/types.c" "$tmp/now" && say types < <(promises now "$newest" gcc clang)
   exit 1
 fi
 minor=$(minor_of now)
@@ -169,7 +170,7 @@ fi
 [ "$newest" -ge 0 ] || { echo "gate.sh: nothing is kept in $kept/baseline" >&2; exit 2; }
 
 say anchor < <(same_abi "$kept/baseline/plugin_1_$newest.abixml" now)
-say types < <(promises now "$newest")
+say types < <(promises now "$newest" gcc clang)
 say offsets < <(diff <(grep -v '^constant EXJ_ABI_MINOR ' "$kept/baseline/plugin_1_$newest.layout") \
   <(grep -v '^constant EXJ_ABI_MINOR ' "$tmp/now/all") | grep '^[<>]' |
   sed 's/^</kept: /; s/^>/found:/')

@@ -32,6 +32,8 @@ END {
         head = substr(text, RSTART, RLENGTH)
         text = substr(text, RSTART + RLENGTH)
         types++
+        if (head ~ /^typedef struct [A-Za-z_0-9]+ [A-Za-z_0-9]+[ ]*;$/)
+            continue # its members are nobody's business
         if (head ~ /;$/) {
             sub(/[ ]*;$/, "", head)
             print "TYPE(" name_of(head) ")"

@@ -15,7 +15,7 @@ mkdir -p "$build" || exit 2
 rc=0
 n=0
 
-flags=(-std=c11 -D_GNU_SOURCE "-DEXJ_VERSION=\"fuzz\"" -g1 -O1 -fno-omit-frame-pointer -I. -Iinclude
+flags=(-std=c11 -D_GNU_SOURCE "-DEXJ_VERSION=\"fuzz\"" -g1 -O1 -fno-omit-frame-pointer -I. -Iinclude -Isdk/include
   -fsanitize=address,undefined -fno-sanitize-recover=all)
 read -r -a cflags < <(pkg-config --cflags jansson sqlite3 libmicrohttpd)
 read -r -a libs < <(pkg-config --libs jansson sqlite3 libmicrohttpd)
@@ -41,7 +41,12 @@ for source in tests/fuzz/fuzz_*.c; do
   [ -z "$only" ] || [ "$only" = "$name" ] || continue
   n=$((n + 1))
   mkdir -p "$build/$name/found"
-  clang "${flags[@]}" "${cflags[@]}" -fsanitize=fuzzer -o "$build/$name/fuzz" "$source" \
+  # A target outside the rooms names its sources: " * sources: plugins/x/*.c".
+  more=()
+  for pattern in $(sed -n 's/^ \* sources: //p' "$source"); do
+    more+=($pattern)
+  done
+  clang "${flags[@]}" "${cflags[@]}" -fsanitize=fuzzer -o "$build/$name/fuzz" "$source" "${more[@]}" \
     "$build/librooms.a" "${libs[@]}" -ldl -lm -lpthread || { rc=1; continue; }
   corpus=()
   [ -d "tests/fuzz/corpus/$name" ] && corpus=("tests/fuzz/corpus/$name")

@@ -24,7 +24,7 @@ static const char *const params_none[] = { NULL };
 static const char *const params_kv[] = { "key", "after", "limit", NULL };
 static const char *const params_key[] = { "key", NULL };
 static const char *const params_rows[] = { "matrixCatalogId", "graphId", "matrixRunId",
-                                           "status", "after", "limit", NULL };
+                                           "status", "errorCode", "after", "limit", NULL };
 
 struct route {
     const char *pattern; /* below the prefix; ':' stands for one segment */

@@ -19,7 +19,7 @@
  *          -> {"kind","id","action":"created|updated|unchanged","version","dryRun",
  *              "changes":[{"path","from","to"}]}
  *   DELETE /configs/graphs/:id          DELETE /configs/matrices/:id  [?dryRun=true]
- *   GET  /rows?matrixCatalogId&graphId&matrixRunId&status&after&limit
+ *   GET  /rows?matrixCatalogId&graphId&matrixRunId&status&errorCode&after&limit
  *          -> {"rows":[…],"next":N|null}
  *   GET  /rows/:matrixRowId  (percent-encoded once)   POST /rows/:matrixRowId/retry
  *   GET  /plugins[?load=true]           GET /plugins/:id   (load needs the key)

@@ -98,6 +98,12 @@ static bool take_filter(exj_exchange *x, exj_row_filter *f)
         }
         f->status = (int)status;
     }
+    f->error_code = exj_param_text(x, "errorCode");
+    if (exj_param_find(x, "errorCode") && f->error_code.n == 0) {
+        exj_answer_error(x, 400, "ValidationError",
+                         "errorCode is a code such as Quarantined, not empty");
+        return false;
+    }
     return true;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -246,7 +247,7 @@ static exj_result create_and_listen(const exj_host *h, exj_str config, void **re
 
     created = real_create(h, config, ret);
     pthread_mutex_lock(&i->mu);
-    strncpy(created_text, i->error, sizeof created_text - 1);
+    snprintf(created_text, sizeof created_text, "%s", i->error);
     pthread_mutex_unlock(&i->mu);
     return created;
 }
@@ -269,7 +270,7 @@ static void do_create(exj_order *o)
     if (exj_instance_new(guest, config, &instance, &err) == EXJ_OK)
         created = EXJ_R_OK;
     else if (created == EXJ_R_RETRY && !created_text[0])
-        strncpy(created_text, err.text, sizeof created_text - 1);
+        snprintf(created_text, sizeof created_text, "%s", err.text);
     exj_wire_u32(&b, (uint32_t)created);
     exj_wire_text(&b, exj_slice_of(created_text));
     if (b.failed)

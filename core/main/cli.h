@@ -36,7 +36,8 @@
     X(LANE, "lane", 0, "WORD", "in-process, host or sandbox (all three)")                  \
     X(PLUGIN, "plugin", 0, "FILE", "this plugin instead of the graph's")                   \
     X(BUNDLE, "bundle", 0, "DIR", "folder of the bundle; without ROW: run what is in it")  \
-    X(GDB, "gdb", 0, NULL, "under gdb")
+    X(GDB, "gdb", 0, NULL, "under gdb")                                                    \
+    X(NO_DWARF, "no-dwarf", 0, NULL, "check the manifest alone")
 
 typedef enum exj_flag {
 #define EXJ_X(id, ...) EXJ_CLI_##id,
@@ -104,6 +105,7 @@ exj_exit exj_cmd_plugin_new(exj_cli *c);
 exj_exit exj_cmd_plugin_bench(exj_cli *c);
 exj_exit exj_cmd_plugin_replay(exj_cli *c);
 exj_exit exj_cmd_plugin_trust(exj_cli *c);
+exj_exit exj_cmd_ffi_verify(exj_cli *c);
 exj_exit exj_cmd_config(exj_cli *c);
 exj_exit exj_cmd_version(exj_cli *c);
 exj_exit exj_cmd_help(exj_cli *c);

@@ -17,16 +17,6 @@ static void warn(const char *line)
     fprintf(stderr, "exellix-jobs: warning: %s\n", line);
 }
 
-static void set_up_log(const exj_settings *s)
-{
-    const char *json = exj_settings_text(s, EXJ_SET_LOG_JSON);
-    exj_log_level level = EXJ_LOG_INFO;
-
-    exj_log_parse_level(exj_settings_text(s, EXJ_SET_LOG_LEVEL), &level);
-    exj_log_setup(level, strcmp(json, "auto") == 0 ? !isatty(STDERR_FILENO)
-                                                   : strcmp(json, "true") == 0);
-}
-
 /* One that only asks must not tell of the store it opened: that is for workers. */
 static void quiet_unless_asked(const exj_settings *s)
 {
@@ -44,7 +34,7 @@ static exj_exit run_command(exj_cli *c)
         if (rc != EXJ_OK)
             return exj_fail(c, rc == EXJ_NOMEM ? EXJ_EXIT_FAILED : EXJ_EXIT_USAGE, "%s",
                             err.text);
-        set_up_log(&c->settings);
+        exj_log_from_settings(&c->settings);
         if (c->command->run != exj_cmd_serve)
             quiet_unless_asked(&c->settings);
     }

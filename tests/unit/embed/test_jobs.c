@@ -364,10 +364,10 @@ Test(jobs, an_option_out_of_its_bounds_is_refused_by_name)
 Test(jobs, options_of_an_older_program_are_shorter)
 {
     size_t bytes = EXJ_SIZE(exj_jobs_options, executor);
-    exj_jobs_options *o = malloc(bytes), now = options(0);
+    exj_jobs_options now = options(0), *o = malloc(bytes);
 
+    now.size_of = (uint32_t)bytes;
     memcpy(o, &now, bytes); /* reading on would leave the allocation */
-    o->size_of = (uint32_t)bytes;
     must(exj_jobs_open(o, &jobs, why, sizeof why));
     free(o);
     must(exj_jobs_add_plugins(jobs, "own", &bundle, why, sizeof why));

@@ -39,6 +39,8 @@ void exj_daemon_init(exj_daemon *d)
     exj_daemon_set(d, "PORT", "%u", (unsigned)d->port);
     exj_daemon_set(d, "EXELLIX_JOBS_DATA_DIR", "%s", exj_tmp_path(&d->tmp, "data"));
     exj_daemon_set(d, "EXELLIX_JOBS_PLUGINS_DIR", "%s", EXJ_BINARY_DIR "/tests/plugins");
+    /* What these tests look at is the worker; lanes have tests of their own. */
+    exj_daemon_set(d, "EXELLIX_JOBS_PLUGINS_ISOLATION", "in-process");
     exj_daemon_set(d, "EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP", "test-engine");
     exj_daemon_set(d, "EXELLIX_JOBS_API_KEY", "%s", EXJ_TEST_KEY);
     exj_daemon_set(d, "EXJ_TEST_EFFECTS", "%s", exj_tmp_path(&d->tmp, "effects"));

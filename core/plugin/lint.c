@@ -219,7 +219,8 @@ static exj_code look_segments(struct look *k, const Elf64_Phdr *p)
              "%s, which makes the stacks of the whole process executable",
              stack ? "asks for an executable stack" : "does not say that its stack is data");
     if (write_exec)
-        note(k, "warn", "WritableCode", EXJ_RELOAD_ISOLATE_ONLY, "link without -N and -z nognustack",
+        note(k, "warn", "WritableCode", EXJ_RELOAD_ISOLATE_ONLY,
+             "link without -N (--omagic) and without a script that joins text and data",
              "has a segment that is both writable and executable");
     if (k->strsz == 0 || k->strsz > STRINGS_MAX || !offset_of(k, p, k->strtab, k->strsz, &at))
         return exj_err_set(k->err, EXJ_INVALID,
@@ -291,7 +292,8 @@ static const struct {
 } imports[] = {
     { DESTRUCTOR, "__cxa_thread_atexit_impl" }, { DESTRUCTOR, "__cxa_thread_atexit" },
     { THREAD, "pthread_create" },  { THREAD, "thrd_create" },
-    { THREAD, "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_StateESt14default_deleteIS1_EEPFvvE" },
+    { THREAD, "_ZNSt6thread15_M_start_threadESt10unique_ptrINS_6_State" /* std::thread */
+              "ESt14default_deleteIS1_EEPFvvE" },
     { KEY, "pthread_key_create" }, { KEY, "tss_create" },
     { ON_EXIT, "on_exit" },
     { SIGNALS, "signal" },         { SIGNALS, "sigaction" },   { SIGNALS, "bsd_signal" },

@@ -209,6 +209,36 @@ Test(lint, cpp_thread_local_with_destructor_pins)
     warns("ThreadLocalDestructor", EXJ_RELOAD_PINNED, "__cxa_thread_atexit");
 }
 
+Test(lint, std_thread_of_cpp_pins)
+{
+    exj_err err = { 0 };
+
+    build("c++", "-std=c++17 -fno-gnu-unique " TIDY, "#include <thread>\n"
+          "extern \"C\" __attribute__((visibility(\"default\"))) const void *"
+          "exellix_plugin_v1(unsigned) { std::thread([] {}).detach(); return nullptr; }\n");
+    cr_assert_eq(exj_lint_file(in(&dir, "a.so"), &lint, &err), EXJ_OK, "%s", err.text);
+    warns("OwnThreads", EXJ_RELOAD_PINNED, "_M_start_thread");
+}
+
+Test(lint, segment_that_is_writable_and_executable_isolates)
+{
+    exj_err err = { 0 };
+    uint32_t head[2]; /* type and flags of a program header */
+    int fd;
+
+    build("cc", TIDY, ENTRY);
+    fd = open(in(&dir, "a.so"), O_RDWR | O_CLOEXEC);
+    for (off_t at = 64; pread(fd, head, sizeof head, at) == sizeof head; at += 56)
+        if (head[0] == 1 && head[1] == 6) { /* PT_LOAD, read and write */
+            head[1] = 7;
+            cr_assert_eq(pwrite(fd, head, sizeof head, at), sizeof head);
+            break;
+        }
+    close(fd);
+    cr_assert_eq(exj_lint_file(in(&dir, "a.so"), &lint, &err), EXJ_OK, "%s", err.text);
+    warns("WritableCode", EXJ_RELOAD_ISOLATE_ONLY, "writable and executable");
+}
+
 Test(lint, file_without_section_headers_cannot_be_judged_and_is_isolated)
 {
     exj_err err = { 0 };

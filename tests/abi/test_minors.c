@@ -196,9 +196,9 @@ Test(minors, guests_of_each_minor_run_on_each_host_that_is_not_older)
  * it: one asks EXJ_HAS first, the other does not. */
 static void build_future(const struct room *r, const char *name, const char *guard)
 {
-    shell("mkdir -p '%s/future/exellix' && sed 's|^} exj_host;|    exj_result (*later)(void *ctx, "
+    shell("mkdir -p '%s/future/exellix' && sed 's|^} exj_host;|    exj_result (*not_yet)(void *ctx, "
           "exj_call c);\\n&|' %s/include/exellix/plugin.h > '%s/future/exellix/plugin.h' && "
-          "grep -q '(\\*later)' '%s/future/exellix/plugin.h'", r->dir, EXJ_SOURCE_DIR, r->dir, r->dir);
+          "grep -q '(\\*not_yet)' '%s/future/exellix/plugin.h'", r->dir, EXJ_SOURCE_DIR, r->dir, r->dir);
     shell("cat > '%s/%s.c' <<'END'\n"
           "#include \"exellix/plugin.h\"\n"
           "static exj_result create(const exj_host *h, exj_str config, void **i)\n"
@@ -206,7 +206,7 @@ static void build_future(const struct room *r, const char *name, const char *gua
           "static void destroy(void *i) { (void)i; }\n"
           "static exj_result execute(void *i, exj_call c, const exj_args *a)\n"
           "{ const exj_host *h = i; exj_str s = EXJ_STR(\"{}\"); (void)a;\n"
-          "if (%s) return h->later(h->ctx, c);\n"
+          "if (%s) return h->not_yet(h->ctx, c);\n"
           "return h->emit(h->ctx, c, s); }\n"
           "static const exj_plugin p = { .size_of = EXJ_SIZE(exj_plugin, destroy),\n"
           ".kind = EXJ_KIND_GRAPH_ENGINE, .id = \"abi.future\", .version = \"1\",\n"
@@ -223,8 +223,8 @@ Test(minors, plugin_that_asks_has_runs_and_one_that_forgets_is_caught)
     struct room r = room_open();
     char words[512], said[4096];
 
-    build_future(&r, "asks", "EXJ_HAS(h, exj_host, later)");
-    build_future(&r, "forgets", "h->later");
+    build_future(&r, "asks", "EXJ_HAS(h, exj_host, not_yet)");
+    build_future(&r, "forgets", "h->not_yet");
     snprintf(words, sizeof words, "'%s/asks.so' '{}'", r.dir);
     cr_assert_eq(old_host(EXJ_ABI_MINOR, words, said, sizeof said), 0, "%s", said);
     says(said, "emit: {}");

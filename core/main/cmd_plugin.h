@@ -23,6 +23,8 @@ exj_code exj_tool_copy(const char *from, const char *to, char ret_sha256[65], ex
 
 /* FILE, or a name found in the plugins directories. New text; NULL: not there. */
 char *exj_tool_find_plugin(const exj_cli *c, const char *name);
+/* By file name, in the plugins directories only. */
+char *exj_tool_find_installed(const exj_cli *c, const char *name);
 
 /* How a child ended. */
 typedef struct exj_tool_end {

@@ -190,7 +190,10 @@ static exj_exit find_plugin(struct making *m)
                                  : exj_settings_text(&c->settings, EXJ_SET_EXECUTOR);
     if (!name)
         name = "stub";
-    m->plugin = exj_tool_find_plugin(c, name);
+    /* What a config names is not a file that happens to lie in the working folder. */
+    m->plugin = c->flags[EXJ_CLI_PLUGIN] || strchr(name, '/')
+                    ? exj_tool_find_plugin(c, name)
+                    : exj_tool_find_installed(c, name);
     if (!m->plugin) {
         exj_buf_add_text(&path, "/plugins/");
         exj_add_encoded(&path, name);
@@ -328,7 +331,6 @@ static exj_code put_all(struct making *m, exj_err *err)
     char path[PATH_MAX], sha256[65] = "";
     exj_code rc = exj_json_print(json_object_get(m->shown, "input"), false, &input, err);
 
-    snprintf(path, sizeof(path), "%s/plugin.so", m->dir);
     if (rc == EXJ_OK)
         rc = put(m, "input.json", exj_buf_slice(&input), err);
     if (rc == EXJ_OK)
@@ -337,8 +339,13 @@ static exj_code put_all(struct making *m, exj_err *err)
         rc = put_model(m, err);
     if (rc == EXJ_OK)
         rc = put_json(m, "steps.json", m->steps, err);
-    if (rc == EXJ_OK && m->kv)
+    if (rc == EXJ_OK && m->kv) {
         rc = put_json(m, "kv.json", m->kv, err);
+    } else if (rc == EXJ_OK) { /* of an older bundle */
+        snprintf(path, sizeof(path), "%s/kv.json", m->dir);
+        unlink(path);
+    }
+    snprintf(path, sizeof(path), "%s/plugin.so", m->dir);
     if (rc == EXJ_OK)
         rc = exj_tool_copy(m->plugin, path, sha256, err);
     if (rc == EXJ_OK)
@@ -347,29 +354,40 @@ static exj_code put_all(struct making *m, exj_err *err)
     return rc;
 }
 
-/* A new or empty folder, or an older bundle. */
+static bool is_ours(const char *name)
+{
+    static const char *const names[] = { ".", "..", "bundle.json", "input.json", "model.json",
+                                         "runtime.json", "steps.json", "kv.json", "plugin.so",
+                                         "plugin.so.new", "commits.json", "kv-after.json",
+                                         "result.json", "loaded" };
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* A new or empty folder, or an older bundle, be it whole or not. */
 static exj_exit check_folder(const struct making *m)
 {
-    char about[PATH_MAX];
     struct dirent *e;
-    bool empty = true;
+    bool ours = true;
     exj_err err = { 0 };
     DIR *d;
 
-    snprintf(about, sizeof(about), "%s/bundle.json", m->dir);
     if (exj_tool_folders(m->dir, &err) != EXJ_OK)
         return exj_fail_err(m->cli, &err);
     mkdir(m->dir, 0700); /* a record may hold what not everybody should read */
     d = opendir(m->dir);
     if (!d)
         return exj_fail(m->cli, EXJ_EXIT_FAILED, "%s: %s", m->dir, strerror(errno));
-    while (empty && (e = readdir(d)))
-        empty = e->d_name[0] == '.';
+    while (ours && (e = readdir(d)))
+        ours = is_ours(e->d_name);
     closedir(d);
-    if (!empty && access(about, F_OK) != 0)
+    if (!ours)
         return exj_fail(m->cli, EXJ_EXIT_CONFLICT,
-                        "the folder %s is not empty and no bundle: name another one with "
-                        "--bundle",
+                        "the folder %s is not empty and holds more than a bundle: name another "
+                        "one with --bundle",
                         m->dir);
     return EXJ_EXIT_OK;
 }

@@ -150,16 +150,28 @@ exj_code exj_tool_copy(const char *from, const char *to, char ret_sha256[65], ex
     return rc;
 }
 
+static bool is_file(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 char *exj_tool_find_plugin(const exj_cli *c, const char *name)
 {
-    if (strchr(name, '/') || access(name, F_OK) == 0)
-        return access(name, F_OK) == 0 ? realpath(name, NULL) : NULL;
+    if (strchr(name, '/') || is_file(name))
+        return is_file(name) ? realpath(name, NULL) : NULL;
+    return exj_tool_find_installed(c, name);
+}
+
+char *exj_tool_find_installed(const exj_cli *c, const char *name)
+{
     for (char **dir = c->settings.plugin_dirs; *dir; dir++)
         for (int so = 0; so < 2; so++) {
             char path[4200];
 
             snprintf(path, sizeof(path), "%s/%s%s", *dir, name, so ? ".so" : "");
-            if (access(path, F_OK) == 0)
+            if (is_file(path))
                 return realpath(path, NULL);
         }
     return NULL;

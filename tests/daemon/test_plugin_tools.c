@@ -341,6 +341,8 @@ Test(plugin_tools, replay_gives_a_failed_row_what_it_had)
     json_t *o;
 
     fail_one_row();
+    /* What a config names is looked for among the plugins, not in the working folder. */
+    shell("mkdir acme.steps && cp " EXJ_BINARY_DIR "/bin/plugins/stub.so steps");
     cr_expect_eq(RUN("plugin", "replay", ROW, "--bundle", "b", "--json"), 1, "%s", said_err);
     o = said_json();
     cr_expect_str_eq(said_text(o, "status"), "failed");
@@ -427,6 +429,8 @@ Test(plugin_tools, replay_says_what_is_missing)
     expect_refusal(RUN("plugin", "replay", "nonsense"), 6, "nonsense");
     expect_refusal(RUN("plugin", "replay", ROW, "--plugin=./absent.so"), 3, "./absent.so");
     expect_refusal(RUN("plugin", "replay", ROW, "--bundle=plugins"), 5, "not empty");
+    expect_refusal(RUN("plugin", "replay", ROW, "--bundle=steps.c/b"), 1, "steps.c");
+    expect_refusal(RUN("plugin", "replay", ROW, "--plugin=plugins"), 3, "plugins");
     exj_spit(exj_tmp_path(&tmp, "bundle.json"), "{\"format\":2}");
     expect_refusal(RUN("plugin", "replay", "--bundle=."), 6, "format: wanted 1");
     exj_spit(exj_tmp_path(&tmp, "bundle.json"), "{");

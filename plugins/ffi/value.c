@@ -1,20 +1,39 @@
 #include "plugins/ffi/value.h"
 
 #include <math.h>
+#include <sys/mman.h>
 
 #define EXACT_MAX 9007199254740992LL /* 2^53 */
 
 /* ---- arena ------------------------------------------------------------------------------ */
 
+#define MAPPED_MIN (256u * 1024u)
+
 struct exj_ffi_block {
     exj_ffi_block *next;
+    size_t mapped; /* bytes of a mapping; 0: from malloc */
     _Alignas(16) unsigned char bytes[];
 };
 
+/* A large buffer is mostly not written to: pages come zeroed and only when they are touched,
+ * where malloc, which has seen the size before, would clear all of it. */
+static exj_ffi_block *map_block(size_t n)
+{
+    exj_ffi_block *b = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (b == MAP_FAILED)
+        return NULL;
+    b->mapped = n;
+    return b;
+}
+
 void *exj_ffi_arena_take(exj_ffi_arena *a, size_t n)
 {
-    exj_ffi_block *b = n < SIZE_MAX - sizeof *b ? calloc(1, sizeof *b + (n ? n : 1)) : NULL;
+    exj_ffi_block *b;
 
+    if (n > SIZE_MAX - sizeof *b)
+        return NULL;
+    b = n >= MAPPED_MIN ? map_block(sizeof *b + n) : calloc(1, sizeof *b + n);
     if (!b)
         return NULL;
     b->next = a->blocks;
@@ -25,10 +44,13 @@ void *exj_ffi_arena_take(exj_ffi_arena *a, size_t n)
 void exj_ffi_arena_release(exj_ffi_arena *a)
 {
     while (a->blocks) {
-        exj_ffi_block *next = a->blocks->next;
+        exj_ffi_block *b = a->blocks;
 
-        free(a->blocks);
-        a->blocks = next;
+        a->blocks = b->next;
+        if (b->mapped)
+            munmap(b, b->mapped);
+        else
+            free(b);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sched.h>
@@ -44,7 +45,7 @@ static bool limit(int what, rlim_t value)
 
 static bool set_limits(const exj_cage *c)
 {
-    bool good = limit(RLIMIT_CORE, 0);
+    bool good = limit(RLIMIT_CORE, 1); /* 0 would still start a program that takes cores */
 
     good &= limit(RLIMIT_NOFILE, c->sandbox ? 64 : 256);
     /* of the user, not of the process, and not for root: seccomp forbids processes */
@@ -143,7 +144,7 @@ bool exj_mounts_close(const exj_cage *c)
     size_t n = good ? strlen(hidden) : 0;
     int fd = -1;
 
-    good = good && own_mounts() && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+    good = good && own_mounts() && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
     good = good && leave(hidden, n);
     if (good) /* in the new namespace: what was opened in the old one cannot be bound */
         fd = open(copy, O_PATH | O_CLOEXEC);
@@ -169,16 +170,22 @@ bool exj_mounts_close(const exj_cage *c)
 
 uint32_t exj_cage_close(const exj_cage *c)
 {
-    /* for tests, and for a kernel whose Landlock is not to be trusted */
-    bool no_landlock = getenv("EXELLIX_PLUGIN_HOST_NO_LANDLOCK") != NULL;
+    /* for tests, and for a kernel where one of them is not to be trusted */
+    bool landlock = !getenv("EXELLIX_PLUGIN_HOST_NO_LANDLOCK");
+    bool mounts = c->hidden && !getenv("EXELLIX_PLUGIN_HOST_NO_MOUNTS");
     uint32_t reached = 0;
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
         reached |= EXJ_CAGE_NO_NEW_PRIVS;
-    if (!no_landlock && exj_landlock_close(c))
-        reached |= EXJ_CAGE_LANDLOCK;
-    else if (c->hidden && exj_mounts_close(c))
+    /* Landlock knows nothing of connect(2): the worker's own socket lies in the folder, and
+     * asks who may open it for no key. The sandbox has no sockets at all. */
+    if (mounts && !c->sandbox && exj_mounts_close(c))
         reached |= EXJ_CAGE_MOUNT;
+    if (landlock && exj_landlock_close(c))
+        reached |= EXJ_CAGE_LANDLOCK;
+    else if (mounts && c->sandbox && exj_mounts_close(c))
+        reached |= EXJ_CAGE_MOUNT;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a user namespace may have taken it away */
     if (set_limits(c))
         reached |= EXJ_CAGE_LIMITS;
     if (exj_seccomp_close(c, !(reached & EXJ_CAGE_LANDLOCK)))

@@ -50,7 +50,7 @@ static bool is_socket(int fd)
 /* Nothing that we were born with may reach the plugin or stop us. */
 static void begin_afresh(void)
 {
-    struct rlimit no_core = { 0, 0 };
+    struct rlimit no_core = { 1, 1 }; /* no file has one byte, and no program gets it either */
     struct sigaction usual = { .sa_handler = SIG_DFL };
     sigset_t none;
     int fd;
@@ -121,8 +121,10 @@ static bool hear_hello(exj_wire *w, struct hello *ret)
     ret->copy = exj_slice_dup(exj_wire_get_text(&r));
     ret->shown = exj_slice_dup(exj_wire_get_text(&r));
     ret->id = exj_slice_dup(exj_wire_get_text(&r));
-    if (!exj_wire_done(&r) || !ret->copy || !ret->shown || !ret->id || ret->copy[0] != '/')
+    if (!exj_wire_done(&r) || !ret->copy || !ret->shown || !ret->id)
         exj_die("the core sent a malformed HELLO of %zu bytes", f.body.n);
+    if (ret->copy[0] != '/')
+        exj_die("the core named the file '%s'; wanted an absolute path", ret->copy);
     if (ret->answer_max > ANSWER_MAX)
         ret->answer_max = ANSWER_MAX;
     exj_frame_release(&f);

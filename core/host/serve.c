@@ -73,8 +73,10 @@ static void *listen_for_cancels(void *none)
 
         if (got < 0 && errno == EINTR)
             continue;
-        if (got <= 0)
-            return NULL; /* the core is gone, or the plugin closed it */
+        if (got == 0 || (got < 0 && errno == ECONNRESET))
+            _exit(0); /* the core is gone; the plugin may never come back to see it */
+        if (got < 0)
+            return NULL; /* the plugin closed it */
         n += (size_t)got;
         if (n < sizeof bytes)
             continue;

@@ -589,3 +589,21 @@ Test(host, a_core_that_goes_away_ends_it_quietly)
     close(k.crash);
     room_close(&r);
 }
+
+Test(host, a_core_that_goes_away_ends_a_call_that_never_ends)
+{
+    struct room r = room_open();
+    struct kid k;
+
+    build(&r, "loops", "", ENGINE("0", "static volatile int go = 1;",
+                                  "h->progress(h->ctx, c, 0.0, exj_text(\"begun\"));"
+                                  "while (go) ; return EXJ_R_OK;"));
+    kid_ready(&k, &r, "host", "loops", NULL);
+    say_call(&k, 1, "{}", RUNTIME, 0);
+    next_of(&k, EXJ_F_PROGRESS);
+    close(k.cancel);
+    k.cancel = open("/dev/null", O_RDONLY | O_CLOEXEC); /* for kid_end to close */
+    cr_assert_eq(kid_end(&k), 0, "%s", k.printed);
+    close(k.crash);
+    room_close(&r);
+}

@@ -187,6 +187,16 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
     e = engine_new(o);
     if (!e)
         return exj_err_set(err, EXJ_NOMEM, "engine: out of memory");
+    /* Before anything is loaded: a change that comes meanwhile is seen. */
+    if (o->shelf && o->plugin_dirs) {
+        exj_watch_config watch = { .poll_ms = o->poll_ms };
+
+        rc = exj_watch_new(o->plugin_dirs, &watch, &e->watch, err);
+        if (rc != EXJ_OK) {
+            engine_free(e);
+            return rc;
+        }
+    }
     x = exj_run_executor(e, o->executor ? o->executor : "stub", EXJ_LANE_DEFAULT);
     /* A plugin that cannot be had is a mistake in the settings. One whose create fails may
      * be well tomorrow: its rows wait, and health says why. */
@@ -201,15 +211,6 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
         exj_log(EXJ_LOG_WARN, "engine",
                 "NO EXECUTOR IS CONFIGURED: the stub answers \"completed\" to every row and "
                 "does nothing; set EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP");
-    if (o->shelf && o->plugin_dirs) {
-        exj_watch_config watch = { .poll_ms = o->poll_ms };
-
-        rc = exj_watch_new(o->plugin_dirs, &watch, &e->watch, err);
-        if (rc != EXJ_OK) {
-            engine_free(e);
-            return rc;
-        }
-    }
     if (!start_workers(e) ||
         pthread_create(&e->claimer_thread, NULL, exj_run_claimer, e) != 0)
         goto fail;

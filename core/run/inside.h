@@ -267,6 +267,15 @@ void exj_run_release_locked(exj_engine *e, struct pool *p);
 void exj_run_return(exj_engine *e, struct pool *p, struct row **rows, uint32_t n);
 void exj_batch_row_over(exj_engine *e, struct row *r);
 void exj_batch_unref(exj_engine *e, struct batch *b);
+/* outbox.c */
+bool exj_box_spare(exj_engine *e); /* one more free outbox; false: no memory */
+/* NULL: no memory. Each worker began with a spare one, so one comes back through its done. */
+struct outbox *exj_box_take_locked(exj_engine *e);
+void exj_box_give_locked(exj_engine *e, struct outbox *box); /* empty again; accepts NULL */
+/* The one place where the end of an execution becomes an outcome. Returns whether the plugin
+ * is to blame. */
+bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end);
+void exj_box_submit(struct outbox *box); /* not an empty one; comes back by itself */
 /* worker.c */
 bool exj_run_start_worker(exj_engine *e, pthread_t *ret, uint32_t index);
 /* The row's name (= job id) and the runtime object of spec 1.4. False: no memory. */

@@ -7,26 +7,16 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
-#include "core/plugin/shelf.h"
-#include "core/run/inside.h"
 #include "core/plugin/remote.h"
+#include "core/run/reload.h"
 
 #define TICK_MS 100 /* while something is being watched or drains */
 #define TRAFFIC_NS ((exj_nsec)EXJ_CANARY_TRAFFIC_MS * 1000000)
 #define KEPT_VERSIONS 5u
 
-struct order {
-    struct order *next;
-    exj_plugin_order kind;
-    const char *plugin, *what; /* of who waits */
-    json_t *report;
-    exj_err err;
-    bool over;                 /* mu */
-};
-
 /* ---- saying what happens --------------------------------------------------------------------- */
 
-static void tell(exj_engine *e, const exj_guest *g, exj_plugin_event event, const char *why,
+void exj_reload_tell(exj_engine *e, const exj_guest *g, exj_plugin_event event, const char *why,
                  json_t *details)
 {
     exj_guest_info i;
@@ -121,7 +111,7 @@ static void make_current(exj_engine *e, struct executor *x, struct deck *d, bool
     pthread_mutex_unlock(&e->mu);
     exj_guest_set_state(d->guest, EXJ_GEN_CURRENT);
     exj_guest_describe(d->guest, &i);
-    tell(e, d->guest, EXJ_PE_CURRENT, NULL, NULL);
+    exj_reload_tell(e, d->guest, EXJ_PE_CURRENT, NULL, NULL);
     if (exj_shelf_keep(e->o.shelf, i.path, i.sha256, i.id, exj_clock_wall_ms(), &err) != EXJ_OK &&
         err.code != EXJ_UNSUPPORTED && err.code != EXJ_CONFLICT)
         exj_log(EXJ_LOG_WARN, "reload", "%s: no copy is kept for a roll back: %s", i.id, err.text);
@@ -175,7 +165,7 @@ static exj_code carry_state(exj_engine *e, struct executor *x, struct deck *from
 /* ---- a new content -------------------------------------------------------------------------- */
 
 /* Never both a trial guest and a candidate left behind: what is not kept is released. */
-static exj_code try_content(exj_engine *e, struct executor *x, const char *path, unsigned rows,
+exj_code exj_reload_try(exj_engine *e, struct executor *x, const char *path, unsigned rows,
                             json_t **ret_report, exj_err *err)
 {
     exj_guest *current = x->current->guest, *guest = NULL;
@@ -196,7 +186,7 @@ static exj_code try_content(exj_engine *e, struct executor *x, const char *path,
     replays = (i.flags & EXJ_FLAG_REPLAYABLE) != 0;
     rc = exj_run_trial(e, x, guest, replays ? rows : 0, ret_report, err);
     if (!rc)
-        tell(e, guest, EXJ_PE_TRIAL, "passed", *ret_report);
+        exj_reload_tell(e, guest, EXJ_PE_TRIAL, "passed", *ret_report);
     exj_guest_release(guest);
     return rc;
 }
@@ -257,7 +247,7 @@ static exj_code install(exj_engine *e, struct executor *x, const char *path, exj
     pthread_mutex_unlock(&e->mu);
     if (canary) {
         exj_guest_set_state(d->guest, EXJ_GEN_CANARY);
-        tell(e, d->guest, EXJ_PE_CANARY, NULL, NULL);
+        exj_reload_tell(e, d->guest, EXJ_PE_CANARY, NULL, NULL);
     } else {
         make_current(e, x, d, true);
     }
@@ -267,13 +257,13 @@ static exj_code install(exj_engine *e, struct executor *x, const char *path, exj
 }
 
 /* The whole way of one content for one executor. `path` NULL: its own file. */
-static exj_code take_content(exj_engine *e, struct executor *x, const char *path,
+exj_code exj_reload_take(exj_engine *e, struct executor *x, const char *path,
                              json_t **ret_report, exj_err *err)
 {
     exj_code rc = check_pin(e, x->current->guest, path, err);
 
     if (!rc)
-        rc = try_content(e, x, path, e->o.trial_rows, ret_report, err);
+        rc = exj_reload_try(e, x, path, e->o.trial_rows, ret_report, err);
     if (!rc)
         rc = install(e, x, path, err);
     if (rc && rc != EXJ_CONFLICT && rc != EXJ_BUSY)
@@ -283,7 +273,7 @@ static exj_code take_content(exj_engine *e, struct executor *x, const char *path
 }
 
 /* An executor that could not be used: perhaps it can now. */
-static void look_for(exj_engine *e, struct executor *x)
+void exj_reload_look_for(exj_engine *e, struct executor *x)
 {
     exj_guest *guest = NULL;
     struct deck *d = NULL;
@@ -333,18 +323,18 @@ static void refresh_resolvers(exj_engine *e, const char *real)
             exj_instance_free(tried);
             if (!rc) {
                 exj_guest_set_state(fresh, EXJ_GEN_CURRENT);
-                tell(e, fresh, EXJ_PE_CURRENT, NULL, NULL);
+                exj_reload_tell(e, fresh, EXJ_PE_CURRENT, NULL, NULL);
             }
             exj_guest_release(fresh);
         }
         if (rc && rc != EXJ_CONFLICT)
-            tell(e, held[k], EXJ_PE_REFUSED, err.text, NULL);
+            exj_reload_tell(e, held[k], EXJ_PE_REFUSED, err.text, NULL);
         exj_guest_release(held[k]);
     }
 }
 
 /* Executors are never taken away, new ones come first: from here the list can be walked. */
-static struct executor *first_executor(exj_engine *e)
+struct executor *exj_first_executor(exj_engine *e)
 {
     struct executor *x;
 
@@ -359,15 +349,15 @@ static void file_changed(exj_engine *e, const char *path)
     char *real = realpath(path, NULL);
     bool used = false;
 
-    for (struct executor *x = first_executor(e); x && real; x = x->next) {
+    for (struct executor *x = exj_first_executor(e); x && real; x = x->next) {
         json_t *report = NULL;
         exj_err err = { 0 };
 
         if (!x->current) {
-            look_for(e, x);
+            exj_reload_look_for(e, x);
         } else if (runs_file(x, real)) {
             used = true;
-            if (take_content(e, x, NULL, &report, &err) == EXJ_BUSY)
+            if (exj_reload_take(e, x, NULL, &report, &err) == EXJ_BUSY)
                 exj_watch_again(e->watch, path);
             json_decref(report);
         }
@@ -384,9 +374,9 @@ static exj_canary_count since(exj_canary_count now, exj_canary_count then)
     return (exj_canary_count){ now.calls - then.calls, now.errors - then.errors };
 }
 
-static void roll_back(exj_engine *e, struct executor *x, struct deck *bad, const char *why)
+void exj_reload_back(exj_engine *e, struct executor *x, struct deck *bad, const char *why)
 {
-    tell(e, bad->guest, EXJ_PE_ROLLED_BACK, why, NULL);
+    exj_reload_tell(e, bad->guest, EXJ_PE_ROLLED_BACK, why, NULL);
     pthread_mutex_lock(&e->mu);
     exj_err_set(&x->refusal, EXJ_INVALID, "rolled back: %s", why);
     if (x->canary == bad) {
@@ -450,7 +440,7 @@ static void judge(exj_engine *e, struct executor *x)
         snprintf(why, sizeof(why), "%llu of %llu rows failed; before: %llu of %llu",
                  (unsigned long long)fresh.errors, (unsigned long long)fresh.calls,
                  (unsigned long long)old.errors, (unsigned long long)old.calls);
-        roll_back(e, x, watched, why);
+        exj_reload_back(e, x, watched, why);
         break;
     }
 }
@@ -528,240 +518,14 @@ static void drain(exj_engine *e, struct executor *x)
     while (over) {
         struct deck *next = over->next;
 
-        tell(e, over->guest, EXJ_PE_DRAINED, NULL, NULL);
+        exj_reload_tell(e, over->guest, EXJ_PE_DRAINED, NULL, NULL);
         exj_deck_free(over);
         over = next;
     }
     exj_registry_sweep(e->o.plugins, tell_end, e);
 }
 
-/* ---- orders ----------------------------------------------------------------------------------- */
-
-/* The executor that an operator means: by the plugin's id, or as it is configured. */
-static struct executor *find_executor(exj_engine *e, const char *plugin)
-{
-    for (struct executor *x = first_executor(e); x; x = x->next) {
-        exj_guest_info i;
-
-        if (!strcmp(x->name, plugin))
-            return x;
-        if (!x->current)
-            continue;
-        exj_guest_describe(x->current->guest, &i);
-        if (!strcmp(i.id, plugin))
-            return x;
-    }
-    return NULL;
-}
-
-static exj_code switch_to(exj_engine *e, struct executor *x, const char *sha256,
-                          json_t **ret_report, exj_err *err)
-{
-    char *path = exj_shelf_path_of(e->o.shelf, sha256);
-    exj_code rc;
-
-    if (!path)
-        return exj_err_set(err, EXJ_NOT_FOUND, "no copy of the content %.12s… is kept", sha256);
-    rc = take_content(e, x, path, ret_report, err);
-    free(path);
-    return rc;
-}
-
-/* The content that was current before this one. */
-static exj_code content_before(exj_engine *e, const char *id, const char *now, char ret[65],
-                               exj_err *err)
-{
-    json_t *list = NULL, *item;
-    size_t i;
-    exj_code rc = exj_shelf_history(e->o.shelf, id, 0, &list, err);
-
-    ret[0] = '\0';
-    if (rc)
-        return rc;
-    json_array_foreach(list, i, item) {
-        const char *event = json_string_value(json_object_get(item, "event"));
-        const char *sha = json_string_value(json_object_get(item, "sha256"));
-
-        if (event && sha && strcmp(sha, now) &&
-            (!strcmp(event, "current") || !strcmp(event, "loaded"))) {
-            snprintf(ret, 65, "%s", sha);
-            break;
-        }
-    }
-    json_decref(list);
-    return ret[0] ? EXJ_OK
-                  : exj_err_set(err, EXJ_CONFLICT, "plugin %s: no earlier version is known", id);
-}
-
-static exj_code order_back(exj_engine *e, struct executor *x, json_t **ret_report, exj_err *err)
-{
-    char sha[65];
-    exj_guest_info i;
-    exj_code rc;
-
-    exj_guest_describe(x->current->guest, &i);
-    if (x->before || x->canary) { /* not proven yet: what was there still is */
-        struct deck *bad = x->canary ? x->canary : x->current;
-
-        exj_guest_describe(bad->guest, &i);
-        roll_back(e, x, bad, "by order");
-        exj_guest_describe(x->current->guest, &i);
-        *ret_report = json_object();
-        return exj_shelf_pin(e->o.shelf, i.id, i.sha256, exj_clock_wall_ms(), err);
-    }
-    rc = content_before(e, i.id, i.sha256, sha, err);
-    if (!rc)
-        rc = exj_shelf_pin(e->o.shelf, i.id, sha, exj_clock_wall_ms(), err);
-    if (!rc && (rc = switch_to(e, x, sha, ret_report, err)) != EXJ_OK)
-        exj_shelf_unpin(e->o.shelf, i.id, NULL);
-    return rc;
-}
-
-static void obey(exj_engine *e, struct order *o)
-{
-    struct executor *x = find_executor(e, o->plugin);
-    exj_guest_info i;
-
-    if (!x) {
-        exj_err_set(&o->err, EXJ_NOT_FOUND, "no executor runs a plugin \"%s\"", o->plugin);
-        return;
-    }
-    if (!x->current) {
-        look_for(e, x);
-        if (!x->current)
-            exj_err_set(&o->err, x->error.code, "%s", x->error.text);
-        return;
-    }
-    switch (o->kind) {
-    case EXJ_ORDER_RELOAD:
-        take_content(e, x, NULL, &o->report, &o->err);
-        break;
-    case EXJ_ORDER_ROLL_BACK:
-        order_back(e, x, &o->report, &o->err);
-        break;
-    case EXJ_ORDER_TRIAL:
-        try_content(e, x, o->what, e->o.trial_rows, &o->report, &o->err);
-        exj_registry_sweep(e->o.plugins, NULL, NULL);
-        break;
-    case EXJ_ORDER_SWITCH:
-        switch_to(e, x, o->what, &o->report, &o->err);
-        break;
-    }
-    if (o->err.code || !x->current)
-        return;
-    exj_guest_describe(x->current->guest, &i);
-    o->report = json_pack("{s:s, s:s, s:s, s:I, s:s, s:o}", "plugin", i.id, "version", i.version,
-                          "sha256", i.sha256, "generation", (json_int_t)i.generation, "state",
-                          x->canary ? "canary" : exj_gen_word(i.state), "trial",
-                          o->report ? o->report : json_null());
-}
-
-exj_code exj_engine_order(exj_engine *e, exj_plugin_order kind, const char *plugin,
-                          const char *what, json_t **ret, exj_err *err)
-{
-    struct order o = { .kind = kind, .plugin = plugin, .what = what }, **at;
-
-    pthread_mutex_lock(&e->mu);
-    if (e->stopping || !e->has_reloader) {
-        pthread_mutex_unlock(&e->mu);
-        return exj_err_set(err, EXJ_CANCELLED, "plugins are not reloaded here%s",
-                           e->stopping ? ": the worker stops" : "");
-    }
-    for (at = &e->orders; *at; at = &(*at)->next)
-        ;
-    *at = &o;
-    exj_watch_wake(e->watch);
-    while (!o.over)
-        pthread_cond_wait(&e->ordered, &e->mu);
-    pthread_mutex_unlock(&e->mu);
-    if (o.err.code) {
-        json_decref(o.report);
-        return exj_err_set(err, o.err.code, "%s", o.err.text);
-    }
-    *ret = o.report;
-    return EXJ_OK;
-}
-
-/* ---- looking ---------------------------------------------------------------------------------- */
-
-static json_t *deck_shown(const struct deck *d)
-{
-    exj_guest_info i;
-
-    if (!d)
-        return json_null();
-    exj_guest_describe(d->guest, &i);
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:i}", "version", i.version, "sha256", i.sha256,
-                     "generation", (json_int_t)i.generation, "calls",
-                     (json_int_t)d->count.calls, "errors", (json_int_t)d->count.errors,
-                     "running", (int)d->users);
-}
-
-json_t *exj_engine_executors(exj_engine *e)
-{
-    json_t *list = json_array();
-
-    pthread_mutex_lock(&e->mu);
-    for (const struct executor *x = e->executors; x; x = x->next) {
-        json_t *draining = json_array();
-        exj_guest_info i = { .id = "" };
-
-        for (const struct deck *d = x->old; d; d = d->next)
-            json_array_append_new(draining, deck_shown(d));
-        if (x->current)
-            exj_guest_describe(x->current->guest, &i);
-        json_array_append_new(
-            list, json_pack("{s:s, s:s, s:s, s:s, s:o, s:o, s:i, s:o, s:o, s:o}", "executor",
-                            x->name, "isolation",
-                            x->current ? exj_lane_word(i.lane) : exj_lane_word(x->lane), "plugin",
-                            i.id, "state",
-                            x->error.code  ? "unusable"
-                            : x->held      ? "switching"
-                            : x->canary    ? "canary"
-                            : x->before    ? "watched"
-                                           : "current",
-                            "current", deck_shown(x->current), "canary", deck_shown(x->canary),
-                            "canaryPercent", x->canary ? (int)x->share : 0, "draining", draining,
-                            "error", x->error.code ? json_string(x->error.text) : json_null(),
-                            "refusal",
-                            x->refusal.code ? json_string(x->refusal.text) : json_null()));
-    }
-    pthread_mutex_unlock(&e->mu);
-    return list;
-}
-
-void exj_run_note_first(exj_engine *e, const struct executor *x)
-{
-    exj_guest_info i;
-
-    if (!e->o.shelf || !x->current)
-        return;
-    exj_guest_describe(x->current->guest, &i);
-    tell(e, x->current->guest, EXJ_PE_LOADED, NULL, NULL);
-    exj_shelf_keep(e->o.shelf, i.path, i.sha256, i.id, exj_clock_wall_ms(), NULL);
-}
-
 /* ---- the thread --------------------------------------------------------------------------------- */
-
-static struct order *next_order(exj_engine *e)
-{
-    struct order *o;
-
-    pthread_mutex_lock(&e->mu);
-    o = e->orders;
-    if (o)
-        e->orders = o->next;
-    pthread_mutex_unlock(&e->mu);
-    return o;
-}
-
-static void end_order(exj_engine *e, struct order *o)
-{
-    pthread_mutex_lock(&e->mu);
-    o->over = true;
-    pthread_cond_broadcast(&e->ordered);
-    pthread_mutex_unlock(&e->mu);
-}
 
 /* Until when may the reloader sleep? -1: until something happens. */
 static int sleep_ms_locked(const exj_engine *e)
@@ -782,7 +546,6 @@ void *exj_run_reloader(void *engine)
     while (!stopping) {
         exj_file_changes changes = { 0 };
         struct executor *x;
-        struct order *o;
         exj_err err = { 0 };
         int ms;
 
@@ -799,13 +562,7 @@ void *exj_run_reloader(void *engine)
             if (changes.items[k].news != EXJ_FILE_GONE && !e->o.manual_reload)
                 file_changed(e, changes.items[k].path);
         exj_file_changes_release(&changes);
-        while ((o = next_order(e))) {
-            if (stopping)
-                exj_err_set(&o->err, EXJ_CANCELLED, "the worker stops");
-            else
-                obey(e, o);
-            end_order(e, o);
-        }
+        exj_reload_obey(e, stopping);
         for (; x && !stopping; x = x->next) {
             judge(e, x);
             look_at_stopped(e, x);

@@ -1,12 +1,10 @@
 /* A worker takes a bite of rows from one pool's ring, executes them one after another and
  * hands all their outcomes to the store in one operation. It never waits for the disk. */
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
-#include "core/job/outcome.h"
 #include "core/job/record.h"
 #include "core/run/inside.h"
 
@@ -64,281 +62,6 @@ static exj_code put_step(void *user, exj_slice key, exj_slice body, exj_err *err
     return rc;
 }
 
-/* ---- outcomes ------------------------------------------------------------------------ */
-
-/* One more free outbox; false: no memory. */
-static bool box_spare(exj_engine *e)
-{
-    struct outbox *box = calloc(1, sizeof(*box));
-
-    if (!box)
-        return false;
-    box->engine = e;
-    pthread_mutex_lock(&e->mu);
-    box->next = e->outboxes;
-    e->outboxes = box;
-    pthread_mutex_unlock(&e->mu);
-    return true;
-}
-
-static void box_give_locked(exj_engine *e, struct outbox *box)
-{
-    if (!box)
-        return;
-    exj_buf_reset(&box->text);
-    box->len = 0;
-    box->next = e->outboxes;
-    e->outboxes = box;
-}
-
-/* NULL: no memory. Each worker began with a spare one, so one comes back through box_done. */
-static struct outbox *box_take_locked(exj_engine *e)
-{
-    struct outbox *box;
-
-    if (!e->outboxes) {
-        pthread_mutex_unlock(&e->mu);
-        box_spare(e);
-        pthread_mutex_lock(&e->mu);
-    }
-    box = e->outboxes;
-    if (box)
-        e->outboxes = box->next;
-    return box;
-}
-
-static void box_done(exj_op *op)
-{
-    struct outbox *box = op->user;
-    exj_engine *e = box->engine;
-    struct pool *p = box->pool;
-    uint64_t by_status[EXJ_STATUS_COUNT] = { 0 }, fenced = 0, failed = 0;
-    exj_msec due = 0;
-
-    if (op->rc != EXJ_OK)
-        exj_run_store_failed(e, "outcomes", op);
-    for (uint32_t i = 0; i < box->len; i++) {
-        const exj_outcome *o = &box->items[i];
-
-        if (op->rc != EXJ_OK)
-            continue;
-        if (o->verdict == EXJ_FENCED) {
-            fenced++;
-            exj_log(EXJ_LOG_WARN, "worker",
-                    "row %lld: outcome of token %lld refused, a newer claim exists",
-                    (long long)o->seq, (long long)o->token);
-            continue;
-        }
-        by_status[box->to[i]]++;
-        if (o->event == EXJ_EV_FAIL_RETRY || o->event == EXJ_EV_FAIL_DEAD)
-            failed++;
-        if (o->event == EXJ_EV_FAIL_RETRY && (!due || o->run_after < due))
-            due = o->run_after;
-    }
-    for (unsigned s = 0; s < EXJ_STATUS_COUNT; s++)
-        if (by_status[s] && p->completed[s])
-            exj_series_add(p->completed[s], (double)by_status[s]);
-    if (fenced)
-        exj_series_add(p->fenced, (double)fenced);
-    if (failed)
-        exj_series_add(p->failed, (double)failed);
-    if (by_status[EXJ_WAITING])
-        exj_series_add(p->retries, (double)by_status[EXJ_WAITING]);
-
-    for (uint32_t i = 0; i < box->len; i++)
-        exj_batch_row_over(e, box->rows[i]);
-    pthread_mutex_lock(&e->mu);
-    e->counts.completed += by_status[EXJ_COMPLETED];
-    e->counts.failed += by_status[EXJ_FAILED];
-    e->counts.blocked += by_status[EXJ_BLOCKED];
-    e->counts.suspended += by_status[EXJ_SUSPENDED];
-    e->counts.retried += by_status[EXJ_WAITING];
-    e->counts.fenced += fenced;
-    p->uncommitted -= box->len;
-    e->outstanding -= box->len;
-    e->answers++;
-    if (due && (!e->next_due || due < e->next_due)) {
-        e->next_due = due;
-        pthread_cond_signal(&e->keep);
-    }
-    if (p->ready <= p->depth / 2 || e->outstanding == 0)
-        pthread_cond_signal(&e->claim);
-    if (p->uncommitted == 0) {
-        pthread_cond_broadcast(&e->cycle);
-        pthread_cond_broadcast(&e->idle);
-    }
-    box_give_locked(e, box);
-    if (e->starved)
-        pthread_cond_broadcast(&e->work);
-    e->starved = false;
-    pthread_mutex_unlock(&e->mu);
-}
-
-/* Texts were noted as offsets while the buffer could still move. */
-static void box_submit(struct outbox *box)
-{
-    for (uint32_t i = 0; i < box->len; i++) {
-        exj_outcome *o = &box->items[i];
-        exj_slice *texts[] = { &o->result, &o->error_code, &o->error_text };
-
-        for (size_t t = 0; t < 3; t++)
-            if (texts[t]->n)
-                texts[t]->p = box->text.p + (uintptr_t)texts[t]->p;
-    }
-    box->op = (exj_op){ .kind = EXJ_OP_FINISH, .done = box_done, .user = box };
-    box->op.u.finish.items = box->items;
-    box->op.u.finish.len = box->len;
-    exj_store_submit(box->engine->o.store, &box->op);
-}
-
-static exj_slice box_keep(struct outbox *box, const char *prefix, exj_slice text)
-{
-    size_t at = box->text.n;
-
-    exj_buf_add_text(&box->text, prefix);
-    if (!exj_buf_add_slice(&box->text, text))
-        return (exj_slice){ 0 };
-    return (exj_slice){ (const char *)(uintptr_t)at, box->text.n - at }; /* see box_submit */
-}
-
-static const char *result_word(exj_result r)
-{
-    switch (r) {
-    case EXJ_R_FAILED:
-        return "ExecutorFailed";
-    case EXJ_R_RETRY:
-        return "ExecutorRetry";
-    case EXJ_R_CANCELLED:
-        return "Cancelled";
-    case EXJ_R_DEADLINE:
-        return "DeadlineExceeded";
-    case EXJ_R_INPUT:
-        return "InputRefused";
-    case EXJ_R_UNSUPPORTED:
-        return "Unsupported";
-    default:
-        return "ExecutorInternal";
-    }
-}
-
-static exj_msec box_now(const struct outbox *box)
-{
-    exj_store *s = box->engine->o.store;
-
-    return s->v->now(s);
-}
-
-/* A row that killed its plugin host, once more or once too often. */
-static exj_event judge_crash(const struct outbox *box, const struct row *r, bool attempts_left)
-{
-    exj_engine *e = box->engine;
-    uint32_t before = 0;
-    exj_err err = { 0 };
-
-    if (e->o.store->v->failure_count(e->o.store, r->claim.seq,
-                                          EXJ_SLICE_LITERAL("PluginCrashed"), &before, &err) != EXJ_OK)
-        exj_log(EXJ_LOG_ERROR, "worker", "crashes of row %lld: %s", (long long)r->claim.seq,
-                err.text);
-    return attempts_left && before + 1 < e->o.row_crashes ? EXJ_EV_FAIL_RETRY : EXJ_EV_BLOCK;
-}
-
-/* The one place where the end of an execution becomes an outcome. Returns whether the plugin
- * is to blame. */
-static bool box_add(struct outbox *box, struct row *r, const exj_call_end *end)
-{
-    const struct spec *spec = r->batch->spec;
-    const char *label = r->deck ? r->deck->label : spec->executor->name;
-    exj_outcome *o = &box->items[box->len];
-    exj_slice code = { 0 }, text = { 0 }, quoted_code = { 0 }, quoted_text = { 0 };
-    exj_buf plain = EXJ_BUF_INIT;
-    exj_answer answer = EXJ_ANSWER_FAILED;
-    exj_err why = { 0 };
-    bool failed = true, retryable = true;
-    char prefix[160] = "";
-
-    *o = (exj_outcome){ .seq = r->claim.seq,
-                        .nonce = r->claim.nonce,
-                        .token = r->claim.token };
-    if (end->result == EXJ_R_OK && end->emits == 1) {
-        if (exj_answer_check(end->answer, &answer, &quoted_code, &quoted_text, &why) ==
-            EXJ_OK) {
-            failed = answer == EXJ_ANSWER_FAILED;
-            code = EXJ_SLICE_LITERAL("GraphFailed");
-            if (quoted_code.n && exj_json_unescape(quoted_code, &plain))
-                code = box_keep(box, "", exj_buf_slice(&plain));
-            else
-                code = box_keep(box, "", code);
-            exj_buf_reset(&plain);
-            if (quoted_text.n && exj_json_unescape(quoted_text, &plain))
-                text = box_keep(box, "", exj_buf_slice(&plain));
-            o->result = box_keep(box, "", end->answer);
-        } else {
-            snprintf(prefix, sizeof(prefix), "plugin %s: answer refused: ",
-                     label);
-            code = box_keep(box, "", EXJ_SLICE_LITERAL("AnswerRefused"));
-            text = box_keep(box, prefix, exj_slice_of(why.text));
-        }
-    } else {
-        retryable = end->result != EXJ_R_FAILED && end->result != EXJ_R_INPUT &&
-                    end->result != EXJ_R_UNSUPPORTED;
-        snprintf(prefix, sizeof(prefix), "plugin %s: ", label);
-        if (end->result == EXJ_R_OK) {
-            code = box_keep(box, "", EXJ_SLICE_LITERAL("NoAnswer"));
-            text = box_keep(box, prefix,
-                            end->emits ? EXJ_SLICE_LITERAL("answered more than once")
-                                       : EXJ_SLICE_LITERAL("returned without an answer"));
-        } else {
-            exj_slice said = end->error_code;
-
-            code = box_keep(box, "", said.n ? said : exj_slice_of(result_word(end->result)));
-            said = end->error_text;
-            if (said.n >= strlen(prefix) && !memcmp(said.p, prefix, strlen(prefix)))
-                prefix[0] = '\0'; /* the host's own words name the plugin already */
-            text = box_keep(box, prefix,
-                            said.n ? said : exj_slice_of(result_word(end->result)));
-        }
-    }
-    if (failed) {
-        exj_retry_policy policy = spec->eff.retry;
-        exj_retry_verdict v;
-
-        policy.max_attempts = r->claim.max_attempts;
-        v = exj_retry_decide(&policy, r->claim.attempt, retryable, box_now(box),
-                             exj_random_u64());
-        o->event = v.dead ? EXJ_EV_FAIL_DEAD : EXJ_EV_FAIL_RETRY;
-        o->run_after = v.dead ? 0 : v.run_after;
-        if (end->result == EXJ_R_CRASHED) { /* at once: the number of crashes is the limit */
-            o->event = judge_crash(box, r, !v.dead);
-            o->run_after = o->event == EXJ_EV_BLOCK ? 0 : box_now(box);
-            if (o->event == EXJ_EV_BLOCK)
-                code = box_keep(box, "", EXJ_SLICE_LITERAL("Quarantined"));
-        }
-    } else {
-        o->event = answer == EXJ_ANSWER_COMPLETED ? EXJ_EV_SUCCEED
-                   : answer == EXJ_ANSWER_BLOCKED ? EXJ_EV_BLOCK
-                                                  : EXJ_EV_SUSPEND;
-    }
-    if (o->event == EXJ_EV_SUCCEED || o->event == EXJ_EV_SUSPEND) {
-        o->error_code = (exj_slice){ 0 };
-        o->error_text = (exj_slice){ 0 };
-    } else {
-        o->error_code = code;
-        o->error_text = text;
-    }
-    if (box->text.failed) { /* without its text the outcome would lie: let it be retried */
-        *o = (exj_outcome){ .seq = r->claim.seq,
-                            .nonce = r->claim.nonce,
-                            .token = r->claim.token,
-                            .event = EXJ_EV_FAIL_RETRY,
-                            .run_after = box_now(box) + 1000 };
-        box->text.failed = false;
-    }
-    exj_state_move(EXJ_RUNNING, o->event, &box->to[box->len], NULL);
-    box->rows[box->len++] = r;
-    exj_buf_release(&plain);
-    return failed && end->result != EXJ_R_INPUT && end->result != EXJ_R_CANCELLED;
-}
-
 /* ---- executing ------------------------------------------------------------------------ */
 
 bool exj_run_request(const struct spec *spec, const struct pool *p, exj_slice record_id,
@@ -387,14 +110,14 @@ static struct execution *execution_new(exj_engine *e)
         free(x);
         return NULL;
     }
-    if (x)
-        x->engine = e;
-    if (x)
-        x->ports = (exj_call_ports){ .user = x,
-                                     .cancelled = is_cancelled,
-                                     .step_get = get_step,
-                                     .step_put = put_step,
-                                     EXJ_RUN_EXTENSION_PORTS };
+    if (!x)
+        return NULL;
+    x->engine = e;
+    x->ports = (exj_call_ports){ .user = x,
+                                 .cancelled = is_cancelled,
+                                 .step_get = get_step,
+                                 .step_put = put_step,
+                                 EXJ_RUN_EXTENSION_PORTS };
     return x;
 }
 
@@ -438,17 +161,17 @@ static void pending_done(void *user, exj_call_slot *slot, const exj_call_end *en
 
     (void)slot;
     if (started) {
-        bad = box_add(box, r, end);
+        bad = exj_box_add(box, r, end);
         count_call(p, r, end, exj_clock_mono_ns() - x->began, bad);
     }
     pthread_mutex_lock(&e->mu);
     leave_deck_locked(e, d, started, bad);
     slot_free_locked(e, p);
     if (!started)
-        box_give_locked(e, box);
+        exj_box_give_locked(e, box);
     pthread_mutex_unlock(&e->mu);
     if (started)
-        box_submit(box);
+        exj_box_submit(box);
     else
         exj_run_return(e, p, &r, 1);
     execution_free(x);
@@ -482,10 +205,6 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
     bool may_pend = d->pends;
 
     x->row = r;
-    x->ports = (exj_call_ports){ .user = x, EXJ_RUN_EXTENSION_PORTS,
-                                 .cancelled = is_cancelled,
-                                 .step_get = get_step,
-                                 .step_put = put_step };
     x->end = (exj_call_end){ 0 };
     x->began = exj_clock_mono_ns();
     x->deadline = spec->eff.timeout_ms ? x->began + spec->eff.timeout_ms * 1000000 : 0;
@@ -507,7 +226,7 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
     x->latch = latch;
     if (may_pend) {
         pthread_mutex_lock(&e->mu);
-        x->alone = box_take_locked(e);
+        x->alone = exj_box_take_locked(e);
         pthread_mutex_unlock(&e->mu);
         if (x->alone)
             x->alone->pool = r->batch->pool;
@@ -526,7 +245,7 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
     x->took = exj_clock_mono_ns() - x->began;
     if (x->alone) {
         pthread_mutex_lock(&e->mu);
-        box_give_locked(e, x->alone);
+        exj_box_give_locked(e, x->alone);
         pthread_mutex_unlock(&e->mu);
         x->alone = NULL;
     } else if (d->remote && !d->pends) {
@@ -652,7 +371,7 @@ static void bite_run(struct bench *b, struct outbox *box)
             unstarted[n_unstarted++] = r;
             continue;
         }
-        bad[i] = box_add(box, r, x ? &x->end : &none);
+        bad[i] = exj_box_add(box, r, x ? &x->end : &none);
         if (x)
             count_call(p, r, &x->end, x->took, bad[i]);
     }
@@ -664,14 +383,14 @@ static void bite_run(struct bench *b, struct outbox *box)
     if (!pending)
         slot_free_locked(e, p); /* else pending_done gives the place back */
     if (!box->len)
-        box_give_locked(e, box);
+        exj_box_give_locked(e, box);
     if (n_unstarted)
         stop_executor_locked(e, unstarted[0]->batch->spec->executor);
     pthread_mutex_unlock(&e->mu);
     if (n_unstarted)
         exj_run_return(e, p, unstarted, n_unstarted);
     if (box->len)
-        box_submit(box);
+        exj_box_submit(box);
 }
 
 /* Take rows of the pool, each with the deck it runs on. */
@@ -729,11 +448,11 @@ static void *work(void *start)
 
     pthread_mutex_lock(&e->mu);
     for (;;) {
-        struct outbox *box = box_take_locked(e);
+        struct outbox *box = exj_box_take_locked(e);
         struct pool *p = box ? choose_locked(e) : NULL;
 
         if (!p) {
-            box_give_locked(e, box);
+            exj_box_give_locked(e, box);
             e->starved |= !box;
             if (e->stopping && !e->ready)
                 break;
@@ -757,7 +476,7 @@ bool exj_run_start_worker(exj_engine *e, pthread_t *ret, uint32_t index)
 {
     struct bench *b = bench_new(e, index);
 
-    if (b && box_spare(e) && pthread_create(ret, NULL, work, b) == 0)
+    if (b && exj_box_spare(e) && pthread_create(ret, NULL, work, b) == 0)
         return true;
     bench_free(b);
     return false;

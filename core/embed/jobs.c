@@ -3,6 +3,7 @@
  * The public codes are exj_code's numbers; what the two must agree on is asserted below. */
 #include "exellix/jobs.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
@@ -14,6 +15,7 @@
 #include "core/base/log.h"
 #include "core/embed/wiring.h"
 #include "core/job/config.h"
+#include "core/plugin/remote.h"
 
 _Static_assert(EXJ_JOBS_OK == (int)EXJ_OK && EXJ_JOBS_NOMEM == (int)EXJ_NOMEM &&
                    EXJ_JOBS_INVALID == (int)EXJ_INVALID &&
@@ -28,7 +30,11 @@ _Static_assert(EXJ_JOBS_OK == (int)EXJ_OK && EXJ_JOBS_NOMEM == (int)EXJ_NOMEM &&
 #define FLAGS_KNOWN                                                                        \
     (EXJ_JOBS_HTTP | EXJ_JOBS_SOCKET | EXJ_JOBS_ONCE | EXJ_JOBS_STRICT | EXJ_JOBS_FAST |   \
      EXJ_JOBS_LOG_JSON)
-#define TEXTS_MAX 8
+#define TEXTS_MAX 10
+/* Of plugin hosts; the daemon has settings for these. */
+#define HOST_IDLE_MS 30000
+#define HOST_GRACE_MS 5000
+#define HOST_MEMORY_MB 4096
 
 struct exj_jobs {
     exj_wiring w;
@@ -37,6 +43,8 @@ struct exj_jobs {
     unsigned texts_len;
     char **dirs; /* owned, NULL-terminated */
     char socket[PATH_MAX];
+    exj_remote_settings remote; /* host_exe NULL: plugin files run in process */
+    exj_lane lane;
     bool started, stopped; /* the owner's */
     pthread_mutex_t mu;
     exj_err last; /* guarded by mu */
@@ -98,6 +106,12 @@ static exj_code take_options(const exj_jobs_options *o, exj_jobs_options *ret, e
     if (ret->port > 65535)
         return exj_err_set(err, EXJ_INVALID, "options: port: wanted 0 to 65535, found %u",
                            ret->port);
+    if (ret->isolation && !ret->plugin_host)
+        return exj_err_set(err, EXJ_INVALID, "options: isolation \"%.40s\": wanted plugin_host as "
+                           "well, the path of exellix-jobs-plugin-host", ret->isolation);
+    if (ret->plugin_host && access(ret->plugin_host, X_OK) != 0)
+        return exj_err_set(err, EXJ_INVALID, "options: plugin_host: %.300s: %s", ret->plugin_host,
+                           strerror(errno));
     if (ret->log_level > EXJ_JOBS_LOG_DEBUG)
         return exj_err_set(err, EXJ_INVALID, "options: log_level: wanted 0 to %u, found %u",
                            EXJ_JOBS_LOG_DEBUG, ret->log_level);
@@ -132,7 +146,14 @@ static exj_code open_plugins(void *user, const char *private_dir, exj_registry *
 {
     const exj_jobs *j = user;
 
-    return exj_registry_new((const char *const *)j->dirs, private_dir, ret, err);
+    exj_registry_options o = {
+        .dirs = (const char *const *)j->dirs,
+        .private_dir = private_dir,
+        .lane = j->lane,
+        .remote = j->remote.host_exe ? &j->remote : NULL,
+    };
+
+    return exj_registry_open(&o, ret, err);
 }
 
 static bool fill(exj_jobs *j, const exj_jobs_options *o, exj_wiring_options *ret)
@@ -162,7 +183,10 @@ static bool fill(exj_jobs *j, const exj_jobs_options *o, exj_wiring_options *ret
         snprintf(j->socket, sizeof(j->socket), "%s/exellix-jobs.sock", o->data_dir);
         ret->socket = j->socket;
     }
-    return keep_dirs(j, o->plugin_dirs) && keep(j, o->data_dir, &ret->data_dir) &&
+    j->remote = (exj_remote_settings){ .memory_mb = HOST_MEMORY_MB, .idle_ms = HOST_IDLE_MS,
+                                       .grace_ms = HOST_GRACE_MS };
+    return keep_dirs(j, o->plugin_dirs) && keep(j, o->plugin_host, &j->remote.host_exe) &&
+           keep(j, o->data_dir, &j->remote.hidden_dir) && keep(j, o->data_dir, &ret->data_dir) &&
            keep(j, o->private_dir, &ret->private_dir) && keep(j, o->executor, &ret->executor) &&
            keep(j, o->worker_id ? o->worker_id : id, &ret->worker_id) &&
            keep(j, o->bind ? o->bind : "127.0.0.1", &ret->bind) &&
@@ -208,7 +232,10 @@ exj_jobs_code exj_jobs_open(const exj_jobs_options *o, exj_jobs **ret, char *why
     }
     pthread_mutex_init(&j->mu, NULL);
     set_up_log(&mine);
-    if (!fill(j, &mine, &wiring))
+    if (mine.plugin_host && exj_lane_parse(exj_slice_of(mine.isolation ? mine.isolation : "host"),
+                                           &j->lane, &err) != EXJ_OK)
+        exj_err_prefix(&err, "options");
+    else if (!fill(j, &mine, &wiring))
         exj_err_set(&err, EXJ_NOMEM, "out of memory");
     else
         exj_wiring_open(&j->w, &wiring, &err);

@@ -252,9 +252,13 @@ static uint32_t loops_locked(const exj_engine *e)
     return n;
 }
 
+/* Loops that wait, and outcomes on their way, need a moment although no grace was given. */
+#define SETTLE_MS 1000
+
 uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
 {
-    exj_nsec until = exj_clock_mono_ns() + grace_ms * 1000000;
+    exj_nsec now = exj_clock_mono_ns(), until = now + grace_ms * 1000000;
+    exj_nsec settled = now + (grace_ms > SETTLE_MS ? grace_ms : SETTLE_MS) * 1000000;
     uint32_t left;
 
     pthread_mutex_lock(&e->mu);
@@ -275,7 +279,7 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
         exj_run_release_locked(e, p);
     wake_all_locked(e);
     while ((e->executing || loops_locked(e) || (e->outstanding && !e->failed)))
-        if (!exj_run_wait_locked(e, &e->idle, until))
+        if (!exj_run_wait_locked(e, &e->idle, e->executing ? until : settled))
             break;
     left = e->executing + loops_locked(e);
     if (left)

@@ -91,12 +91,16 @@ typedef struct exj_jobs_options {
     const char *only_matrix; /* NULL: all */
     uint32_t log_level;      /* EXJ_JOBS_LOG_…; of the process: the last open sets it */
     uint32_t reserved;
+    /* Plugin files run in this process, unless plugin_host is the path of the program
+     * exellix-jobs-plugin-host. Then they run in hosts, which may not open data_dir. */
+    const char *plugin_host;
+    const char *isolation;   /* with plugin_host: "host" (NULL), "sandbox" or "in-process" */
 } exj_jobs_options;
 
 #define EXJ_JOBS_OPTIONS_INIT                                                              \
     {                                                                                      \
-        EXJ_SIZE(exj_jobs_options, reserved), 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, \
-            NULL, NULL, NULL, 0, NULL, 0, 0                                                \
+        EXJ_SIZE(exj_jobs_options, isolation), 0, NULL, NULL, NULL, NULL, NULL, 0, 0, 0, 0, \
+            NULL, NULL, NULL, 0, NULL, 0, 0, NULL, NULL                                    \
     }
 
 /* "0.1.0" [any] */
@@ -172,7 +176,7 @@ uint32_t exj_jobs_port(exj_jobs *j); /* of the TCP door; 0: none. [any] */
  * and the program should end soon. A second stop is OK and does nothing. [owner] */
 exj_jobs_code exj_jobs_stop(exj_jobs *j, uint32_t grace_ms, uint32_t *ret_left);
 
-/* Stop (without grace, unless it is stopped) and end it. NULL is accepted. After a stop that
+/* Stop (without grace for what executes, unless it is stopped) and end it. NULL is accepted. After a stop that
  * was BUSY the memory stays with those executions. [owner] */
 void exj_jobs_free(exj_jobs *j);
 

@@ -5,12 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/http/server.h"
+#include "core/embed/wiring.h"
 #include "exellix/jobs.h"
 
 #define IDLE_MS 30000u
+#define PLUGIN_HOST EXJ_BINARY_DIR "/bin/exellix-jobs-plugin-host"
 
 static char dir[64], why[512];
 static exj_jobs *jobs; /* static: what a test leaves behind stays reachable */
@@ -332,13 +334,115 @@ Test(jobs, a_door_that_cannot_be_opened_ends_the_start_and_nothing_runs)
     cr_expect_eq(exj_jobs_wait_idle(jobs, 0), EXJ_JOBS_REFUSED);
 }
 
+/* ---- plugin files -------------------------------------------------------------------------------- */
+
+/* An engine that answers with the process it runs in. */
+static const char pid_engine[] =
+    "#include <stdio.h>\n#include <unistd.h>\n#include \"exellix/plugin.h\"\n"
+    "static exj_result create(const exj_host *h, exj_str c, void **i)\n"
+    "{ (void)c; *i = (void *)h; return EXJ_R_OK; }\n"
+    "static void destroy(void *i) { (void)i; }\n"
+    "static exj_result execute(void *i, exj_call c, const exj_args *a)\n"
+    "{ const exj_host *h = i; char t[200]; (void)a;\n"
+    "  int n = snprintf(t, sizeof t, \"{\\\"status\\\":\\\"completed\\\",\"\n"
+    "    \"\\\"outputsByNodeId\\\":{\\\"pid\\\":%ld}}\", (long)getpid());\n"
+    "  return h->emit(h->ctx, c, (exj_str){ t, (uint64_t)n }); }\n"
+    "static const exj_plugin p = { .size_of = EXJ_SIZE(exj_plugin, destroy),\n"
+    "  .kind = EXJ_KIND_GRAPH_ENGINE, .id = \"test.pid\", .version = \"1\",\n"
+    "  .create = create, .execute = execute, .destroy = destroy };\n"
+    "static const exj_plugin *const ps[] = { &p };\n"
+    "static const exj_bundle b = { EXJ_SIZE(exj_bundle, plugins), EXJ_ABI_MINOR, 1, 0, ps };\n"
+    "EXJ_PLUGIN_EXPORT(b, 1u << EXJ_KIND_GRAPH_ENGINE, 0)\n";
+
+static void build_pid_engine(char *ret_folder, size_t cap)
+{
+    char line[1000], path[120];
+    FILE *f;
+
+    snprintf(ret_folder, cap, "%s/plugins-of-mine", dir);
+    cr_assert_eq(mkdir(ret_folder, 0700), 0);
+    snprintf(path, sizeof path, "%s/pid.c", ret_folder);
+    f = fopen(path, "we");
+    cr_assert_not_null(f);
+    fputs(pid_engine, f);
+    cr_assert_eq(fclose(f), 0);
+    snprintf(line, sizeof line, "cc -std=gnu11 -shared -fPIC -I%s/include '%s' -o '%s/pid.so'",
+             EXJ_SOURCE_DIR, path, ret_folder);
+    cr_assert_eq(system(line), 0);
+}
+
+/* The process that did row `nth`. */
+static json_int_t pid_of_row(size_t nth)
+{
+    json_t *list = json_loads(ask("GET", "/rows", NULL).text, 0, NULL), *row;
+    const char *id = json_string_value(json_object_get(
+        json_array_get(json_object_get(list, "rows"), nth), "matrixRowId"));
+    exj_buf path = EXJ_BUF_INIT;
+    json_int_t pid;
+
+    cr_assert_not_null(id);
+    exj_buf_add_text(&path, "/rows/");
+    exj_add_encoded(&path, id);
+    row = json_loads(ask("GET", path.p, NULL).text, 0, NULL);
+    pid = json_integer_value(json_object_get(
+        json_object_get(json_object_get(row, "result"), "outputsByNodeId"), "pid"));
+    cr_assert_gt(pid, 0);
+    exj_buf_release(&path);
+    json_decref(list);
+    json_decref(row);
+    return pid;
+}
+
+/* Three rows of a static source, done by a plugin file. */
+static void do_rows(const char *host, const char *isolation)
+{
+    char folder[100];
+    const char *const dirs[] = { folder, NULL };
+    exj_jobs_options o = options(EXJ_JOBS_ONCE);
+
+    build_pid_engine(folder, sizeof folder);
+    o.plugin_dirs = dirs;
+    o.executor = "test.pid";
+    o.max_concurrent = 1;
+    o.plugin_host = host;
+    o.isolation = isolation;
+    must(exj_jobs_open(&o, &jobs, why, sizeof why));
+    must(exj_jobs_add_plugins(jobs, "own", &bundle, why, sizeof why));
+    apply("[" GRAPH("g") "," MATRIX("m", "g", "3") "]");
+    must(exj_jobs_start(jobs, why, sizeof why));
+    must(exj_jobs_wait_idle(jobs, IDLE_MS));
+    cr_assert_eq(counts().completed, 3);
+}
+
+Test(jobs, a_plugin_file_runs_in_process_where_there_is_no_plugin_host)
+{
+    do_rows(NULL, NULL);
+    cr_expect_eq(pid_of_row(0), getpid());
+    cr_expect_eq(pid_of_row(2), getpid());
+}
+
+Test(jobs, a_plugin_file_runs_in_one_host_where_there_is_one)
+{
+    do_rows(PLUGIN_HOST, NULL);
+    cr_expect_neq(pid_of_row(0), getpid());
+    cr_expect_eq(pid_of_row(0), pid_of_row(2));
+}
+
+Test(jobs, a_plugin_file_runs_in_a_sandbox_for_each_row_when_told_to)
+{
+    do_rows(PLUGIN_HOST, "sandbox");
+    cr_expect_neq(pid_of_row(0), getpid());
+    cr_expect_neq(pid_of_row(0), pid_of_row(2));
+}
+
 /* ---- what is refused ---------------------------------------------------------------------------- */
 
 Test(jobs, an_option_out_of_its_bounds_is_refused_by_name)
 {
     static const char *const names[] = { "size_of", "size_of", "flags", "data_dir", "data_dir",
                                          "max_concurrent", "prefetch", "lease_ms", "lease_ms",
-                                         "port", "log_level" };
+                                         "port", "log_level", "wanted plugin_host", "absent-host",
+                                         "isolation \"cellar\"" };
     exj_jobs_options o[sizeof names / sizeof *names];
 
     for (size_t i = 0; i < sizeof o / sizeof *o; i++)
@@ -353,6 +457,10 @@ Test(jobs, an_option_out_of_its_bounds_is_refused_by_name)
     o[8].lease_ms = 900001;
     o[9].port = 65536;
     o[10].log_level = 4;
+    o[11].isolation = "host";
+    o[12].plugin_host = "./absent-host";
+    o[13].plugin_host = PLUGIN_HOST;
+    o[13].isolation = "cellar";
     for (size_t i = 0; i < sizeof o / sizeof *o; i++) {
         *why = '\0';
         refused(exj_jobs_open(i ? &o[i] : NULL, &jobs, why, sizeof why), EXJ_JOBS_INVALID,

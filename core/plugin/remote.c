@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define OTHER_FIELDS 128u /* of a CALL, beside its texts */
+#define ENOUGH 2u /* calls that a host has, so that it does not wait for the next */
 
 static exj_str str_of(const char *text)
 {
@@ -50,12 +51,12 @@ static exj_rcall *new_call_locked(exj_remote *r)
     return c;
 }
 
-/* Put `what` into the queue, send it when that can be done here and now. */
-static exj_result submit_locked(exj_remote *r, const exj_rcall *what)
+/* Put `what` into the queue. *ret_push: it is the caller's to send. */
+static exj_result submit_locked(exj_remote *r, const exj_rcall *what, bool *ret_push)
 {
     exj_rcall *c = new_call_locked(r);
-    bool could_send;
 
+    *ret_push = false;
     if (!c || have_pump_locked(r)) {
         if (c) {
             c->next = r->spare;
@@ -65,25 +66,35 @@ static exj_result submit_locked(exj_remote *r, const exj_rcall *what)
     }
     *c = *what;
     exj_rcalls_add(&r->waiting, c);
-    if (exj_remote_is_pump(r))
-        return EXJ_R_PENDING; /* it sends all that it gathered at once */
-    could_send = r->now && !r->now->has_unsent && !r->now->broken;
-    if (could_send)
-        exj_remote_send_locked(r);
-    if (!r->now || (could_send && (r->now->has_unsent || r->now->broken)) ||
-        (r->check_at && r->check_at < r->wakes_at))
+    if (!r->wakes_at)
+        return EXJ_R_PENDING; /* the pump is awake: it sends all that has gathered at once */
+    if (!r->now)
         exj_remote_wake_locked(r);
+    else /* a host that has enough to do says so with its next RESULT, which wakes the pump */
+        *ret_push = r->sent.n < ENOUGH && exj_remote_can_send_locked(r);
     return EXJ_R_PENDING;
+}
+
+static void push(exj_remote *r)
+{
+    exj_remote_push(r);
+    pthread_mutex_lock(&r->mu);
+    if (r->check_at && r->check_at < r->wakes_at)
+        exj_remote_wake_locked(r); /* it must look at this call sooner than it would */
+    pthread_mutex_unlock(&r->mu);
 }
 
 static exj_result submit(exj_remote *r, const exj_rcall *what)
 {
     const exj_host *t = r->table;
     exj_result result;
+    bool mine;
 
     pthread_mutex_lock(&r->mu);
-    result = submit_locked(r, what);
+    result = submit_locked(r, what, &mine);
     pthread_mutex_unlock(&r->mu);
+    if (mine)
+        push(r);
     if (result == EXJ_R_RETRY)
         t->error(t->ctx, what->id, result, str_of("HostStart"),
                  str_of("out of memory or threads for a plugin host"));
@@ -113,6 +124,7 @@ static void destroy(void *self)
     exj_buf_release(&r->state);
     pthread_cond_destroy(&r->loaded);
     pthread_mutex_destroy(&r->mu);
+    pthread_mutex_destroy(&r->send_mu);
     close(r->wake);
     free(r);
 }
@@ -136,6 +148,7 @@ static exj_result create(const exj_host *t, exj_str config, void **ret)
     r->one_call = i->guest->lane == EXJ_LANE_SANDBOX;
     r->load_over = true;
     pthread_mutex_init(&r->mu, NULL);
+    pthread_mutex_init(&r->send_mu, NULL);
     pthread_cond_init(&r->loaded, NULL);
     if (!r->settings || !r->settings->host_exe) {
         t->error(t->ctx, 0, EXJ_R_UNSUPPORTED, str_of("HostStart"),
@@ -226,7 +239,10 @@ static exj_result load_state(void *self, uint32_t from_version, exj_str state)
         exj_rcall call = { .id = EXJ_RCALL_OWN, .kind = EXJ_RCALL_LOAD,
                            .timeout = exj_rhost_start_ns(r->settings) };
 
-        result = submit_locked(r, &call);
+        bool mine;
+
+        result = submit_locked(r, &call, &mine);
+        exj_remote_wake_locked(r);
     } else {
         r->warm = true; /* what starts will be given it */
         result = have_pump_locked(r) ? EXJ_R_RETRY : EXJ_R_PENDING;

@@ -10,6 +10,7 @@
 
 #define WINDOW 256u /* calls sent and not answered */
 #define SCRATCH_KEEP (256u * 1024u)
+#define SOME_BYTES (64u * 1024u) /* queued before they are flushed */
 #define PLUGINS_MAX 64u
 
 static exj_str str_of(exj_slice s)
@@ -24,18 +25,30 @@ static exj_slice slice_of(exj_str s)
 
 /* ---- sending ------------------------------------------------------------------------------ */
 
-void exj_remote_say_locked(exj_rhost *h, exj_frame_type type, uint64_t call, exj_slice body,
-                           bool now)
+/* [send_mu] */
+static void flush(exj_rhost *h)
 {
-    exj_err err = { 0 };
-    exj_code rc = exj_wire_queue(h->wire, type, call, body, &err);
+    exj_code rc = exj_wire_flush(h->wire, NULL);
 
-    if (!rc && now)
-        rc = exj_wire_flush(h->wire, &err);
-    if (rc == EXJ_BUSY)
-        h->has_unsent = true;
-    else if (rc)
-        h->broken = true; /* a REPLY that cannot be said: the host would wait for ever */
+    atomic_store(&h->has_unsent, rc == EXJ_BUSY);
+    if (rc && rc != EXJ_BUSY)
+        atomic_store(&h->broken, true);
+}
+
+static void say_with(exj_rhost *h, exj_frame_type type, uint64_t call, exj_slice body)
+{
+    if (exj_wire_queue(h->wire, type, call, body, NULL))
+        atomic_store(&h->broken, true); /* it would wait for this for ever */
+    else
+        flush(h);
+}
+
+void exj_remote_say(exj_remote *r, exj_rhost *h, exj_frame_type type, uint64_t call,
+                    exj_slice body)
+{
+    pthread_mutex_lock(&r->send_mu);
+    say_with(h, type, call, body);
+    pthread_mutex_unlock(&r->send_mu);
 }
 
 /* Into r->scratch. True: the model went without saying. */
@@ -45,6 +58,8 @@ static bool encode(exj_remote *r, const exj_rhost *h, const exj_rcall *c)
     const exj_args *a = c->args;
     bool same = false;
 
+    if (b->cap > SCRATCH_KEEP)
+        exj_buf_release(b);
     exj_buf_reset(b);
     switch (c->kind) {
     case EXJ_RCALL_EXECUTE:
@@ -72,8 +87,8 @@ static bool encode(exj_remote *r, const exj_rhost *h, const exj_rcall *c)
     return same;
 }
 
-/* EXJ_OK: it is in the host's hands. */
-static exj_code send_call_locked(exj_remote *r, exj_rhost *h, exj_rcall *c)
+/* [send_mu] EXJ_OK: it will be in the host's hands. */
+static exj_code queue_call(exj_remote *r, exj_rhost *h, exj_rcall *c)
 {
     static const exj_frame_type types[] = { EXJ_F_CALL, EXJ_F_MODEL, EXJ_F_TEST, EXJ_F_SAVE,
                                             EXJ_F_LOAD };
@@ -89,8 +104,6 @@ static exj_code send_call_locked(exj_remote *r, exj_rhost *h, exj_rcall *c)
         exj_buf_reset(&h->model);
         h->has_model = exj_buf_add_slice(&h->model, slice_of(c->args->model));
     }
-    if (r->scratch.cap > SCRATCH_KEEP)
-        exj_buf_release(&r->scratch);
     return rc;
 }
 
@@ -106,35 +119,63 @@ void exj_remote_begin_locked(exj_remote *r, exj_rcall *c)
         r->check_at = due;
 }
 
-void exj_remote_send_locked(exj_remote *r)
+bool exj_remote_can_send_locked(const exj_remote *r)
 {
-    exj_rhost *h = r->now;
-    uint32_t window = r->one_call ? 1 : WINDOW;
-    exj_code rc = EXJ_OK;
+    const exj_rhost *h = r->now;
 
-    if (!h || h->state != EXJ_RHOST_READY || h->ending || h->broken)
-        return;
-    while (r->waiting.first && !h->has_unsent && r->sent.n + r->pending.n < window) {
+    return r->waiting.first && h && h->state == EXJ_RHOST_READY && !h->ending &&
+           !atomic_load(&h->broken) && !atomic_load(&h->has_unsent) &&
+           r->sent.n + r->pending.n < (r->one_call ? 1 : WINDOW);
+}
+
+/* [send_mu] Queue some of those that wait. Returns how many. */
+static unsigned queue_some_locked(exj_remote *r)
+{
+    size_t bytes = 0;
+    unsigned n = 0;
+
+    while (bytes < SOME_BYTES && exj_remote_can_send_locked(r)) {
         exj_rcall *c = r->waiting.first;
+        exj_code rc = queue_call(r, r->now, c);
 
-        rc = send_call_locked(r, h, c);
+        if (rc == EXJ_IO)
+            atomic_store(&r->now->broken, true); /* what is left waits for the next host */
         if (rc)
             break;
+        bytes += r->scratch.n;
+        n++;
         exj_rcalls_drop(&r->waiting, c);
         if (r->sent.n == 0)
             exj_remote_begin_locked(r, c);
         exj_rcalls_add(&r->sent, c);
-        if (r->sent.n % 32 == 0 && exj_wire_flush(h->wire, NULL) == EXJ_BUSY)
-            h->has_unsent = true;
     }
-    if (rc == EXJ_IO) {
-        h->broken = true; /* what is left waits for the next host */
-        return;
+    return n;
+}
+
+bool exj_remote_push(exj_remote *r)
+{
+    bool more = true;
+    unsigned n = 1;
+
+    while (more && n) {
+        exj_rhost *h;
+
+        if (pthread_mutex_trylock(&r->send_mu))
+            return true; /* who has it looks again when he has let it go */
+        pthread_mutex_lock(&r->mu);
+        h = r->now;
+        n = queue_some_locked(r);
+        pthread_mutex_unlock(&r->mu);
+        if (n)
+            flush(h);
+        pthread_mutex_unlock(&r->send_mu);
+        pthread_mutex_lock(&r->mu);
+        if (r->now && (atomic_load(&r->now->has_unsent) || atomic_load(&r->now->broken)))
+            exj_remote_wake_locked(r); /* the pump goes on with it */
+        more = exj_remote_can_send_locked(r);
+        pthread_mutex_unlock(&r->mu);
     }
-    rc = exj_wire_flush(h->wire, NULL);
-    h->has_unsent = rc == EXJ_BUSY;
-    if (rc == EXJ_IO)
-        h->broken = true;
+    return !more;
 }
 
 /* ---- HELLO -------------------------------------------------------------------------------- */
@@ -213,20 +254,20 @@ static void reply(exj_remote *r, exj_rhost *h, uint64_t call, uint32_t code, exj
 {
     exj_buf *b = &r->scratch;
 
-    pthread_mutex_lock(&r->mu);
+    pthread_mutex_lock(&r->send_mu);
     exj_buf_reset(b);
     exj_wire_u32(b, code);
     exj_wire_text(b, slice_of(text));
     if (b->failed) { /* no room for the text: it is told that, not left waiting */
         char le[8] = { EXJ_NOMEM };
 
-        exj_remote_say_locked(h, EXJ_F_REPLY, call, (exj_slice){ le, sizeof le }, true);
+        say_with(h, EXJ_F_REPLY, call, (exj_slice){ le, sizeof le });
     } else {
-        exj_remote_say_locked(h, EXJ_F_REPLY, call, exj_buf_slice(b), true);
+        say_with(h, EXJ_F_REPLY, call, exj_buf_slice(b));
     }
     if (b->cap > SCRATCH_KEEP)
         exj_buf_release(b);
-    pthread_mutex_unlock(&r->mu);
+    pthread_mutex_unlock(&r->send_mu);
 }
 
 static void answer_question(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_slice key,
@@ -411,12 +452,12 @@ static exj_code take_start(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_
             return EXJ_INVALID;
         exj_wire_u32(&create, r->guest->index);
         exj_wire_text(&create, exj_buf_slice(&r->config));
+        if (create.failed)
+            atomic_store(&h->broken, true);
+        else
+            exj_remote_say(r, h, EXJ_F_CREATE, 0, exj_buf_slice(&create));
         pthread_mutex_lock(&r->mu);
         r->cage = h->cage;
-        if (create.failed)
-            h->broken = true;
-        else
-            exj_remote_say_locked(h, EXJ_F_CREATE, 0, exj_buf_slice(&create), true);
         h->state = EXJ_RHOST_CREATE;
         pthread_mutex_unlock(&r->mu);
         exj_buf_release(&create);

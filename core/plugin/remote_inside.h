@@ -7,8 +7,10 @@
  *        ◀──host died──┘      └──PENDING──▶ pending ──RESULT──▶ over
  *
  * Threads: the pump alone takes calls off `sent` and `pending`, reads a wire, and makes and
- *          ends hosts. Whoever calls execute appends to `waiting`, and may move on to `sent`
- *          (that is: send) when the host is ready; so all of sending is guarded by mu.
+ *          ends hosts. Whoever calls execute appends to `waiting`; he sends it himself when the
+ *          pump sleeps and the host is about to have nothing to do, else the pump sends what
+ *          has gathered. The sending side of all wires is guarded by send_mu, which is taken
+ *          before mu; no system call is made with mu held.
  */
 #ifndef EXJ_CORE_PLUGIN_REMOTE_INSIDE_H
 #define EXJ_CORE_PLUGIN_REMOTE_INSIDE_H
@@ -51,16 +53,17 @@ typedef struct exj_rcalls {
 typedef struct exj_rhost {
     struct exj_rhost *next; /* of those that leave */
     exj_child child;
-    exj_wire *wire; /* sending: guarded by mu; receiving: the pump's */
+    exj_wire *wire; /* sending: guarded by send_mu; receiving: the pump's */
     enum { EXJ_RHOST_HELLO, EXJ_RHOST_CREATE, EXJ_RHOST_READY, EXJ_RHOST_LEAVES } state;
     exj_nsec until;  /* HELLO, CREATE: must be ready; LEAVES: must be gone */
-    bool has_unsent; /* guarded by mu: poll for POLLOUT */
+    atomic_bool has_unsent; /* poll for POLLOUT; written with send_mu */
+    atomic_bool broken;     /* it does not take frames any more */
     bool ending;     /* we sent TERM or KILL: what dies now did not crash. guarded by mu */
-    bool broken;     /* it does not take frames any more. guarded by mu */
     bool deaf;       /* nothing more can be read. the pump's, as all below */
     bool more;       /* frames were left unread for the others' sake */
+    bool bye_due;    /* it LEAVES and was not told */
     uint32_t cage;
-    exj_buf model; /* the last one sent. guarded by mu */
+    exj_buf model; /* the last one sent. guarded by send_mu */
     bool has_model;
     /* what it prints */
     char line[EXJ_LINE_BYTES];
@@ -90,6 +93,9 @@ typedef struct exj_remote {
     int wake; /* eventfd */
     bool one_call; /* lane SANDBOX */
 
+    pthread_mutex_t send_mu; /* taken before mu */
+    exj_buf scratch;         /* guarded by send_mu: for encoding */
+
     pthread_mutex_t mu;
     pthread_cond_t loaded; /* our own LOAD is over */
     /* guarded by mu */
@@ -111,7 +117,6 @@ typedef struct exj_remote {
     unsigned crashes_in_row, failures_in_row;
     uint64_t starts, crashes;
     uint32_t cage;
-    exj_buf scratch;   /* for encoding */
     uint32_t state_version;
     exj_buf state;     /* what load_state was given; each new host gets it */
     bool has_state, load_over;
@@ -181,21 +186,22 @@ bool exj_remote_read_hello(const exj_frame *f, uint32_t *ret_cage, exj_remote_pl
 exj_code exj_remote_take(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_err *err);
 /* `c` runs from now on. */
 void exj_remote_begin_locked(exj_remote *r, exj_rcall *c);
-/* Send what may be sent now. */
-void exj_remote_send_locked(exj_remote *r);
-/* CREATE, LOAD, BYE, REPLY. */
-void exj_remote_say_locked(exj_rhost *h, exj_frame_type type, uint64_t call, exj_slice body,
-                           bool now);
+/* Is there a call that could be sent now? */
+bool exj_remote_can_send_locked(const exj_remote *r);
+/* Send what can be sent, unless somebody does it already, who then sends this as well. False:
+ * it cannot be done now, though it should (memory is short). */
+bool exj_remote_push(exj_remote *r);
+/* CREATE, BYE, REPLY. */
+void exj_remote_say(exj_remote *r, exj_rhost *h, exj_frame_type type, uint64_t call,
+                    exj_slice body);
 
 /* ---- remote_pump.c ------------------------------------------------------------------------- */
 void *exj_remote_pump(void *remote);
-/* Is the caller the pump of this one? */
-bool exj_remote_is_pump(const exj_remote *r);
 void exj_remote_wake_locked(exj_remote *r);
 /* End a call that is in no list any more. */
 void exj_remote_end(exj_remote *r, exj_rcall *c, exj_result result, const char *code,
                     const char *text);
-/* The host goes: no more calls for it, BYE. */
+/* The host goes: no more calls for it; the pump will say BYE. */
 void exj_remote_leave_locked(exj_remote *r, exj_rhost *h);
 
 #endif /* EXJ_CORE_PLUGIN_REMOTE_INSIDE_H */

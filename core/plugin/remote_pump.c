@@ -19,13 +19,6 @@
 #define FAILURES_MAX 3u
 #define TEXT_BYTES 2048
 
-static __thread const exj_remote *pumped;
-
-bool exj_remote_is_pump(const exj_remote *r)
-{
-    return pumped == r;
-}
-
 void exj_remote_wake_locked(exj_remote *r)
 {
     uint64_t one = 1;
@@ -128,7 +121,7 @@ void exj_remote_leave_locked(exj_remote *r, exj_rhost *h)
     h->state = EXJ_RHOST_LEAVES;
     h->until = exj_clock_mono_ns() + grace_ns(r);
     h->ending = true;
-    exj_remote_say_locked(h, EXJ_F_BYE, 0, (exj_slice){ "", 0 }, true);
+    h->bye_due = true;
     h->next = r->leaving;
     r->leaving = h;
     if (++r->leaving_n > EXJ_LEAVING_MAX) { /* the oldest has had its time */
@@ -215,7 +208,6 @@ static bool arrange_hosts_locked(exj_remote *r)
     }
     if (!r->now && (r->waiting.first || r->warm) && now >= r->start_at)
         start_host_locked(r, false);
-    exj_remote_send_locked(r);
     if (r->one_call && r->now && !r->ahead && (r->sent.first || r->pending.first) &&
         exj_clock_mono_ns() >= r->start_at)
         start_host_locked(r, true);
@@ -379,6 +371,7 @@ static void bury(exj_remote *r, exj_rhost *h, const char *why, const char *rule)
 {
     bool ahead;
 
+    pthread_mutex_lock(&r->send_mu); /* nobody is in its wire */
     pthread_mutex_lock(&r->mu);
     ahead = h == r->ahead;
     if (h->state == EXJ_RHOST_LEAVES) {
@@ -394,6 +387,7 @@ static void bury(exj_remote *r, exj_rhost *h, const char *why, const char *rule)
         r->now = NULL; /* from here on nobody sends to it */
     }
     pthread_mutex_unlock(&r->mu);
+    pthread_mutex_unlock(&r->send_mu);
     if (h->state == EXJ_RHOST_LEAVES) {
         exj_rhost_print(h, r->guest->id);
         exj_rhost_free(h);
@@ -563,7 +557,7 @@ static void add_watch(struct watch *w, size_t *n, struct pollfd *fds, size_t *fd
         return;
     w[(*n)++] = (struct watch){ h, *fds_n };
     fds[(*fds_n)++] = (struct pollfd){ .fd = h->deaf ? -1 : exj_wire_fd(h->wire),
-                                       .events = (short)(POLLIN | (h->has_unsent ? POLLOUT : 0)) };
+                                       .events = (short)(POLLIN | (atomic_load(&h->has_unsent) ? POLLOUT : 0)) };
     fds[(*fds_n)++] = (struct pollfd){ .fd = h->child.log, .events = POLLIN };
     fds[(*fds_n)++] = (struct pollfd){ .fd = h->child.pidfd, .events = POLLIN };
 }
@@ -576,10 +570,13 @@ static void serve(exj_remote *r, exj_rhost *h, const struct pollfd *fds)
 
     if (fds[1].revents)
         exj_rhost_print(h, r->guest->id);
+    if (fds[0].revents & POLLOUT) {
+        pthread_mutex_lock(&r->send_mu);
+        atomic_store(&h->has_unsent, exj_wire_flush(h->wire, NULL) == EXJ_BUSY);
+        pthread_mutex_unlock(&r->send_mu);
+    }
+    broken = atomic_load(&h->broken);
     pthread_mutex_lock(&r->mu);
-    if (fds[0].revents & POLLOUT)
-        h->has_unsent = exj_wire_flush(h->wire, NULL) == EXJ_BUSY;
-    broken = h->broken;
     ending = h->ending;
     pthread_mutex_unlock(&r->mu);
     if (!h->deaf && (fds[0].revents & (POLLIN | POLLHUP | POLLERR) || dead || broken || h->more)) {
@@ -605,42 +602,69 @@ static void serve(exj_remote *r, exj_rhost *h, const struct pollfd *fds)
         bury(r, h, why.code ? why.text : NULL, rule.text);
 }
 
+/* Hosts that leave are told so, calls that wait are sent. Without mu. */
+static bool say_what_is_due(exj_remote *r)
+{
+    for (exj_rhost *h = r->leaving; h; h = h->next) { /* the pump's own list */
+        if (!h->bye_due)
+            continue;
+        h->bye_due = false;
+        exj_remote_say(r, h, EXJ_F_BYE, 0, (exj_slice){ "", 0 });
+    }
+    return exj_remote_push(r);
+}
+
+/* Sleep until there is something to do. Returns how many hosts `watches` and `fds` hold. */
+static size_t wait_for_hosts(exj_remote *r, struct watch *watches, struct pollfd *fds, bool stuck)
+{
+    size_t n = 0, fds_n = 1;
+    exj_nsec wait = 0, now;
+
+    fds[0] = (struct pollfd){ .fd = r->wake, .events = POLLIN };
+    pthread_mutex_lock(&r->mu);
+    add_watch(watches, &n, fds, &fds_n, r->now);
+    add_watch(watches, &n, fds, &fds_n, r->ahead);
+    for (exj_rhost *h = r->leaving; h; h = h->next)
+        add_watch(watches, &n, fds, &fds_n, h);
+    if (stuck || !exj_remote_can_send_locked(r)) {
+        r->wakes_at = next_time_locked(r);
+        now = exj_clock_mono_ns();
+        wait = r->wakes_at > now ? (r->wakes_at - now + 999999) / 1000000 : 0;
+    }
+    pthread_mutex_unlock(&r->mu);
+
+    if (poll(fds, (nfds_t)fds_n, (int)wait) < 0) /* EINTR: the time is looked at anyway */
+        for (size_t k = 0; k < fds_n; k++)
+            fds[k].revents = 0;
+
+    pthread_mutex_lock(&r->mu);
+    r->wakes_at = 0;
+    pthread_mutex_unlock(&r->mu);
+    if (fds[0].revents) {
+        uint64_t count;
+
+        while (read(r->wake, &count, sizeof count) < 0 && errno == EINTR)
+            ;
+    }
+    return n;
+}
+
 void *exj_remote_pump(void *remote)
 {
     exj_remote *r = remote;
     struct pollfd fds[1 + 3 * HOSTS_MAX];
     struct watch watches[HOSTS_MAX];
 
-    pumped = r;
     pthread_mutex_lock(&r->mu);
     while (arrange_hosts_locked(r)) {
-        size_t n = 0, fds_n = 1;
-        exj_nsec wait, now;
-        bool check;
+        bool sent, check;
+        size_t n;
 
-        fds[0] = (struct pollfd){ .fd = r->wake, .events = POLLIN };
-        add_watch(watches, &n, fds, &fds_n, r->now);
-        add_watch(watches, &n, fds, &fds_n, r->ahead);
-        for (exj_rhost *h = r->leaving; h; h = h->next)
-            add_watch(watches, &n, fds, &fds_n, h);
-        r->wakes_at = next_time_locked(r);
-        now = exj_clock_mono_ns();
-        wait = r->wakes_at > now ? (r->wakes_at - now + 999999) / 1000000 : 0;
         pthread_mutex_unlock(&r->mu);
-
-        if (poll(fds, (nfds_t)fds_n, (int)wait) < 0) /* EINTR: the time is looked at anyway */
-            memset(fds, 0, sizeof fds);
-
+        sent = say_what_is_due(r);
+        n = wait_for_hosts(r, watches, fds, !sent);
         pthread_mutex_lock(&r->mu);
-        if (fds[0].revents) {
-            uint64_t count;
-
-            while (read(r->wake, &count, sizeof count) < 0 && errno == EINTR)
-                ;
-        }
-        r->wakes_at = 0;
-        now = exj_clock_mono_ns();
-        check = r->check_at && now >= r->check_at;
+        check = r->check_at && exj_clock_mono_ns() >= r->check_at;
         pthread_mutex_unlock(&r->mu);
         for (size_t k = 0; k < n; k++)
             serve(r, watches[k].h, &fds[watches[k].at]);

@@ -315,7 +315,7 @@ static void build_engine(const char *output, const char *after_fetch)
 
 #define SEND_FAILS                                                                           \
     "{ h->error(h->ctx, c, EXJ_R_FAILED, exj_text(\"SendFails\"), exj_text(\"no line\")); "  \
-    "return EXJ_R_FAILED; }"
+    "r = EXJ_R_FAILED; }"
 #define ROW "m1||g1|r-0000000"
 
 /* One failed row whose step "fetch" is in the journal. In process: the engine writes a file

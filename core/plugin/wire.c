@@ -278,8 +278,10 @@ static exj_code queue_in_memfd(exj_wire *w, const char *head, exj_slice body, ex
 {
     int fd;
 
-    if (!room_for_fd(w) || !exj_buf_reserve(&w->out, EXJ_WIRE_HEAD))
+    if (!room_for_fd(w) || !exj_buf_reserve(&w->out, EXJ_WIRE_HEAD)) {
+        w->out.failed = false; /* what is queued is whole */
         return exj_err_set(err, EXJ_NOMEM, "plugin host connection: out of memory");
+    }
     fd = memfd_of(body);
     if (fd < 0)
         return exj_err_set(err, errno == EMFILE || errno == ENFILE ? EXJ_FULL : EXJ_NOMEM,

@@ -133,8 +133,8 @@ exj_code exj_tool_child(const char *exe, const char *word, const char *const *ar
     struct pollfd p[2];
     char tmpdir[512] = "TMPDIR=", *folder = tmpdir + strlen(tmpdir);
     bool open = true;
-    pid_t pid;
-    int fd, pidfd;
+    pid_t pid = -1;
+    int fd = -1, pidfd;
     exj_code rc = make_folder(folder, sizeof(tmpdir) - strlen(tmpdir), err);
 
     if (rc != EXJ_OK)

@@ -28,6 +28,15 @@ static void out_of_memory(struct reading *r)
     r->fatal = exj_err_set(r->err, EXJ_NOMEM, "out of memory");
 }
 
+/* What is wrong with a document is a mistake; that there is no memory ends the reading. */
+static void refuse(struct reading *r, const char *where, const exj_err *err)
+{
+    if (err->code == EXJ_NOMEM)
+        out_of_memory(r);
+    else
+        mistake(r, where, err->text);
+}
+
 static bool keep(struct reading *r, exj_input_doc doc)
 {
     exj_input_docs *d = r->docs;
@@ -108,11 +117,12 @@ static void take_doc(struct reading *r, const char *where, const json_t *o, cons
             return;
         }
     if (exj_json_print(o, false, &text, &err) != EXJ_OK) {
+        exj_buf_release(&text);
         out_of_memory(r);
         return;
     }
     if (check(doc.kind, exj_buf_slice(&text), &err) != EXJ_OK) {
-        mistake(r, where, err.text);
+        refuse(r, where, &err);
         exj_buf_release(&text);
         return;
     }
@@ -195,7 +205,7 @@ static void take_lines(struct reading *r, const char *where, exj_slice text)
 
         snprintf(place, sizeof(place), "%s:%u", where, line);
         if (one.n && exj_json_parse(one, &v, &err) != EXJ_OK)
-            mistake(r, place, err.text);
+            refuse(r, place, &err);
         else if (one.n)
             take_doc(r, place, v, NULL);
         json_decref(v);
@@ -214,7 +224,7 @@ static void take_text(struct reading *r, const char *where, exj_slice text)
     } else if (is_ndjson(text)) {
         take_lines(r, where, text);
     } else if (exj_json_parse(text, &v, &err) != EXJ_OK) {
-        mistake(r, where, err.text);
+        refuse(r, where, &err);
     } else {
         take_value(r, where, v);
     }

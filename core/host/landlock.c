@@ -166,6 +166,34 @@ out:
     return ret;
 }
 
+/* One folder of libraries, if it is one; what the operator names, never what the plugin does. */
+static bool allow_folder(int rules, const char *path, const char *hidden)
+{
+    char *real = *path == '/' ? realpath(path, NULL) : NULL;
+    bool good = !real || strcmp(real, "/") == 0 || allow_around(rules, real, hidden, READING);
+
+    free(real);
+    return good;
+}
+
+/* The folders that /etc/ld.so.conf or a file that it includes names, a line each. */
+static bool allow_configured(int rules, const char *path, const char *hidden)
+{
+    FILE *f = fopen(path, "re");
+    char *line = NULL;
+    size_t cap = 0;
+    bool good = true;
+
+    while (good && f && getline(&line, &cap, f) > 0) {
+        line[strcspn(line, " \t\r\n#=")] = 0;
+        good = allow_folder(rules, line, hidden);
+    }
+    free(line);
+    if (f)
+        fclose(f);
+    return good;
+}
+
 static bool allow_libraries(int rules, const char *hidden)
 {
     static const char *const folders[] = { "/usr", "/lib", "/lib64", "/lib32", NULL };
@@ -174,23 +202,28 @@ static bool allow_libraries(int rules, const char *hidden)
     const char *more = getenv("LD_LIBRARY_PATH");
     char *list = strdup(more ? more : ""), *left = list, *one;
     bool good = list != NULL;
+    struct dirent *e;
+    DIR *d;
 
-    for (size_t k = 0; good && folders[k]; k++) {
-        char *real = realpath(folders[k], NULL);
-
-        good = !real || allow_around(rules, real, hidden, READING);
-        free(real);
-    }
+    for (size_t k = 0; good && folders[k]; k++)
+        good = allow_folder(rules, folders[k], hidden);
     for (size_t k = 0; good && files[k]; k++)
         good = allow(rules, files[k], READING);
     good = good && allow(rules, "/dev/null", FS_READ_FILE | FS_WRITE_FILE);
-    while (good && (one = strsep(&left, ":;"))) {
-        char *real = *one == '/' ? realpath(one, NULL) : NULL;
-
-        good = !real || allow_around(rules, real, hidden, READING);
-        free(real);
-    }
+    while (good && (one = strsep(&left, ":;")))
+        good = allow_folder(rules, one, hidden);
     free(list);
+    good = good && allow_configured(rules, "/etc/ld.so.conf", hidden);
+    d = opendir("/etc/ld.so.conf.d");
+    while (good && d && (e = readdir(d))) {
+        char path[PATH_MAX];
+
+        if (e->d_name[0] != '.' &&
+            snprintf(path, sizeof path, "/etc/ld.so.conf.d/%s", e->d_name) < (int)sizeof path)
+            good = allow_configured(rules, path, hidden);
+    }
+    if (d)
+        closedir(d);
     return good;
 }
 

@@ -391,6 +391,39 @@ Test(cage, a_socket_in_the_hidden_folder_cannot_be_connected_to)
     room_close(&r);
 }
 
+Test(cage, abstract_sockets_and_settings_of_the_kernel_are_closed)
+{
+    struct room r = room_open();
+    struct sockaddr_un u = { .sun_family = AF_UNIX };
+    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    long abi = syscall(444, NULL, 0, 1); /* of Landlock */
+    struct kid k;
+    char hidden[128], *noted;
+
+    make_folders(&r, hidden);
+    snprintf(u.sun_path + 1, sizeof u.sun_path - 1, "%s", r.dir + 5);
+    cr_assert_eq(bind(s, (struct sockaddr *)&u, sizeof u), 0);
+    cr_assert_eq(listen(s, 8), 0);
+    noted = attempt(&r, &k, "host", hidden,
+                    PROBE("struct sockaddr_un u = { AF_UNIX, \"\" };"
+                          "snprintf(u.sun_path + 1, 100, \"%.*s\", (int)a->runtime.n - 5,"
+                          " a->runtime.p + 5); int s = socket(AF_UNIX, SOCK_STREAM, 0);"
+                          "note(\"abstract\", connect(s, (void *)&u, sizeof u));"
+                          "note(\"sysctl\", open(\"/proc/sys/kernel/core_pattern\", O_WRONLY));"
+                          "note(\"disk\", mknod(in(a, \"other/disk\"), S_IFBLK | 0600, 0));"));
+    if (abi >= 6) {
+        says(noted, "abstract=EPERM ");
+        says(noted, "sysctl=EACCES ");
+        cr_assert_null(strstr(noted, "disk=OK"));
+    } else {
+        fprintf(stderr, "\n*** SKIPPED: Landlock of this kernel has version %ld; 6 closes "
+                "abstract sockets ***\n\n", abi);
+    }
+    close(s);
+    free(noted);
+    room_close(&r);
+}
+
 Test(cage, without_landlock_a_mount_hides_the_folder)
 {
     struct room r = room_open();

@@ -228,10 +228,10 @@ static bool read_root(exj_ffi_reader *r)
     const json_t *root = r->m->json, *version = json_object_get(root, "exellixFfi");
     const char *library = NULL, *sha256 = NULL, *isolation = "process", *description;
 
+    if (json_is_object(root) && !version) /* a model of another engine, most likely */
+        return exj_ffi_wrong(r, "", "is no manifest: \"exellixFfi\":1 is missing");
     if (!exj_ffi_keys(r, "", root, known))
         return false;
-    if (!version)
-        return exj_ffi_wrong(r, "", "is no manifest: \"exellixFfi\":1 is missing");
     if (!json_is_integer(version) || json_integer_value(version) != 1)
         return exj_ffi_wrong(r, "", "\"exellixFfi\" must be 1, the only version there is");
     if (!exj_ffi_text(r, "", root, "id", false, EXJ_FFI_NAME_MAX, &r->m->id) ||
@@ -264,7 +264,11 @@ exj_ffi_manifest *exj_ffi_manifest_read(const char *text, size_t n, exj_ffi_trou
         return NULL;
     /* Only constants of C strings may hold U+0000, and value.c refuses it there. */
     m->json = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
-    if (!m->json) {
+    if (!m->json) /* jansson tells lack of memory as an error of syntax: is it one? */
+        m->json = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &e);
+    if (!m->json && !e.text[0]) {
+        exj_ffi_trouble_set(t, EXJ_R_RETRY, "NoMemory", "no memory for the manifest");
+    } else if (!m->json) {
         exj_ffi_wrong(&r, "", "line %d, column %d: %s", e.line, e.column, e.text);
     } else if (read_root(&r)) {
         return m;

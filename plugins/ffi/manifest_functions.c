@@ -75,6 +75,10 @@ static bool check_constant(exj_ffi_reader *r, const char *at, const exj_ffi_arg 
     bool good = exj_ffi_value_read(&a->type, a->nullable, a->value, &arena, &v, &inner);
 
     exj_ffi_arena_release(&arena);
+    if (!good && inner.result == EXJ_R_RETRY) {
+        *r->t = inner;
+        return false;
+    }
     return good || exj_ffi_wrong(r, at, "\"%s\": %.400s", key, inner.text);
 }
 

@@ -80,20 +80,29 @@ static bool no_memory(struct run *r)
 
 /* ---- handles -------------------------------------------------------------------------------- */
 
-static bool held_add(struct run *r, void *p, const exj_ffi_handle *type, exj_ffi_value *ret)
+/* Room for what a function can put out, made before it is called: afterwards a handle that
+ * finds no place would never be closed. */
+static bool held_reserve(struct run *r, const exj_ffi_function *f)
 {
-    if (r->held_len == r->held_cap) {
-        uint32_t cap = r->held_cap ? r->held_cap * 2 : 8;
-        struct held *grown = realloc(r->held, cap * sizeof *grown);
+    uint32_t need = r->held_len + (f->returns.type.kind == EXJ_FFI_HANDLE);
+    struct held *grown;
 
-        if (!grown)
-            return no_memory(r);
-        r->held = grown;
-        r->held_cap = cap;
-    }
+    for (uint32_t k = 0; k < f->args_len; k++)
+        need += f->args[k].role == EXJ_FFI_OUT && f->args[k].type.kind == EXJ_FFI_HANDLE;
+    if (need <= r->held_cap)
+        return true;
+    grown = realloc(r->held, need * sizeof *grown);
+    if (!grown)
+        return no_memory(r);
+    r->held = grown;
+    r->held_cap = need;
+    return true;
+}
+
+static void held_add(struct run *r, void *p, const exj_ffi_handle *type, exj_ffi_value *ret)
+{
     r->held[r->held_len] = (struct held){ p, type, true };
     *ret = (exj_ffi_value){ .form = EXJ_FFI_V_HANDLE, .handle = ++r->held_len };
-    return true;
 }
 
 static void held_close_all(struct run *r)
@@ -117,6 +126,24 @@ static void held_close_all(struct run *r)
 
 /* ---- arguments ------------------------------------------------------------------------------ */
 
+/* The host has checked that it is JSON, so what is left is a number, a key or memory. */
+static bool unparsed(struct run *r, exj_str text, const json_error_t *e)
+{
+    int n = (int)(text.n < 40 ? text.n : 40);
+
+    switch (json_error_code(e)) {
+    case json_error_numeric_overflow:
+        return fail(r, EXJ_R_INPUT, "InputInvalid",
+                    "%.*s: %s; whole numbers beyond 2^53 are written as a string of digits", n,
+                    text.p, e->text);
+    case json_error_duplicate_key:
+    case json_error_null_byte_in_key:
+    case json_error_stack_overflow:
+        return fail(r, EXJ_R_INPUT, "InputInvalid", "%.*s: %s", n, text.p, e->text);
+    default: return fail(r, EXJ_R_RETRY, "NoMemory", "no memory for %.*s", n, text.p);
+    }
+}
+
 static bool from_json(struct frame *fr, const exj_ffi_arg *a, exj_ffi_value *ret)
 {
     struct run *r = fr->run;
@@ -138,12 +165,7 @@ static bool from_json(struct frame *fr, const exj_ffi_arg *a, exj_ffi_value *ret
         parsed = json_loadb(text.p, (size_t)text.n,
                             JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &e);
         if (!parsed)
-            return fail(r, EXJ_R_INPUT, "InputInvalid",
-                        exj_json_type(text) == '0'
-                            ? "%.*s: %s; whole numbers beyond 2^53 are written as a string of "
-                              "digits"
-                            : "%.*s: %s",
-                        (int)(text.n < 40 ? text.n : 40), text.p, e.text);
+            return unparsed(r, text, &e);
         use = json_is_null(parsed) && a->value ? a->value : parsed;
     }
     good = exj_ffi_value_read(&a->type, a->nullable, use, &r->arena, ret, &r->trouble);
@@ -383,7 +405,7 @@ static bool take_texts(struct frame *fr, void *slot)
             good = (copy_string(r, p, &fr->out[k]) || fail_at(fr, k)) && good;
             give_back(fr->ready->free_arg[k], p);
         } else if (p) {
-            good = held_add(r, p, a->type.ha, &fr->out[k]) && good;
+            held_add(r, p, a->type.ha, &fr->out[k]);
         }
     }
     if (ret->type.kind != EXJ_FFI_STR && ret->type.kind != EXJ_FFI_BYTES &&
@@ -392,7 +414,8 @@ static bool take_texts(struct frame *fr, void *slot)
                good;
     memcpy(&p, slot, sizeof p);
     if (ret->type.kind == EXJ_FFI_HANDLE) {
-        good = (!p || held_add(r, p, ret->type.ha, &fr->returned)) && good;
+        if (p)
+            held_add(r, p, ret->type.ha, &fr->returned);
     } else if (ret->type.kind == EXJ_FFI_STR) {
         good = (copy_string(r, p, &fr->returned) || fail_at(fr, EXJ_FFI_RETURN)) && good;
     } else if (p) {
@@ -606,7 +629,7 @@ static bool run_function(struct run *r, size_t index)
                                                     (f->args_len + 1) * sizeof *fr.out);
     if (!fr.out)
         return no_memory(r);
-    if (!set_args(&fr) || !call_function(&fr))
+    if (!set_args(&fr) || !held_reserve(r, f) || !call_function(&fr))
         return false;
     return succeeded(&fr) ? take_outputs(&fr) : explain_failure(&fr);
 }
@@ -649,7 +672,9 @@ static bool emit_answer(struct run *r)
     if (good) {
         result = r->h->emit(r->h->ctx, r->c, exj_json_out_text(&o));
         if (result != EXJ_R_OK)
-            good = fail(r, result, "AnswerRefused", "the host did not take the answer");
+            good = fail(r, result, "AnswerRefused",
+                        "the host did not take the answer of %zu bytes; \"answer\":false keeps a "
+                        "large output out of it", o.n);
     }
     exj_json_out_release(&o);
     return good;

@@ -79,7 +79,8 @@ static inline exj_result on_emit(void *ctx, exj_call c, exj_str json)
     cr_assert(json.n > sizeof head && memcmp(json.p, head, sizeof head - 1) == 0, "%.*s",
               (int)json.n, json.p);
     free(s->answer);
-    s->answer = strndup(json.p + sizeof head - 1, (size_t)json.n - sizeof head);
+    /* Not strndup: test_memory.c makes that fail, and it is not the engine's. */
+    cr_assert(asprintf(&s->answer, "%.*s", (int)(json.n - sizeof head), json.p + sizeof head - 1) >= 0);
     return EXJ_R_OK;
 }
 

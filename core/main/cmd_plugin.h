@@ -25,6 +25,11 @@ exj_code exj_tool_copy(const char *from, const char *to, char ret_sha256[65], ex
 char *exj_tool_find_plugin(const exj_cli *c, const char *name);
 /* By file name, in the plugins directories only. */
 char *exj_tool_find_installed(const exj_cli *c, const char *name);
+/* A kept copy of what ran as plugin `id` at the instant `at` ("2026-…Z"), when `file` (may be
+ * NULL) is not that content any more. `message`: the row's error, may name the content.
+ * New text; NULL: `file` is it, or nothing is known. */
+char *exj_tool_what_ran(const exj_cli *c, const char *file, const char *id, const char *at,
+                        const char *message);
 
 /* How a child ended. */
 typedef struct exj_tool_end {

@@ -173,36 +173,55 @@ static void read_journal(struct making *m)
     exj_row_name_release(&n);
 }
 
-/* --plugin, else the graph's executor, else the worker's, else the stub; by file name, else
- * by id. */
-static exj_exit find_plugin(struct making *m)
+/* What a config names is not a file that happens to lie in the working folder: it is a file
+ * name or an id in the plugins directories, or what the shelf kept of it. */
+static void find_configured(struct making *m, const char *name)
 {
     exj_cli *c = m->cli;
-    const char *name = c->flags[EXJ_CLI_PLUGIN];
+    const json_t *error = json_object_get(m->shown, "error");
+    const char *at = text_of(m->shown, "finishedAt"), *id, *found;
     exj_reach r = EXJ_REACH_INIT(c);
     exj_buf path = EXJ_BUF_INIT;
     exj_answer_json a = { 0 };
     exj_err err = { 0 };
-    const char *found;
+    char *kept;
 
-    if (!name)
+    exj_buf_add_text(&path, "/plugins/");
+    exj_add_encoded(&path, name);
+    if (!path.failed && exj_call_plugins(&r, path.p, "load=true", &a, &err) == EXJ_OK &&
+        a.status < 400 && (found = text_of(a.body, "path")))
+        m->plugin = strdup(found);
+    else
+        m->plugin = exj_tool_find_installed(c, name);
+    id = text_of(a.body, "id");
+    kept = exj_tool_what_ran(c, m->plugin, id && *id ? id : name, at ? at : "9999",
+                             text_of(error, "message"));
+    if (kept) {
+        free(m->plugin);
+        m->plugin = kept;
+    }
+    exj_answer_json_release(&a);
+    exj_reach_release(&r);
+    exj_buf_release(&path);
+}
+
+/* --plugin, else the graph's executor, else the worker's, else the stub. */
+static exj_exit find_plugin(struct making *m)
+{
+    exj_cli *c = m->cli;
+    const char *name = c->flags[EXJ_CLI_PLUGIN];
+
+    if (!name) {
         name = m->graph.executor ? m->graph.executor
                                  : exj_settings_text(&c->settings, EXJ_SET_EXECUTOR);
-    if (!name)
-        name = "stub";
-    /* What a config names is not a file that happens to lie in the working folder. */
-    m->plugin = c->flags[EXJ_CLI_PLUGIN] || strchr(name, '/')
-                    ? exj_tool_find_plugin(c, name)
-                    : exj_tool_find_installed(c, name);
-    if (!m->plugin) {
-        exj_buf_add_text(&path, "/plugins/");
-        exj_add_encoded(&path, name);
-        if (!path.failed && exj_call_plugins(&r, path.p, "load=true", &a, &err) == EXJ_OK &&
-            a.status < 400 && (found = text_of(a.body, "path")))
-            m->plugin = strdup(found);
-        exj_answer_json_release(&a);
-        exj_reach_release(&r);
-        exj_buf_release(&path);
+        if (!name)
+            name = "stub";
+        if (strchr(name, '/'))
+            m->plugin = exj_tool_find_plugin(c, name);
+        else
+            find_configured(m, name);
+    } else {
+        m->plugin = exj_tool_find_plugin(c, name);
     }
     if (!m->plugin)
         return exj_fail(c, EXJ_EXIT_NOT_FOUND,

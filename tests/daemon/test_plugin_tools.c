@@ -1,5 +1,6 @@
 /* The commands of plugin authors, through the real program: what `plugin new` writes builds
  * and passes, `plugin bench` measures, `plugin replay` gives a row again what it had. */
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -336,6 +337,12 @@ static void fail_one_row(void)
     cr_assert(holds("effects", "fetched\n"));
 }
 
+static bool answers(void *user)
+{
+    (void)user;
+    return RUN("pause") == 0; /* needs a worker */
+}
+
 Test(plugin_tools, replay_gives_a_failed_row_what_it_had)
 {
     json_t *o;
@@ -363,6 +370,61 @@ Test(plugin_tools, replay_gives_a_failed_row_what_it_had)
     expect_in("b/steps.json", "\"n\": 17");
     expect_in("b/bundle.json", "plugin replay --bundle b");
     shell("cmp b/plugin.so plugins/steps.so && [ $(wc -l <effects) = 1 ]");
+}
+
+Test(plugin_tools, replay_takes_the_content_that_ran_when_the_file_has_changed)
+{
+    fail_one_row();
+    shell("cp plugins/steps.so ran.so");
+    build_engine("fixed.so", ";");
+    shell("cp fixed.so plugins/.new && mv plugins/.new plugins/steps.so");
+    cr_expect_eq(RUN("plugin", "replay", ROW, "--bundle", "b"), 1, "%s", said_err);
+    cr_expect_not_null(strstr(said_err, "the copy of what ran is taken"), "%s", said_err);
+    shell("cmp b/plugin.so ran.so");
+    /* Nothing is kept, nothing is left of it: the file that is there, and it is said. */
+    shell("rm -rf data/plugins/kept data/plugins/kept.json");
+    cr_expect_eq(RUN("plugin", "replay", ROW, "--bundle", "b"), 0, "%s", said_err);
+    cr_expect_not_null(strstr(said_err, "this is another build"), "%s", said_err);
+    shell("cmp b/plugin.so fixed.so");
+}
+
+Test(plugin_tools, replay_finds_a_plugin_that_is_gone_from_its_folder)
+{
+    fail_one_row();
+    shell("mv plugins/steps.so ran.so");
+    cr_expect_eq(RUN("plugin", "replay", ROW, "--bundle", "b"), 1, "%s", said_err);
+    shell("cmp b/plugin.so ran.so");
+    cr_expect_not_null(strstr(said_out, "replayed\tfailed\tSendFails\t"), "%s", said_out);
+}
+
+Test(plugin_tools, replay_of_a_row_that_killed_its_host_crashes_again)
+{
+    exj_spit(exj_tmp_path(&tmp, "c.json"),
+             "[{\"graphId\":\"g1\",\"payload\":{\"graphId\":\"g1\",\"execution\":{\"executor\":"
+             "\"test-engine\",\"isolation\":\"host\"}},\"publicationStatus\":\"Published\","
+             "\"operationalState\":\"Running\"},{\"matrixCatalogId\":\"m1\",\"payload\":{\"input\":"
+             "{\"count\":1,\"record\":{\"then\":\"crash\"}},\"graphs\":[\"g1\"],\"maxAttempts\":1,"
+             "\"dataSource\":{\"kind\":\"record\",\"resolver\":\"test-source\"}}}]");
+    cr_assert_eq(RUN("apply", "-f", "c.json"), 0, "%s", said_err);
+    cr_assert_eq(RUN("run", "--until-idle"), 0, "%s", said_err); /* blocked is not dead */
+    cr_expect_eq(RUN("plugin", "replay", ROW, "--bundle=b"), 1, "%s", said_err);
+    cr_expect_not_null(strstr(said_out, "PluginCrashed\tcrashed with SIGABRT\n"), "%s", said_out);
+    shell("cmp b/plugin.so " EXJ_BINARY_DIR "/tests/plugins/test-engine.so");
+}
+
+Test(plugin_tools, replay_works_beside_a_worker)
+{
+    static const char *const serve[] = { "serve", "--http=false", NULL };
+    exj_prog worker;
+
+    fail_one_row();
+    exj_prog_start(&worker, &tmp, PROGRAM, env, serve);
+    cr_assert(exj_until(answers, NULL, worker.pidfd, 20, 20000));
+    cr_expect_eq(RUN("plugin", "replay", ROW, "--bundle", "b", "--json"), 1, "%s", said_err);
+    cr_expect_not_null(strstr(said_out, "\"stepsGiven\":1"), "%s", said_out);
+    cr_expect_not_null(strstr(said_out, "\"stepsNotRead\":null"), "%s", said_out);
+    exj_prog_signal(&worker, SIGTERM);
+    cr_expect_eq(exj_prog_wait(&worker, 20000), 0);
 }
 
 Test(plugin_tools, replay_of_another_build_keeps_its_commits_in_the_bundle)

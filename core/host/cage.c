@@ -178,10 +178,11 @@ uint32_t exj_cage_close(const exj_cage *c)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0)
         reached |= EXJ_CAGE_NO_NEW_PRIVS;
     /* Landlock knows nothing of connect(2): the worker's own socket lies in the folder, and
-     * asks who may open it for no key. The sandbox has no sockets at all. */
+     * asks who may open it for no key. It also cannot take one folder away without taking from
+     * its parents. The sandbox has no sockets, and no parents that matter. */
     if (mounts && !c->sandbox && exj_mounts_close(c))
         reached |= EXJ_CAGE_MOUNT;
-    if (landlock && exj_landlock_close(c))
+    if (landlock && exj_landlock_close(c, reached & EXJ_CAGE_MOUNT))
         reached |= EXJ_CAGE_LANDLOCK;
     else if (mounts && c->sandbox && exj_mounts_close(c))
         reached |= EXJ_CAGE_MOUNT;

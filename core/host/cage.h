@@ -20,7 +20,9 @@ typedef struct exj_cage {
 uint32_t exj_cage_close(const exj_cage *c);
 
 /* ---- between the files of the cage ------------------------------------------------------ */
-bool exj_landlock_close(const exj_cage *c); /* false: nothing was restricted */
+/* `covered`: the folder is not there any more, and needs no rules. False: nothing was
+ * restricted. */
+bool exj_landlock_close(const exj_cage *c, bool covered);
 bool exj_mounts_close(const exj_cage *c);   /* hides the folder; false: it did not work */
 /* `writes`: also refuse to open files for writing, where Landlock does not. */
 bool exj_seccomp_close(const exj_cage *c, bool writes);

@@ -3,6 +3,9 @@
  * Landlock allows what lies beneath a folder, it cannot take away from that. So "all but one
  * folder" is written as: everything beside it, at each step of the way to it. The folders on
  * the way can be walked through, not listed, and what is made in them later cannot be opened.
+ * Where a mount covers the folder already, this is not needed; what stays is that other
+ * processes (their /proc/PID/root), abstract sockets, raw disks and settings of the kernel are
+ * out of reach.
  */
 #include "core/host/cage.h"
 
@@ -227,7 +230,7 @@ static bool allow_libraries(int rules, const char *hidden)
     return good;
 }
 
-bool exj_landlock_close(const exj_cage *c)
+bool exj_landlock_close(const exj_cage *c, bool covered)
 {
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1 /* which version? */);
     struct ruleset_attr attr = { 0 };
@@ -238,8 +241,6 @@ bool exj_landlock_close(const exj_cage *c)
 
     if (abi < 1 || (c->hidden && (!hidden || strcmp(hidden, "/") == 0)))
         goto out;
-    if (!c->sandbox && !hidden)
-        goto out; /* nothing to hide */
     if (abi > ABI_NOW)
         abi = ABI_NOW;
     attr.fs = rights_of_abi((int)abi);
@@ -257,7 +258,7 @@ bool exj_landlock_close(const exj_cage *c)
     if (c->sandbox)
         good = allow_libraries(rules, hidden);
     else
-        good = allow_around(rules, "", hidden, attr.fs & ~(FS_MAKE_CHAR | FS_MAKE_BLOCK));
+        good = allow_around(rules, "", covered ? NULL : hidden, attr.fs & ~(FS_MAKE_CHAR | FS_MAKE_BLOCK));
     good = good && allow(rules, c->copy, FS_READ_FILE | FS_EXECUTE) &&
            syscall(SYS_landlock_restrict_self, rules, 0) == 0;
 out:

@@ -92,8 +92,8 @@ typedef enum exj_frame_type {
 #define EXJ_CAGE_NO_NEW_PRIVS 1u
 #define EXJ_CAGE_LIMITS 2u    /* rlimits */
 #define EXJ_CAGE_SECCOMP 4u
-#define EXJ_CAGE_LANDLOCK 8u  /* the hidden folder cannot be opened */
-#define EXJ_CAGE_MOUNT 16u    /* it is not even there, by a mount namespace of its own: sockets
+#define EXJ_CAGE_LANDLOCK 8u  /* Landlock; without MOUNT it is what hides the folder */
+#define EXJ_CAGE_MOUNT 16u    /* the hidden folder is not even there, by a mount namespace: sockets
                                  in it cannot be connected to either */
 
 /* At the start of the crash memfd, written by the signal handler, then text: one line a

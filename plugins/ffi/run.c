@@ -101,6 +101,12 @@ static bool held_reserve(struct run *r, const exj_ffi_function *f)
 
 static void held_add(struct run *r, void *p, const exj_ffi_handle *type, exj_ffi_value *ret)
 {
+    /* Some functions hand back what they were given: it is closed once. */
+    for (uint32_t k = 0; k < r->held_len; k++)
+        if (r->held[k].p == p && r->held[k].type == type && r->held[k].open) {
+            *ret = (exj_ffi_value){ .form = EXJ_FFI_V_HANDLE, .handle = k + 1 };
+            return;
+        }
     r->held[r->held_len] = (struct held){ p, type, true };
     *ret = (exj_ffi_value){ .form = EXJ_FFI_V_HANDLE, .handle = ++r->held_len };
 }
@@ -173,6 +179,17 @@ static bool from_json(struct frame *fr, const exj_ffi_arg *a, exj_ffi_value *ret
     return good;
 }
 
+static bool copy_text(struct run *r, const char *p, uint64_t n, exj_ffi_value *ret)
+{
+    char *copy = exj_ffi_arena_take(&r->arena, (size_t)n + 1);
+
+    if (!copy)
+        return no_memory(r);
+    memcpy(copy, p, (size_t)n);
+    *ret = (exj_ffi_value){ .form = EXJ_FFI_V_TEXT, .p = copy, .n = (size_t)n };
+    return true;
+}
+
 static bool read_source(struct frame *fr, uint32_t k)
 {
     const exj_ffi_arg *a = &fr->f->args[k];
@@ -191,6 +208,9 @@ static bool read_source(struct frame *fr, uint32_t k)
         return false;
     if (fr->in[k].form == EXJ_FFI_V_NULL && !a->nullable)
         return fail(r, EXJ_R_FAILED, "ResultUnfit", "node %s gave null", from->node);
+    /* A function may write into its argument; the output of the other node stays as it is. */
+    if (fr->in[k].form == EXJ_FFI_V_TEXT)
+        return copy_text(r, fr->in[k].p, fr->in[k].n, &fr->in[k]);
     return true;
 }
 
@@ -336,17 +356,6 @@ static bool guards_hold(struct frame *fr)
 }
 
 /* The library's text, copied while nobody else is in the library. */
-static bool copy_text(struct run *r, const char *p, uint64_t n, exj_ffi_value *ret)
-{
-    char *copy = exj_ffi_arena_take(&r->arena, (size_t)n + 1);
-
-    if (!copy)
-        return no_memory(r);
-    memcpy(copy, p, (size_t)n);
-    *ret = (exj_ffi_value){ .form = EXJ_FFI_V_TEXT, .p = copy, .n = (size_t)n };
-    return true;
-}
-
 static bool copy_string(struct run *r, const char *p, exj_ffi_value *ret)
 {
     size_t n;

@@ -197,6 +197,9 @@ Test(ffi, text_put_out_is_part_of_the_error)
 #define ALIVE                                                                             \
     "{\"node\":\"n\",\"symbol\":\"ft_alive_now\",\"args\":[],\"returns\":{\"type\":\"i32\"}}"
 
+#define FIRST(symbol, arg, returns)                                                       \
+    "{\"node\":\"a\",\"symbol\":\"" symbol "\",\"args\":[" arg "],\"returns\":{" returns "}},"
+
 Test(ffi, a_handle_is_passed_on_and_closed_at_the_end)
 {
     struct guest g = guest_open();
@@ -229,6 +232,31 @@ Test(ffi, a_handle_that_a_node_closes_is_over)
             "ft_open returned 22");
 }
 
+Test(ffi, a_handle_that_comes_back_is_closed_once)
+{
+    struct guest g = guest_open();
+    struct said s = { 0 };
+
+    ask_into(&g, MANIFEST(COUNTER(CLOSES), OPEN ",{\"node\":\"same\",\"symbol\":\"ft_same\","
+                          "\"args\":[{\"from\":\"nodes.open.c\",\"type\":\"handle:counter\"}],"
+                          "\"returns\":{\"type\":\"handle:counter\"}}"), "{\"start\":1}", &s);
+    cr_assert_str_eq(s.answer, "{\"open\":{\"c\":\"handle:counter#1\"},"
+                               "\"same\":{\"return\":\"handle:counter#1\"}}");
+    ask_into(&g, MANIFEST("", ALIVE), "{}", &s);
+    cr_assert_str_eq(s.answer, "{\"n\":{\"return\":0}}");
+    free(s.answer);
+    guest_close(&g);
+}
+
+Test(ffi, a_function_that_writes_into_its_argument_changes_no_other_output)
+{
+    gives(MANIFEST("", FIRST("ft_new_text", "{\"value\":\"x\",\"type\":\"str\"}",
+                             "\"type\":\"str\",\"owner\":\"free:ft_free\"")
+                   NODE("ft_shout", "{\"from\":\"nodes.a.return\",\"type\":\"str\"}",
+                        "\"type\":\"void\"")), "{}",
+          "{\"a\":{\"return\":\"<x>\"},\"n\":{}}");
+}
+
 Test(ffi, a_null_handle_goes_nowhere)
 {
     refuses(MANIFEST(COUNTER(CLOSES), "{\"node\":\"open\",\"symbol\":\"ft_make\",\"args\":["
@@ -238,9 +266,6 @@ Test(ffi, a_null_handle_goes_nowhere)
                      "{\"value\":5,\"type\":\"i32\"}],\"returns\":{\"type\":\"i32\"}}"),
             "{}", EXJ_R_FAILED, "ResultUnfit", "node open gave null");
 }
-
-#define FIRST(symbol, arg, returns)                                                       \
-    "{\"node\":\"a\",\"symbol\":\"" symbol "\",\"args\":[" arg "],\"returns\":{" returns "}},"
 
 Test(ffi, outputs_of_a_node_are_arguments_of_the_next)
 {

@@ -229,6 +229,17 @@ int ft_count(struct ft_counter *c, int by)
     return c->n += by;
 }
 
+struct ft_counter *ft_same(struct ft_counter *c)
+{
+    return c;
+}
+
+void ft_shout(char *s)
+{
+    for (; *s; s++)
+        *s = '!';
+}
+
 void ft_close(struct ft_counter *c)
 {
     ft_free(c);

@@ -69,6 +69,8 @@ int ft_complain(const char *what, char **why);
 int ft_open(int start, struct ft_counter **ret);
 struct ft_counter *ft_make(int start);
 int ft_count(struct ft_counter *c, int by);
+struct ft_counter *ft_same(struct ft_counter *c);
+void ft_shout(char *s);
 void ft_close(struct ft_counter *c);
 int ft_end(struct ft_counter *c);
 int ft_set_errno(int e);

@@ -194,6 +194,21 @@ Test(ffi_verify, without_dwarf_it_says_how_to_get_it)
     expect(1, bare("ft_none"), "the library has no function of this name");
 }
 
+Test(ffi_verify, dwarf_in_a_separate_file_is_found)
+{
+    char line[1600], model[1024];
+
+    snprintf(line, sizeof line,
+             "cd '%s' && mkdir .debug && objcopy --only-keep-debug '%s' .debug/lib.debug && "
+             "cp '%s' lib.so && strip lib.so && objcopy --add-gnu-debuglink=.debug/lib.debug lib.so",
+             dir, LIB, LIB);
+    cr_assert_eq(system(line), 0);
+    snprintf(model, sizeof model,
+             "{\"exellixFfi\":1,\"library\":\"%s/lib.so\",\"functions\":[%s]}", dir,
+             NODE("ft_i32", "{\"value\":1,\"type\":\"i64\"}", "\"type\":\"i32\""));
+    DIFFERS(model, "8 bytes in the manifest, 4 in the library");
+}
+
 Test(ffi_verify, files_that_are_missing_or_other_are_named)
 {
     expect(1, "{\"exellixFfi\":1,\"library\":\"/nowhere/l.so\",\"functions\":["

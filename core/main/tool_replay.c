@@ -292,6 +292,8 @@ int exj_tool_replay_child(const char *const *args, int len)
         o = json_pack("{s:s,s:i}", "refused", err.code ? err.text : "out of memory", "code",
                       (int)err.code);
     exj_tool_say(fd, o);
+    if (debugged)
+        dprintf(fd, "\n");
     json_decref(o);
     json_decref(about);
     json_decref(p.steps);

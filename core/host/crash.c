@@ -149,6 +149,15 @@ void exj_crash_thread(void)
         sigaltstack(&s, NULL);
 }
 
+void exj_crash_thread_end(void)
+{
+    stack_t none = { .ss_flags = SS_DISABLE }, was;
+
+    if (sigaltstack(&none, &was) == 0 && !(was.ss_flags & SS_DISABLE) &&
+        was.ss_size == STACK_BYTES)
+        munmap(was.ss_sp, STACK_BYTES);
+}
+
 bool exj_crash_setup(void)
 {
     size_t bytes = sizeof *crash + EXJ_CRASH_TEXT;

@@ -12,8 +12,10 @@
 
 /* Maps the memory and sets the handlers. False: there is no such memory. */
 bool exj_crash_setup(void);
-/* A stack for the handler, for the calling thread: an overflow leaves no other. */
+/* A stack for the handler, for the calling thread: an overflow leaves no other. The second
+ * gives it back, before the thread ends. */
 void exj_crash_thread(void);
+void exj_crash_thread_end(void);
 /* The call that this thread is in; 0: none. */
 void exj_crash_in_call(uint64_t call);
 uint64_t exj_crash_call(void);

@@ -243,10 +243,44 @@ static exj_result (*real_create)(const exj_host *h, exj_str config, void **ret);
 static exj_result created;
 static char created_text[EXJ_ERR_TEXT_BYTES];
 
+/* Threads that the plugin starts through its host get a stack for the crash handler. */
+static exj_result (*real_thread_start)(void *ctx, void (*fn)(void *), void *arg);
+
+struct start {
+    void (*fn)(void *);
+    void *arg;
+};
+
+static void run_with_stack(void *p)
+{
+    struct start s = *(struct start *)p;
+
+    free(p);
+    exj_crash_thread();
+    s.fn(s.arg);
+    exj_crash_thread_end();
+}
+
+static exj_result thread_start(void *ctx, void (*fn)(void *), void *arg)
+{
+    struct start *s = fn ? malloc(sizeof *s) : NULL;
+    exj_result r;
+
+    if (!s)
+        return fn ? EXJ_R_RETRY : EXJ_R_INPUT;
+    *s = (struct start){ fn, arg };
+    r = real_thread_start(ctx, run_with_stack, s);
+    if (r)
+        free(s);
+    return r;
+}
+
 static exj_result create_and_listen(const exj_host *h, exj_str config, void **ret)
 {
     exj_instance *i = h->ctx;
 
+    real_thread_start = i->host.thread_start;
+    i->host.thread_start = thread_start;
     created = real_create(h, config, ret);
     pthread_mutex_lock(&i->mu);
     snprintf(created_text, sizeof created_text, "%s", i->error);

@@ -93,6 +93,35 @@ Test(crash, a_plugin_thread_that_crashes_is_in_no_call)
     room_close(&r);
 }
 
+Test(crash, a_stack_overflow_of_a_thread_of_the_host_leaves_its_signal)
+{
+    struct room r = room_open();
+    struct last_words w;
+    struct kid k;
+
+    build(&r, "threads", "-g",
+          ENGINE("EXJ_FLAG_OWN_THREADS",
+                 "#include <semaphore.h>\n#include <unistd.h>\nstatic sem_t over;\n"
+                 "static void good(void *p) { (void)p; sem_post(&over); }\n"
+                 "static volatile int sink; static int deep(int n) { volatile char b[4096];"
+                 " b[0] = (char)n; sink = b[0]; return deep(n + 1) + b[0]; }\n"
+                 "static void bad(void *p) { (void)p; sink = deep(1); }\n",
+                 "for (int n = 0; n < 20; n++) { if (h->thread_start(h->ctx, good, NULL))"
+                 " return EXJ_R_FAILED; sem_wait(&over); }\n"
+                 "if (h->thread_start(h->ctx, bad, NULL)) return EXJ_R_FAILED;"
+                 "for (;;) pause();"));
+    kid_ready(&k, &r, "host", "threads", NULL);
+    say_call(&k, 3, "{}", RUNTIME, 0);
+    cr_assert_null(any_of(&k));
+    cr_assert_eq(kid_end(&k), 1000 + SIGSEGV);
+    w = last_words_of(&k);
+    cr_assert_eq(w.head.signal, SIGSEGV);
+    cr_assert_eq(w.head.call, 0);
+    says(w.text, "(threads.so+0x");
+    close(k.crash);
+    room_close(&r);
+}
+
 Test(crash, a_constructor_that_crashes_leaves_its_signal)
 {
     struct room r = room_open();

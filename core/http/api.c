@@ -20,6 +20,7 @@ static const char *const params_list[] = { "after", "limit", NULL };
 static const char *const params_change[] = { "dryRun", "expectedVersion", NULL };
 static const char *const params_workers[] = { "matrixCatalogId", NULL };
 static const char *const params_plugins[] = { "load", NULL };
+static const char *const params_limit[] = { "limit", NULL };
 static const char *const params_none[] = { NULL };
 static const char *const params_kv[] = { "key", "after", "limit", NULL };
 static const char *const params_key[] = { "key", NULL };
@@ -78,6 +79,23 @@ static const struct route routes[] = {
       NULL },
     { "/plugins/:", READ_ONLY, { [M_GET] = exj_route_plugin }, params_plugins, NULL, 0,
       "plugin id" },
+    { "/plugins/:/reload", "POST", { [M_POST] = exj_route_plugin_reload }, NULL, params_none, 0,
+      "plugin id" },
+    { "/plugins/:/rollback", "POST", { [M_POST] = exj_route_plugin_rollback }, NULL,
+      params_none, 0, "plugin id" },
+    { "/plugins/:/trial", "POST", { [M_POST] = exj_route_plugin_trial }, NULL, params_none, 0,
+      "plugin id" },
+    { "/plugins/:/pin", "POST", { [M_POST] = exj_route_plugin_pin }, NULL, params_none, 0,
+      "plugin id" },
+    { "/plugins/:/unpin", "POST", { [M_POST] = exj_route_plugin_unpin }, NULL, params_none, 0,
+      "plugin id" },
+    { "/plugins/:/history", READ_ONLY, { [M_GET] = exj_route_plugin_history }, params_limit,
+      NULL, 0, "plugin id" },
+    { "/plugins/:/versions", READ_ONLY, { [M_GET] = exj_route_plugin_versions }, params_none,
+      NULL, 0, "plugin id" },
+    { "/quarantine", READ_ONLY, { [M_GET] = exj_route_quarantine }, params_list, NULL, 0, NULL },
+    { "/quarantine/plugins/:/release", "POST", { [M_POST] = exj_route_quarantine_release }, NULL,
+      params_none, 0, "plugin id or SHA-256" },
 };
 
 /* Does `path` (raw) spell `pattern`? The segment in place of ':' goes to *ret_id. */
@@ -148,6 +166,7 @@ const char *exj_status_reason(unsigned status)
     case 414: return "URI Too Long";
     case 417: return "Expectation Failed";
     case 421: return "Misdirected Request";
+    case 422: return "Unprocessable Content";
     case 431: return "Request Header Fields Too Large";
     case 501: return "Not Implemented";
     case 503: return "Service Unavailable";

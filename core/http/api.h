@@ -23,6 +23,13 @@
  *          -> {"rows":[…],"next":N|null}
  *   GET  /rows/:matrixRowId  (percent-encoded once)   POST /rows/:matrixRowId/retry
  *   GET  /plugins[?load=true]           GET /plugins/:id   (load needs the key)
+ *          -> {"plugins":[every file and every generation of it],"executors":[…]}
+ *   POST /plugins/:id/reload, /rollback  /trial, body {"path"?}: tried, not taken
+ *   POST /plugins/:id/pin, body {"sha256"?}              /unpin
+ *          :id is a plugin's id or what an executor is configured with
+ *   GET  /plugins/:id/history[?limit=]  GET /plugins/:id/versions     the kept copies
+ *   GET  /quarantine[?after=&limit=]    -> {"plugins":[…],"rows":[…],"next":N|null}
+ *   POST /quarantine/plugins/:idOrSha256/release          (rows: POST /rows/:id/retry)
  *   GET  /openapi.json
  *
  * Errors: {"statusCode","error","code","message"} (spec 1.7).

@@ -107,39 +107,53 @@ static bool take_filter(exj_exchange *x, exj_row_filter *f)
     return true;
 }
 
-void exj_route_rows(exj_exchange *x)
+exj_code exj_rows_page(const exj_api *api, const exj_row_filter *filter, json_t **ret_rows,
+                       int64_t *ret_next, exj_err *err)
 {
-    exj_store *s = x->api->store;
-    exj_err err = { 0 };
-    exj_row_filter f;
-    struct page p = { 0 }, more = { 0 };
-    exj_code rc;
+    exj_store *s = api->store;
+    exj_row_filter f = *filter;
+    struct page p = { .rows = json_array() }, more = { 0 };
+    exj_code rc = p.rows ? s->v->row_page(s, &f, visit_row, &p, err)
+                         : exj_err_set(err, EXJ_NOMEM, "out of memory");
 
-    if (!take_filter(x, &f))
-        return;
-    p.rows = json_array();
-    rc = p.rows ? s->v->row_page(s, &f, visit_row, &p, &err)
-                : exj_err_set(&err, EXJ_NOMEM, "out of memory");
     if (rc == EXJ_OK && p.failed)
-        rc = exj_err_set(&err, EXJ_NOMEM, "out of memory");
+        rc = exj_err_set(err, EXJ_NOMEM, "out of memory");
     if (rc == EXJ_OK && p.seen == f.limit) { /* is there anything behind? */
         f.after_seq = p.last_seq;
         f.limit = 1;
-        rc = s->v->row_page(s, &f, visit_row, &more, &err);
+        rc = s->v->row_page(s, &f, visit_row, &more, err);
     }
-    if (rc != EXJ_OK)
+    if (rc != EXJ_OK) {
+        json_decref(p.rows);
+        return rc;
+    }
+    *ret_rows = p.rows;
+    *ret_next = more.seen ? p.last_seq : 0;
+    return EXJ_OK;
+}
+
+void exj_route_rows(exj_exchange *x)
+{
+    exj_row_filter f;
+    exj_err err = { 0 };
+    json_t *rows;
+    int64_t next;
+
+    if (!take_filter(x, &f))
+        return;
+    if (exj_rows_page(x->api, &f, &rows, &next, &err) != EXJ_OK)
         exj_answer_failure(x, &err);
     else
-        exj_answer_take(x, 200, json_pack("{s:O,s:o}", "rows", p.rows, "next",
-                                          more.seen ? json_integer(p.last_seq)
-                                                    : json_null()));
-    json_decref(p.rows);
+        exj_answer_take(x, 200, json_pack("{s:o,s:o}", "rows", rows, "next",
+                                          next ? json_integer(next) : json_null()));
 }
 
 /* ---- one row ------------------------------------------------------------------------------ */
 
+#define FAILURES_SHOWN 50u
+
 struct one_row {
-    json_t *shown;
+    json_t *shown; /* NULL: no memory */
     int64_t seq;
 };
 
@@ -191,12 +205,42 @@ static bool take_row(exj_exchange *x, struct one_row *ret)
     return rc == EXJ_OK;
 }
 
-void exj_route_row(exj_exchange *x)
+static bool visit_failure(void *user, const exj_failure_view *v)
 {
+    return json_array_append_new(user, json_pack("{s:I,s:I,s:o,s:o,s:o}", "attempt",
+                                                 (json_int_t)v->attempt, "fencingToken",
+                                                 (json_int_t)v->token, "at",
+                                                 exj_json_instant(v->at), "code",
+                                                 exj_json_text(v->code), "message",
+                                                 exj_json_text(v->text))) == 0;
+}
+
+/* The row as it stands, with its failed attempts, newest first. */
+static void answer_row(exj_exchange *x)
+{
+    exj_store *s = x->api->store;
+    json_t *failures = json_array();
+    exj_err err = { 0 };
     struct one_row one;
 
-    if (take_row(x, &one))
+    if (!take_row(x, &one)) {
+        json_decref(failures);
+    } else if (failures && s->v->failure_each(s, one.seq, FAILURES_SHOWN, visit_failure,
+                                              failures, &err) != EXJ_OK) {
+        exj_answer_failure(x, &err);
+        json_decref(failures);
+        json_decref(one.shown);
+    } else if (json_object_set_new(one.shown, "failures", failures)) {
+        exj_answer_take(x, 500, NULL);
+        json_decref(one.shown);
+    } else {
         exj_answer_take(x, 200, one.shown);
+    }
+}
+
+void exj_route_row(exj_exchange *x)
+{
+    answer_row(x);
 }
 
 void exj_route_row_retry(exj_exchange *x)
@@ -221,6 +265,5 @@ void exj_route_row_retry(exj_exchange *x)
     }
     if (x->api->engine)
         exj_engine_wake(x->api->engine);
-    if (take_row(x, &one)) /* as it stands now */
-        exj_answer_take(x, 200, one.shown);
+    answer_row(x);
 }

@@ -3,6 +3,7 @@
 
 #include "core/base/clock.h"
 #include "core/http/exchange.h"
+#include "core/plugin/shelf.h"
 
 #define NO_DAEMON "no worker runs here: start one with exellix-jobs serve"
 
@@ -100,13 +101,66 @@ static bool visit_tally(void *user, const exj_guest_info *i)
     return true;
 }
 
-/* A refused file is told, yet takes nothing from the rest: whether what the worker needs
- * is there is the engine's part. */
+static void add_detail(exj_buf *b, const char *what, const char *name, const char *why)
+{
+    exj_buf_printf(b, "; %s %.80s: %.300s", what, name, why);
+}
+
+static const char *text_in(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+
+    return s ? s : "";
+}
+
+/* What the engine refused or took back, and what cannot be used. True: all can be used. */
+static bool add_executors(exj_buf *b, const exj_api *api)
+{
+    json_t *list = api->engine ? exj_engine_executors(api->engine) : NULL, *item;
+    bool ok = true;
+    size_t i;
+
+    json_array_foreach(list, i, item) {
+        if (*text_in(item, "error")) {
+            add_detail(b, "unusable:", text_in(item, "executor"), text_in(item, "error"));
+            ok = false;
+        }
+        if (*text_in(item, "refusal"))
+            add_detail(b, "a reload was refused:", text_in(item, "executor"),
+                       text_in(item, "refusal"));
+    }
+    json_decref(list);
+    return ok;
+}
+
+static void add_quarantined(exj_buf *b, const exj_api *api)
+{
+    json_t *list = NULL, *item;
+    exj_err err = { 0 };
+    size_t i;
+
+    if (!api->shelf)
+        return;
+    if (exj_shelf_quarantine_list(api->shelf, &list, &err) != EXJ_OK)
+        add_detail(b, "the quarantine", "", err.text);
+    json_array_foreach(list, i, item) {
+        char name[160];
+
+        snprintf(name, sizeof name, "%.60s %.40s (%.12s)", text_in(item, "id"),
+                 text_in(item, "version"), text_in(item, "sha256"));
+        add_detail(b, "in quarantine:", name, text_in(item, "why"));
+    }
+    json_decref(list);
+}
+
+/* A refused file or content is told, yet takes nothing from the rest: an older version serves.
+ * Only an executor that cannot be used at all fails the check. */
 static void probe_plugins(struct probe *p, const exj_api *api)
 {
     struct plugin_tally t = { 0 };
+    exj_buf text = EXJ_BUF_INIT;
     exj_err err = { 0 };
-    char text[500];
+    bool ok;
 
     if (!api->plugins) {
         probe_add(p, "plugins", true, "no plugins directory in use");
@@ -116,9 +170,15 @@ static void probe_plugins(struct probe *p, const exj_api *api)
         probe_add(p, "plugins", false, err.text);
         return;
     }
-    snprintf(text, sizeof text, "%u found, %u refused%s%s", t.files, t.refused,
-             t.refused ? ": " : "", t.why);
-    probe_add(p, "plugins", true, text);
+    exj_buf_printf(&text, "%u found, %u refused%s%s", t.files, t.refused, t.refused ? ": " : "",
+                   t.why);
+    ok = add_executors(&text, api);
+    add_quarantined(&text, api);
+    if (text.failed)
+        p->no_memory = true;
+    else
+        probe_add(p, "plugins", ok, text.p);
+    exj_buf_release(&text);
 }
 
 static void probe_engine(struct probe *p, const exj_api *api)
@@ -208,6 +268,50 @@ static void add_gauge(exj_buf *b, const char *name, const char *help, long long 
                    value);
 }
 
+/* True: there is one. */
+static bool add_generation(exj_buf *b, const json_t *x, const char *state)
+{
+    const json_t *deck = json_object_get(x, state);
+
+    if (!json_is_object(deck))
+        return false;
+    exj_buf_add_text(b, "exellix_jobs_plugin_info{executor=\"");
+    add_label_value(b, text_in(x, "executor"));
+    exj_buf_add_text(b, "\",plugin=\"");
+    add_label_value(b, text_in(x, "plugin"));
+    exj_buf_add_text(b, "\",version=\"");
+    add_label_value(b, text_in(deck, "version"));
+    exj_buf_printf(b, "\",generation=\"%lld\",lane=\"%s\",state=\"%s\"} 1\n",
+                   (long long)json_integer_value(json_object_get(deck, "generation")),
+                   text_in(x, "isolation"), state);
+    return true;
+}
+
+static void add_generations(exj_buf *b, const exj_api *api)
+{
+    json_t *list = exj_engine_executors(api->engine), *item;
+    unsigned current = 0, canary = 0;
+    size_t i, draining = 0;
+
+    exj_buf_add_text(b, "# HELP exellix_jobs_plugin_info Always 1; the generations that rows are "
+                        "given to.\n# TYPE exellix_jobs_plugin_info gauge\n");
+    json_array_foreach(list, i, item) {
+        current += add_generation(b, item, "current");
+        canary += add_generation(b, item, "canary");
+        draining += json_array_size(json_object_get(item, "draining"));
+    }
+    json_decref(list);
+    exj_buf_printf(b,
+                   "# HELP exellix_jobs_plugin_generations Generations of plugins by state.\n"
+                   "# TYPE exellix_jobs_plugin_generations gauge\n"
+                   "exellix_jobs_plugin_generations{state=\"current\"} %u\n"
+                   "exellix_jobs_plugin_generations{state=\"canary\"} %u\n"
+                   "exellix_jobs_plugin_generations{state=\"draining\"} %zu\n"
+                   "exellix_jobs_plugin_generations{state=\"pinned\"} %u\n",
+                   current, canary, draining,
+                   api->plugins ? exj_registry_pinned(api->plugins) : 0);
+}
+
 /* What the engine knows without a lock of the workers and without the store. */
 static void add_gauges(exj_buf *b, const exj_api *api)
 {
@@ -230,6 +334,7 @@ static void add_gauges(exj_buf *b, const exj_api *api)
     add_gauge(b, "exellix_jobs_claims_ready", "Rows claimed and waiting for a worker.",
               c.ready);
     add_gauge(b, "exellix_jobs_rows_open", "Rows queued, waiting or running.", c.open);
+    add_generations(b, api);
     add_gauge(b, "exellix_jobs_paused", "1 while no new claims are made.",
               exj_engine_is_paused(api->engine));
 }

@@ -91,6 +91,27 @@ exj_code exj_document_save(const exj_api *api, exj_doc_kind kind, exj_slice id,
 exj_code exj_documents_each(const exj_api *api, exj_doc_kind kind, exj_slice after,
                             size_t limit, exj_doc_visit visit, void *user, exj_err *err);
 
+/* ---- pages of rows (api_rows.c) ----------------------------------------------------------- */
+/* One page of what `f` (limit 1..1000) lets through. *ret_rows: new reference, as in GET
+ * /rows; *ret_next: of the page behind it, 0: there is none. */
+exj_code exj_rows_page(const exj_api *api, const exj_row_filter *f, json_t **ret_rows,
+                       int64_t *ret_next, exj_err *err);
+
+/* ---- plugins (api_plugin_orders.c) --------------------------------------------------------- */
+/* False: answered 503: nothing is remembered here (core/plugin/shelf.h). */
+bool exj_take_shelf(exj_exchange *x);
+/* What the shelf remembers, kept as milliseconds: as RFC 3339, in place, wherever it is called
+ * "at" in a list of objects. False: no memory. */
+bool exj_at_to_text(json_t *list);
+/* `text` is a plugin's id as the shelf knows it, or the name an executor is configured with.
+ * *ret_id: owned. Errors: EXJ_NOMEM. */
+exj_code exj_plugin_id_of(const exj_api *api, exj_slice text, char **ret_id, exj_err *err);
+/* The entry of `list` (objects with "sha256") whose content begins with `prefix`, at least 8
+ * hexadecimal digits of either case; borrowed. Errors: EXJ_INVALID (no such digits, or several
+ * begin so), EXJ_NOT_FOUND. */
+exj_code exj_sha_find(const json_t *list, exj_slice prefix, json_t **ret, exj_err *err);
+bool exj_is_sha_prefix(exj_slice text);
+
 /* ---- the routes -------------------------------------------------------------------------- */
 void exj_route_health(exj_exchange *x);           /* api_workers.c */
 void exj_route_version(exj_exchange *x);
@@ -113,6 +134,15 @@ void exj_route_row(exj_exchange *x);
 void exj_route_row_retry(exj_exchange *x);
 void exj_route_plugins(exj_exchange *x);          /* api_plugins.c */
 void exj_route_plugin(exj_exchange *x);
+void exj_route_plugin_reload(exj_exchange *x);    /* api_plugin_orders.c */
+void exj_route_plugin_rollback(exj_exchange *x);
+void exj_route_plugin_trial(exj_exchange *x);
+void exj_route_plugin_pin(exj_exchange *x);
+void exj_route_plugin_unpin(exj_exchange *x);
+void exj_route_plugin_history(exj_exchange *x);   /* api_plugin_past.c */
+void exj_route_plugin_versions(exj_exchange *x);
+void exj_route_quarantine(exj_exchange *x);       /* api_quarantine.c */
+void exj_route_quarantine_release(exj_exchange *x);
 void exj_route_openapi(exj_exchange *x);          /* openapi.c */
 
 #endif /* EXJ_CORE_HTTP_EXCHANGE_H */

@@ -37,7 +37,8 @@
     X(PLUGIN, "plugin", 0, "FILE", "this plugin instead of the graph's")                   \
     X(BUNDLE, "bundle", 0, "DIR", "folder of the bundle; without ROW: run what is in it")  \
     X(GDB, "gdb", 0, NULL, "under gdb")                                                    \
-    X(NO_DWARF, "no-dwarf", 0, NULL, "check the manifest alone")
+    X(NO_DWARF, "no-dwarf", 0, NULL, "check the manifest alone")                           \
+    X(ROW, "row", 0, "ID", "this row instead of a plugin")
 
 typedef enum exj_flag {
 #define EXJ_X(id, ...) EXJ_CLI_##id,
@@ -105,6 +106,16 @@ exj_exit exj_cmd_plugin_new(exj_cli *c);
 exj_exit exj_cmd_plugin_bench(exj_cli *c);
 exj_exit exj_cmd_plugin_replay(exj_cli *c);
 exj_exit exj_cmd_plugin_trust(exj_cli *c);
+exj_exit exj_cmd_plugin_reload(exj_cli *c);
+exj_exit exj_cmd_plugin_rollback(exj_cli *c);
+exj_exit exj_cmd_plugin_trial(exj_cli *c);
+exj_exit exj_cmd_plugin_pin(exj_cli *c);
+exj_exit exj_cmd_plugin_unpin(exj_cli *c);
+exj_exit exj_cmd_plugin_history(exj_cli *c);
+exj_exit exj_cmd_plugin_versions(exj_cli *c);
+exj_exit exj_cmd_plugin_release(exj_cli *c);
+exj_exit exj_cmd_quarantine_list(exj_cli *c);
+exj_exit exj_cmd_quarantine_release(exj_cli *c);
 exj_exit exj_cmd_ffi_verify(exj_cli *c);
 exj_exit exj_cmd_config(exj_cli *c);
 exj_exit exj_cmd_version(exj_cli *c);

@@ -1,4 +1,4 @@
-/* Commands about plugins: none of them needs a store. */
+/* Commands about plugins and their files: none of them needs a store. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -40,36 +40,55 @@ static exj_exit ask(exj_cli *c, exj_reach *r, const char *path, exj_answer_json 
     return status;
 }
 
-exj_exit exj_cmd_plugin_list(exj_cli *c)
+static void print_files(exj_cli *c, const json_t *body)
 {
     exj_table t = EXJ_TABLE("PLUGIN", "VERSION", "KIND", "FLAGS", "STATE", "FILE");
-    exj_reach r = EXJ_REACH_INIT(c);
-    exj_answer_json a;
     json_t *p;
     size_t i;
-    exj_exit status = ask(c, &r, "/plugins", &a);
 
-    if (status != EXJ_EXIT_OK)
-        goto out;
-    if (c->json) {
-        status = exj_out_json(c, a.body, false);
-    } else {
-        json_array_foreach(json_object_get(a.body, "plugins"), i, p) {
-            const char *id = text_of(p, "id"), *error = text_of(p, "error");
+    json_array_foreach(json_object_get(body, "plugins"), i, p) {
+        const char *id = text_of(p, "id"), *error = text_of(p, "error");
 
-            exj_table_add(&t, id && *id ? id : text_of(p, "name"));
-            exj_table_add(&t, text_of(p, "version"));
-            exj_table_add(&t, text_of(p, "kind"));
-            add_list(&t, json_object_get(p, "flags"));
-            exj_table_add(&t, error ? "refused" : "ok");
-            exj_table_add(&t, text_of(p, "path"));
-            if (error)
-                exj_tell(c, "exellix-jobs: refused: %s", error);
-        }
-        exj_table_print(&t, c->color);
+        exj_table_add(&t, id && *id ? id : text_of(p, "name"));
+        exj_table_add(&t, text_of(p, "version"));
+        exj_table_add(&t, text_of(p, "kind"));
+        add_list(&t, json_object_get(p, "flags"));
+        exj_table_add(&t, error ? "refused" : "ok");
+        exj_table_add(&t, text_of(p, "path"));
+        if (error)
+            exj_tell(c, "exellix-jobs: refused: %s", error);
+    }
+    exj_table_print(&t, c->color);
+}
+
+/* Beside a worker: what it has loaded. Without one: what lies in the folders. */
+exj_exit exj_cmd_plugin_list(exj_cli *c)
+{
+    exj_reach r = EXJ_REACH_INIT(c), worker = EXJ_REACH_INIT(c);
+    exj_answer_json a = { 0 };
+    exj_err none = { 0 };
+    exj_exit status;
+
+    worker.only_daemon = true;
+    if (exj_call_api(&worker, "GET", "/plugins", "", (exj_slice){ 0 }, &a, &none) == EXJ_OK &&
+        a.status < 400)
+        status = EXJ_EXIT_OK;
+    else if (a.status)
+        status = exj_answer_fail(c, &a);
+    else if (worker.daemon)
+        status = exj_fail_err(c, &none);
+    else
+        status = ask(c, &r, "/plugins", &a);
+    if (status == EXJ_EXIT_OK) {
+        if (c->json)
+            status = exj_out_json(c, a.body, false);
+        else if (worker.daemon)
+            exj_print_generations(c, a.body);
+        else
+            print_files(c, a.body);
     }
     exj_answer_json_release(&a);
-out:
+    exj_reach_release(&worker);
     exj_reach_release(&r);
     return exj_out_finish(c, status);
 }

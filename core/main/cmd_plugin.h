@@ -46,6 +46,9 @@ exj_code exj_tool_child(const char *exe, const char *word, const char *const *ar
 int exj_tool_take_stdout(void);
 void exj_tool_say(int fd, const json_t *value);
 
+/* The body of GET /plugins of a worker: a table, and what executors are at. (cmd_reload.c) */
+void exj_print_generations(exj_cli *c, const json_t *body);
+
 #define EXJ_TOOL_BENCH_WORD "__plugin-bench"
 #define EXJ_TOOL_REPLAY_WORD "__plugin-replay"
 int exj_tool_bench_child(const char *const *args, int len);

@@ -75,6 +75,7 @@ static void fill_api(exj_reach *r)
     r->api = (exj_api){
         .store = r->store,
         .plugins = r->plugins,
+        .shelf = r->house.shelf,
         .prefix = exj_settings_text(s, EXJ_SET_PREFIX),
         .worker_id = exj_settings_text(s, EXJ_SET_WORKER_ID),
         .build_id = EXJ_VERSION,
@@ -103,11 +104,23 @@ static exj_code to_json(exj_response *in, exj_answer_json *ret, exj_err *err)
     return rc;
 }
 
+static exj_code open_house(exj_reach *r, exj_err *err)
+{
+    return r->house.shelf ? EXJ_OK : exj_house_open(&r->house, &r->cli->settings, err);
+}
+
 static exj_code call_here(exj_reach *r, exj_request *q, bool writes, exj_response *ret,
                           exj_err *err)
 {
     exj_code rc;
 
+    if (r->with_house && (rc = open_house(r, err)) != EXJ_OK)
+        return rc;
+    if (r->without_store) {
+        fill_api(r);
+        exj_api_call(&r->api, q, ret);
+        return EXJ_OK;
+    }
     if (r->store && writes && !r->writable) { /* a look first, then a change */
         r->store->v->close(r->store);
         r->store = NULL;
@@ -144,7 +157,8 @@ exj_code exj_call_api(exj_reach *r, const char *method, const char *path, const 
     if (!r->decided)
         exj_socket_path(&r->cli->settings, r->socket, sizeof(r->socket));
     if (!r->decided || r->daemon) {
-        rc = exj_client_call(r->socket, &q, TIMEOUT_MS, &answer, &why);
+        rc = exj_client_call(r->socket, &q, r->timeout_ms ? r->timeout_ms : TIMEOUT_MS, &answer,
+                             &why);
         r->daemon = r->daemon || rc != EXJ_NOT_FOUND;
     }
     r->decided = true;
@@ -173,11 +187,10 @@ exj_code exj_call_plugins(exj_reach *r, const char *path, const char *query,
 
     *ret = (exj_answer_json){ 0 };
     if (!r->plugins) {
-        exj_code rc = exj_house_open(&r->house, &r->cli->settings, err);
+        exj_code rc = open_house(r, err);
 
         if (rc == EXJ_OK)
             rc = exj_house_registry(&r->house, NULL, &r->plugins, err);
-
         if (rc != EXJ_OK)
             return rc;
     }

@@ -16,7 +16,11 @@
 
 typedef struct exj_reach {
     const exj_cli *cli;  /* set before the first call */
-    bool only_daemon;    /* set before the first call: what only a worker can do */
+    /* set before the first call: */
+    bool only_daemon;    /* what only a worker can do */
+    bool with_house;     /* without a daemon: what is remembered of plugins is needed, */
+    bool without_store;  /* and nothing else: no store is opened */
+    unsigned timeout_ms; /* of a daemon's answer; 0: 30 s */
     /* the rest is call_api's */
     bool decided, daemon, writable;
     exj_store *store;

@@ -43,7 +43,7 @@ static exj_code switch_to(exj_engine *e, struct executor *x, const char *sha256,
 
     if (!path)
         return exj_err_set(err, EXJ_NOT_FOUND, "no copy of the content %.12s… is kept", sha256);
-    rc = exj_reload_take(e, x, path, ret_report, err);
+    rc = exj_reload_take(e, x, path, true, ret_report, err);
     free(path);
     return rc;
 }
@@ -81,32 +81,59 @@ static exj_code content_before(exj_engine *e, const char *id, const char *now, c
 
 static exj_code order_back(exj_engine *e, struct executor *x, json_t **ret_report, exj_err *err)
 {
-    char sha[65];
+    char sha[65], pinned[65];
+    const exj_guest *left;
     exj_guest_info i;
     exj_code rc;
 
     exj_guest_describe(x->current->guest, &i);
+    rc = exj_shelf_pinned(e->o.shelf, i.id, pinned, err);
+    if (rc)
+        return rc;
     if (x->before || x->canary) { /* not proven yet: what was there still is */
         struct deck *bad = x->canary ? x->canary : x->current;
 
         exj_guest_describe(bad->guest, &i);
         exj_reload_back(e, x, bad, "by order");
         exj_guest_describe(x->current->guest, &i);
-        *ret_report = json_object();
-        return exj_shelf_pin(e->o.shelf, i.id, i.sha256, exj_clock_wall_ms(), err);
+        rc = exj_shelf_pin(e->o.shelf, i.id, i.sha256, exj_clock_wall_ms(), err);
+        if (!rc && strcmp(pinned, i.sha256))
+            exj_reload_tell(e, x->current->guest, EXJ_PE_PINNED, "by a roll back", NULL);
+        return rc;
     }
     rc = content_before(e, i.id, i.sha256, sha, err);
     if (!rc)
         rc = exj_shelf_pin(e->o.shelf, i.id, sha, exj_clock_wall_ms(), err);
-    if (!rc && (rc = switch_to(e, x, sha, ret_report, err)) != EXJ_OK)
+    if (rc)
+        return rc;
+    left = x->current->guest; /* it drains until this thread sweeps it */
+    rc = switch_to(e, x, sha, ret_report, err);
+    if (rc == EXJ_OK) {
+        exj_reload_tell(e, left, EXJ_PE_ROLLED_BACK, "by order", NULL);
+        if (strcmp(pinned, sha))
+            exj_reload_tell(e, x->current->guest, EXJ_PE_PINNED, "by a roll back", NULL);
+    } else if (pinned[0]) {
+        exj_shelf_pin(e->o.shelf, i.id, pinned, exj_clock_wall_ms(), NULL);
+    } else {
         exj_shelf_unpin(e->o.shelf, i.id, NULL);
+    }
     return rc;
+}
+
+/* What runs now, the share of a new one included, and what a trial found. */
+static void show(struct executor *x, struct order *o)
+{
+    exj_guest_info i;
+
+    exj_guest_describe(x->canary ? x->canary->guest : x->current->guest, &i);
+    o->report = json_pack("{s:s, s:s, s:s, s:I, s:s, s:o}", "plugin", i.id, "version", i.version,
+                          "sha256", i.sha256, "generation", (json_int_t)i.generation, "state",
+                          exj_gen_word(i.state), "trial", o->report ? o->report : json_null());
 }
 
 static void obey(exj_engine *e, struct order *o)
 {
     struct executor *x = find_executor(e, o->plugin);
-    exj_guest_info i;
 
     if (!x) {
         exj_err_set(&o->err, EXJ_NOT_FOUND, "no executor runs a plugin \"%s\"", o->plugin);
@@ -116,11 +143,13 @@ static void obey(exj_engine *e, struct order *o)
         exj_reload_look_for(e, x);
         if (!x->current)
             exj_err_set(&o->err, x->error.code, "%s", x->error.text);
+        else
+            show(x, o);
         return;
     }
     switch (o->kind) {
     case EXJ_ORDER_RELOAD:
-        exj_reload_take(e, x, NULL, &o->report, &o->err);
+        exj_reload_take(e, x, NULL, false, &o->report, &o->err);
         break;
     case EXJ_ORDER_ROLL_BACK:
         order_back(e, x, &o->report, &o->err);
@@ -133,13 +162,8 @@ static void obey(exj_engine *e, struct order *o)
         switch_to(e, x, o->what, &o->report, &o->err);
         break;
     }
-    if (o->err.code || !x->current)
-        return;
-    exj_guest_describe(x->current->guest, &i);
-    o->report = json_pack("{s:s, s:s, s:s, s:I, s:s, s:o}", "plugin", i.id, "version", i.version,
-                          "sha256", i.sha256, "generation", (json_int_t)i.generation, "state",
-                          x->canary ? "canary" : exj_gen_word(i.state), "trial",
-                          o->report ? o->report : json_null());
+    if (!o->err.code)
+        show(x, o);
 }
 
 static struct order *next_order(exj_engine *e)

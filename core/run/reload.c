@@ -39,7 +39,7 @@ void exj_reload_tell(exj_engine *e, const exj_guest *g, exj_plugin_event event, 
         exj_log(EXJ_LOG_WARN, "reload", "history of %s: %s", i.id, err.text);
 }
 
-static void tell_refusal(exj_engine *e, struct executor *x, const exj_err *why)
+static void tell_refusal(exj_engine *e, struct executor *x, const char *path, const exj_err *why)
 {
     char sha[65] = "";
     exj_guest_info i;
@@ -47,7 +47,7 @@ static void tell_refusal(exj_engine *e, struct executor *x, const exj_err *why)
     exj_err err = { 0 };
 
     exj_guest_describe(x->current->guest, &i);
-    if (exj_probe_file(i.path, &probe, NULL) == EXJ_OK)
+    if (exj_probe_file(path ? path : i.path, &probe, NULL) == EXJ_OK)
         snprintf(sha, sizeof(sha), "%s", probe.sha256);
     pthread_mutex_lock(&e->mu);
     x->refusal = *why;
@@ -185,6 +185,10 @@ exj_code exj_reload_try(exj_engine *e, struct executor *x, const char *path, uns
     exj_guest_describe(guest, &i);
     replays = (i.flags & EXJ_FLAG_REPLAYABLE) != 0;
     rc = exj_run_trial(e, x, guest, replays ? rows : 0, ret_report, err);
+    if (*ret_report) { /* of what it is */
+        json_object_set_new(*ret_report, "version", json_string(i.version));
+        json_object_set_new(*ret_report, "sha256", json_string(i.sha256));
+    }
     if (!rc)
         exj_reload_tell(e, guest, EXJ_PE_TRIAL, "passed", *ret_report);
     exj_guest_release(guest);
@@ -209,7 +213,8 @@ static exj_code check_pin(exj_engine *e, const exj_guest *current, const char *p
     return rc;
 }
 
-static exj_code install(exj_engine *e, struct executor *x, const char *path, exj_err *err)
+static exj_code install(exj_engine *e, struct executor *x, const char *path, bool by_order,
+                        exj_err *err)
 {
     struct deck *d = NULL, *old = x->current;
     exj_guest *guest = NULL;
@@ -232,7 +237,7 @@ static exj_code install(exj_engine *e, struct executor *x, const char *path, exj
     pthread_mutex_lock(&e->mu);
     window = now - x->traffic_at;
     recent = (exj_canary_count){ old->count.calls - x->traffic.calls, 0 };
-    canary = !stateful && e->o.canary_percent && e->o.canary_percent < 100 &&
+    canary = !stateful && !by_order && e->o.canary_percent && e->o.canary_percent < 100 &&
              exj_canary_needed(recent.calls, window / 1000000);
     if (x->canary) { /* overtaken before it was judged */
         drain_locked(e, x, x->canary);
@@ -249,25 +254,42 @@ static exj_code install(exj_engine *e, struct executor *x, const char *path, exj
         exj_guest_set_state(d->guest, EXJ_GEN_CANARY);
         exj_reload_tell(e, d->guest, EXJ_PE_CANARY, NULL, NULL);
     } else {
-        make_current(e, x, d, true);
+        make_current(e, x, d, !by_order);
     }
     if (stateful)
         go_on(e, x);
     return EXJ_OK;
 }
 
-/* The whole way of one content for one executor. `path` NULL: its own file. */
-exj_code exj_reload_take(exj_engine *e, struct executor *x, const char *path,
-                             json_t **ret_report, exj_err *err)
+/* The content that runs is not tried again. */
+static exj_code check_news(struct executor *x, const char *path, exj_err *err)
 {
-    exj_code rc = check_pin(e, x->current->guest, path, err);
+    exj_guest_info i;
+    exj_probe probe;
+    exj_code rc;
+
+    exj_guest_describe(x->current->guest, &i);
+    rc = exj_probe_file(path ? path : i.path, &probe, err);
+    if (!rc && !strcmp(probe.sha256, i.sha256))
+        rc = exj_err_set(err, EXJ_CONFLICT, "plugin %s: the content %.12s runs already, as "
+                         "generation %llu", i.id, i.sha256, (unsigned long long)i.generation);
+    return rc;
+}
+
+/* The whole way of one content for one executor. `path` NULL: its own file. */
+exj_code exj_reload_take(exj_engine *e, struct executor *x, const char *path, bool by_order,
+                         json_t **ret_report, exj_err *err)
+{
+    exj_code rc = check_news(x, path, err);
 
     if (!rc)
-        rc = exj_reload_try(e, x, path, e->o.trial_rows, ret_report, err);
+        rc = check_pin(e, x->current->guest, path, err);
     if (!rc)
-        rc = install(e, x, path, err);
+        rc = exj_reload_try(e, x, path, by_order ? 0 : e->o.trial_rows, ret_report, err);
+    if (!rc)
+        rc = install(e, x, path, by_order, err);
     if (rc && rc != EXJ_CONFLICT && rc != EXJ_BUSY)
-        tell_refusal(e, x, err);
+        tell_refusal(e, x, path, err);
     exj_registry_sweep(e->o.plugins, NULL, NULL);
     return rc;
 }
@@ -357,7 +379,7 @@ static void file_changed(exj_engine *e, const char *path)
             exj_reload_look_for(e, x);
         } else if (runs_file(x, real)) {
             used = true;
-            if (exj_reload_take(e, x, NULL, &report, &err) == EXJ_BUSY)
+            if (exj_reload_take(e, x, NULL, false, &report, &err) == EXJ_BUSY)
                 exj_watch_again(e->watch, path);
             json_decref(report);
         }

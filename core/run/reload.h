@@ -14,8 +14,10 @@ void exj_reload_tell(exj_engine *e, const exj_guest *g, exj_plugin_event event, 
  * prove itself, drop it again. */
 exj_code exj_reload_try(exj_engine *e, struct executor *x, const char *path, unsigned rows,
                         json_t **ret_report, exj_err *err);
-/* The whole way of one content: pin, trial, state, share or all rows. A refusal is told. */
-exj_code exj_reload_take(exj_engine *e, struct executor *x, const char *path,
+/* The whole way of one content: pin, trial, state, share or all rows. A refusal is told.
+ * `by_order`: back to what is known; its rows are not tried again, and it takes all at once.
+ * Errors: EXJ_CONFLICT (it runs already), EXJ_BUSY (later), else it was refused. */
+exj_code exj_reload_take(exj_engine *e, struct executor *x, const char *path, bool by_order,
                          json_t **ret_report, exj_err *err);
 /* An executor that could not be used: perhaps it can now. */
 void exj_reload_look_for(exj_engine *e, struct executor *x);

@@ -141,11 +141,19 @@ static void slot_free_locked(exj_engine *e, struct pool *p)
         pthread_cond_broadcast(&e->idle);
 }
 
-static void count_call(const struct pool *p, const struct row *r, const exj_call_end *end,
-                       exj_nsec took, bool bad)
+static void count_call(exj_engine *e, const struct pool *p, const struct row *r,
+                       const exj_call_end *end, exj_nsec took, bool bad)
 {
     exj_series_observe(p->execute, (double)took / 1e9);
     exj_guest_count(r->deck->guest, took, bad, end->result == EXJ_R_CRASHED);
+    if (end->result == EXJ_R_CRASHED) {
+        exj_guest_info i;
+
+        exj_guest_describe(r->deck->guest, &i);
+        exj_series_add(exj_metric_series(e->o.metrics, EXJ_M_CRASHES, exj_slice_of(i.id),
+                                         (exj_slice){ 0 }),
+                       1);
+    }
 }
 
 /* A PENDING execution ended, on a thread of the plugin's. */
@@ -162,7 +170,7 @@ static void pending_done(void *user, exj_call_slot *slot, const exj_call_end *en
     (void)slot;
     if (started) {
         bad = exj_box_add(box, r, end);
-        count_call(p, r, end, exj_clock_mono_ns() - x->began, bad);
+        count_call(e, p, r, end, exj_clock_mono_ns() - x->began, bad);
     }
     pthread_mutex_lock(&e->mu);
     leave_deck_locked(e, d, started, bad);
@@ -373,7 +381,7 @@ static void bite_run(struct bench *b, struct outbox *box)
         }
         bad[i] = exj_box_add(box, r, x ? &x->end : &none);
         if (x)
-            count_call(p, r, &x->end, x->took, bad[i]);
+            count_call(e, p, r, &x->end, x->took, bad[i]);
     }
     pthread_mutex_lock(&e->mu);
     p->row_ns = (p->row_ns * 7 + (exj_clock_mono_ns() - began) / n) / 8;

@@ -229,6 +229,14 @@ typedef bool (*exj_pool_visit)(void *user, const exj_pool_info *p);
 typedef bool (*exj_row_visit)(void *user, const exj_row_view *r);
 typedef bool (*exj_step_visit)(void *user, exj_slice key, exj_slice body);
 
+typedef struct exj_failure_view {
+    int64_t token; /* of the claim */
+    uint32_t attempt;
+    exj_msec at;
+    exj_slice code, text; /* valid during the visit */
+} exj_failure_view;
+typedef bool (*exj_failure_visit)(void *user, const exj_failure_view *v);
+
 typedef struct exj_kv_view {
     exj_slice key, value; /* valid during the visit */
     exj_msec updated_at;
@@ -275,6 +283,10 @@ typedef struct exj_store_vtable {
      * was inserted or an operator last retried it. A row that is not there has none. */
     exj_code (*failure_count)(exj_store *s, int64_t seq, exj_slice code, uint32_t *ret,
                               exj_err *err);
+    /* The failed attempts of a row, newest first, those before an operator's retry included;
+     * limit 1..1000. A row that is not there has none. */
+    exj_code (*failure_each)(exj_store *s, int64_t seq, size_t limit, exj_failure_visit visit,
+                             void *user, exj_err *err);
     exj_code (*kv_get)(exj_store *s, exj_slice graph, exj_slice key, exj_buf *ret,
                        exj_err *err); /* appends the value; EXJ_NOT_FOUND */
     /* By key (bytes), ascending; limit 1..1000. A graph without keys: no visit. */

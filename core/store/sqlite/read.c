@@ -76,6 +76,8 @@ static const char *const texts[R_COUNT] = {
     [R_FAILURE_COUNT] = "SELECT count(*) FROM exellix_execution_matrix_failures WHERE seq=?1"
                         " AND code=?2 AND fence>coalesce((SELECT fence FROM exj_retried"
                         " WHERE seq=?1), -1)",
+    [R_FAILURES] = "SELECT fence, attempt, at, code, text FROM exellix_execution_matrix_failures"
+                   " WHERE seq=?1 ORDER BY fence DESC LIMIT ?2",
     [R_KV] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
     [R_KV_PAGE] = "SELECT k.key, k.value, k.at, k.seq, p.matrix, p.run, p.graph, r.record_id"
                   " FROM exj_kv k LEFT JOIN " ROWS " r ON r.seq=k.seq"
@@ -412,6 +414,35 @@ static exj_code failure_count(exj_store *base, int64_t seq, exj_slice code, uint
     return rc;
 }
 
+static exj_code failure_each(exj_store *base, int64_t seq, size_t limit,
+                             exj_failure_visit visit, void *user, exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc;
+
+    if (!limit || limit > 1000)
+        return exj_err_set(err, EXJ_INVALID, "limit %zu: allowed are 1 to 1000", limit);
+    rc = begin(s, R_FAILURES, &r, &st, err);
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(st, 1, seq);
+    sqlite3_bind_int64(st, 2, (int64_t)limit);
+    while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+        exj_failure_view v = { .token = sqlite3_column_int64(st, 0),
+                               .attempt = (uint32_t)sqlite3_column_int64(st, 1),
+                               .at = sqlite3_column_int64(st, 2),
+                               .code = exj_sqlite_column(st, 3),
+                               .text = exj_sqlite_column(st, 4) };
+
+        if (!visit(user, &v))
+            break;
+    }
+    return end(s, r, st, step, err);
+}
+
 /* ---- keys and values ------------------------------------------------------------------------ */
 
 static exj_code kv_get(exj_store *base, exj_slice graph, exj_slice key, exj_buf *ret,
@@ -656,6 +687,7 @@ const exj_store_vtable exj_sqlite_vtable = {
     .step_get = step_get,
     .step_each = step_each,
     .failure_count = failure_count,
+    .failure_each = failure_each,
     .kv_get = kv_get,
     .kv_page = kv_page,
     .health = exj_sqlite_health,

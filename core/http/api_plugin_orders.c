@@ -5,7 +5,6 @@
 
 #include "core/base/clock.h"
 #include "core/http/exchange.h"
-#include "core/plugin/shelf.h"
 
 #define PREFIX_MIN 8u
 #define PATH_MAX_BYTES 4095u

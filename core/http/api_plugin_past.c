@@ -2,7 +2,6 @@
 #include <stdlib.h>
 
 #include "core/http/exchange.h"
-#include "core/plugin/shelf.h"
 
 static const char *text_in(const json_t *o, const char *key)
 {

@@ -3,7 +3,6 @@
 #include <stdio.h>
 
 #include "core/http/exchange.h"
-#include "core/plugin/shelf.h"
 
 static const char *kind_word(uint32_t kind)
 {

@@ -4,7 +4,6 @@
 
 #include "core/base/clock.h"
 #include "core/http/exchange.h"
-#include "core/plugin/shelf.h"
 
 static const char *text_in(const json_t *o, const char *key)
 {

@@ -3,7 +3,6 @@
 
 #include "core/base/clock.h"
 #include "core/http/exchange.h"
-#include "core/plugin/shelf.h"
 
 #define NO_DAEMON "no worker runs here: start one with exellix-jobs serve"
 

@@ -13,6 +13,7 @@
 
 #include "core/base/json.h"
 #include "core/plugin/plugin.h"
+#include "core/plugin/shelf.h"
 #include "core/run/metrics.h"
 #include "core/store/store.h"
 

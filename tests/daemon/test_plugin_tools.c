@@ -181,6 +181,7 @@ Test(plugin_tools, new_refuses_names_kinds_languages_and_full_folders)
         { { "plugin", "new", "engine", "a", "--dir", "plugins" }, 5, "not empty" },
         { { "plugin", "new", "engine", "a", "--dir", "file" }, 5, "no folder" },
         { { "plugin", "new", "engine", "a", "--dir", "file/a" }, 5, "file/a" },
+        { { "plugin", "new", "engine", "a", "--dir", "/proc/a" }, 1, "cannot make the folder /proc/a" },
     };
 
     exj_spit(exj_tmp_path(&tmp, "plugins/x"), "");
@@ -274,6 +275,7 @@ Test(plugin_tools, bench_says_what_it_cannot_measure)
     /* abort() of the plugin ends the child only. */
     expect_refusal(RUN("plugin", "bench", "test-engine", "--calls=3", "--lane=in-process",
                        "--record", "{\"then\":\"crash\"}"), 1, "crashed with SIGABRT");
+    shell("ls -d exellix-* 2>/dev/null; [ \"$(ls -d exellix-* 2>/dev/null)\" = '' ]");
 }
 
 /* ---- plugin replay -------------------------------------------------------------------------- */
@@ -493,6 +495,7 @@ Test(plugin_tools, replay_says_what_is_missing)
     expect_refusal(RUN("plugin", "replay", ROW, "--bundle=plugins"), 5, "not empty");
     expect_refusal(RUN("plugin", "replay", ROW, "--bundle=steps.c/b"), 1, "steps.c");
     expect_refusal(RUN("plugin", "replay", ROW, "--plugin=plugins"), 3, "plugins");
+    expect_refusal(RUN("plugin", "replay", ROW, "--bundle=/proc/b"), 1, "/proc/b");
     exj_spit(exj_tmp_path(&tmp, "bundle.json"), "{\"format\":2}");
     expect_refusal(RUN("plugin", "replay", "--bundle=."), 6, "format: wanted 1");
     exj_spit(exj_tmp_path(&tmp, "bundle.json"), "{");

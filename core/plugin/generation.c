@@ -175,6 +175,7 @@ void exj_guest_set_state(exj_guest *g, exj_gen_state s)
 {
     exj_registry *r = g->registry;
 
+    pthread_mutex_lock(&r->loading);
     pthread_mutex_lock(&r->mu);
     for (exj_plugin_file *f = r->files; f && s == EXJ_GEN_CURRENT; f = f->next)
         if (f != g->file && f->loaded && f->state == EXJ_GEN_CURRENT && f->lane == g->file->lane &&
@@ -182,6 +183,7 @@ void exj_guest_set_state(exj_guest *g, exj_gen_state s)
             f->state = EXJ_GEN_DRAINING;
     g->file->state = s;
     pthread_mutex_unlock(&r->mu);
+    pthread_mutex_unlock(&r->loading);
 }
 
 /* ---- the end ------------------------------------------------------------------------------- */
@@ -216,6 +218,7 @@ uint32_t exj_registry_sweep(exj_registry *r,
     exj_plugin_file *over = NULL, **at;
     uint32_t n = 0;
 
+    pthread_mutex_lock(&r->loading);
     pthread_mutex_lock(&r->mu);
     for (at = &r->files; *at;) {
         exj_plugin_file *f = *at;
@@ -254,6 +257,7 @@ uint32_t exj_registry_sweep(exj_registry *r,
         r->files = f;
         pthread_mutex_unlock(&r->mu);
     }
+    pthread_mutex_unlock(&r->loading);
     return n;
 }
 

@@ -1,8 +1,9 @@
 /* core/plugin/registry.h - what registry.c and generation.c share; nobody else's.
  *
  * Locks: `loading` is held while a file is copied, judged and loaded (its constructors may run
- * under it, which is one more reason to have none); `mu` guards the lists and is never held
- * over anything that takes time. Order: loading, then mu. Neither is held during create,
+ * under it, which is one more reason to have none); `mu` is never held over anything that takes
+ * time. The list of files and their states change under both, so either is enough to look at
+ * them; holds, uses and instances are guarded by `mu`. Order: loading, then mu. Neither is held during create,
  * execute, destroy or a visit.
  */
 #ifndef EXJ_CORE_PLUGIN_REGISTRY_H

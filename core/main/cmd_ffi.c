@@ -12,7 +12,7 @@
 exj_exit exj_cmd_ffi_verify(exj_cli *c)
 {
     char path[PATH_MAX + sizeof(VERIFIER)], json[] = "--json", no_dwarf[] = "--no-dwarf",
-         end[] = "--", file[PATH_MAX];
+                                            end[] = "--", file[PATH_MAX];
     ssize_t n = readlink("/proc/self/exe", path, PATH_MAX);
     char *slash, *argv[6], **at = argv;
 
@@ -36,7 +36,8 @@ exj_exit exj_cmd_ffi_verify(exj_cli *c)
     *at = NULL;
     execv(path, argv);
     if (errno == ENOENT)
-        return exj_fail(c, EXJ_EXIT_NOT_FOUND,
-                        "%s is not there; it is built where libdw (libdw-dev) is installed", path);
+        return exj_fail(
+            c, EXJ_EXIT_NOT_FOUND,
+            "%s is not there; it is built where libdw (libdw-dev) is installed", path);
     return exj_fail(c, EXJ_EXIT_FAILED, "%s: %s", path, strerror(errno));
 }

@@ -17,8 +17,10 @@ static exj_ffi_loaded *libraries; /* guarded by the lock of program.c */
 static bool same_file(const struct stat *a, const struct stat *b)
 {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
-           a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+           a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
 static bool check_digest(const char *path, const char *sha256, struct stat *ret,
@@ -32,15 +34,17 @@ static bool check_digest(const char *path, const char *sha256, struct stat *ret,
         exj_ffi_trouble_set(t, EXJ_R_FAILED, "LibraryMissing", "library %.300s: %s", path,
                             strerror(errno));
     } else if (!S_ISREG(ret->st_mode)) {
-        exj_ffi_trouble_set(t, EXJ_R_FAILED, "LibraryUnfit", "library %.300s is no file", path);
+        exj_ffi_trouble_set(t, EXJ_R_FAILED, "LibraryUnfit", "library %.300s is no file",
+                            path);
     } else if (!exj_ffi_sha256_fd(fd, hex)) {
         exj_ffi_trouble_set(t, EXJ_R_RETRY, "LibraryUnread", "library %.300s: %s", path,
                             strerror(errno));
     } else if (strcmp(hex, sha256) != 0) {
-        exj_ffi_trouble_set(t, EXJ_R_FAILED, "LibraryChanged",
-                            "library %.300s has the SHA-256 %s, the manifest says %s; verify the "
-                            "manifest against the new file, then write the new digest", path, hex,
-                            sha256);
+        exj_ffi_trouble_set(
+            t, EXJ_R_FAILED, "LibraryChanged",
+            "library %.300s has the SHA-256 %s, the manifest says %s; verify the "
+            "manifest against the new file, then write the new digest",
+            path, hex, sha256);
     } else {
         good = true;
     }
@@ -62,10 +66,11 @@ static bool is_stale(const exj_ffi_loaded *l, const struct stat *now, exj_ffi_tr
 {
     if (same_file(&l->file, now))
         return false;
-    exj_ffi_trouble_set(t, EXJ_R_RETRY, "LibraryChanged",
-                        "library %.300s was replaced after this plugin host had loaded it; a "
-                        "new host (exellix-jobs plugin reload exellix.ffi) loads the new one",
-                        l->name);
+    exj_ffi_trouble_set(
+        t, EXJ_R_RETRY, "LibraryChanged",
+        "library %.300s was replaced after this plugin host had loaded it; a "
+        "new host (exellix-jobs plugin reload exellix.ffi) loads the new one",
+        l->name);
     return true;
 }
 
@@ -86,7 +91,8 @@ static exj_ffi_loaded *add(const char *name, void *dl, exj_ffi_trouble *t)
     return l;
 }
 
-exj_ffi_loaded *exj_ffi_library_open(const char *name, const char *sha256, exj_ffi_trouble *t)
+exj_ffi_loaded *exj_ffi_library_open(const char *name, const char *sha256,
+                                     exj_ffi_trouble *t)
 {
     exj_ffi_loaded *l;
     struct stat before = { 0 }, after = { 0 };
@@ -101,10 +107,10 @@ exj_ffi_loaded *exj_ffi_library_open(const char *name, const char *sha256, exj_f
     dl = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     if (!dl) {
         why = dlerror();
-        exj_ffi_trouble_set(t, EXJ_R_FAILED,
-                            name[0] == '/' && access(name, F_OK) == 0 ? "LibraryUnfit"
-                                                                      : "LibraryMissing",
-                            "library %.200s cannot be loaded: %.300s", name, why ? why : "");
+        exj_ffi_trouble_set(
+            t, EXJ_R_FAILED,
+            name[0] == '/' && access(name, F_OK) == 0 ? "LibraryUnfit" : "LibraryMissing",
+            "library %.200s cannot be loaded: %.300s", name, why ? why : "");
         return NULL;
     }
     if (name[0] == '/')
@@ -137,15 +143,19 @@ exj_ffi_code exj_ffi_library_find(const exj_ffi_loaded *l, const char *symbol,
     Dl_info info;
 
     if (!at) {
-        exj_ffi_trouble_set(t, EXJ_R_FAILED, "SymbolMissing",
-                            "library %.200s has no function %s; 'nm -D --defined-only' lists "
-                            "what it has", l->name, symbol);
+        exj_ffi_trouble_set(
+            t, EXJ_R_FAILED, "SymbolMissing",
+            "library %.200s has no function %s; 'nm -D --defined-only' lists "
+            "what it has",
+            l->name, symbol);
         return NULL;
     }
     if (dladdr1(at, &info, &extra, RTLD_DL_LINKMAP) && extra != l->map) {
-        exj_ffi_trouble_set(t, EXJ_R_FAILED, "SymbolUnfit",
-                            "%s is not in %.200s but in %.200s, which it uses; name that as the "
-                            "library", symbol, l->name, info.dli_fname);
+        exj_ffi_trouble_set(
+            t, EXJ_R_FAILED, "SymbolUnfit",
+            "%s is not in %.200s but in %.200s, which it uses; name that as the "
+            "library",
+            symbol, l->name, info.dli_fname);
         return NULL;
     }
     extra = NULL;
@@ -159,7 +169,8 @@ exj_ffi_code exj_ffi_library_find(const exj_ffi_loaded *l, const char *symbol,
             return NULL;
         }
     }
-    memcpy(&code, &at, sizeof code); /* POSIX lets an address of code be copied like this */
+    memcpy(&code, &at,
+           sizeof code); /* POSIX lets an address of code be copied like this */
     return code;
 }
 

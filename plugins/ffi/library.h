@@ -1,10 +1,11 @@
 /* plugins/ffi/library.h - shared libraries, opened once and never closed.
  *
- * A library may start threads or leave callbacks behind, so nothing proves that its code can
- * be unmapped. In a plugin host, where this plugin runs, the end of the process unloads it.
+ * A library may start threads or leave callbacks behind, so nothing proves that its code
+ * can be unmapped. In a plugin host, where this plugin runs, the end of the process
+ * unloads it.
  *
- * Threads: exj_ffi_library_open and exj_ffi_library_forget under the lock of program.c. The
- *          symbol functions: any thread. `mu` serialises functions that are not thread-safe.
+ * Threads: exj_ffi_library_open and exj_ffi_library_forget under the lock of program.c.
+ * The symbol functions: any thread. `mu` serialises functions that are not thread-safe.
  */
 #ifndef EXJ_PLUGINS_FFI_LIBRARY_H
 #define EXJ_PLUGINS_FFI_LIBRARY_H
@@ -27,9 +28,10 @@ struct exj_ffi_loaded {
 
 /* `sha256` may be NULL. Errors: "LibraryMissing", "LibraryUnfit" (will not load),
  * "LibraryChanged" (other digest). */
-exj_ffi_loaded *exj_ffi_library_open(const char *name, const char *sha256, exj_ffi_trouble *t);
-/* A function that this library itself defines. "SymbolMissing", "SymbolUnfit" (no function,
- * or of another library). */
+exj_ffi_loaded *exj_ffi_library_open(const char *name, const char *sha256,
+                                     exj_ffi_trouble *t);
+/* A function that this library itself defines. "SymbolMissing", "SymbolUnfit" (no
+ * function, or of another library). */
 typedef void (*exj_ffi_code)(void);
 exj_ffi_code exj_ffi_library_find(const exj_ffi_loaded *l, const char *symbol,
                                   exj_ffi_trouble *t);

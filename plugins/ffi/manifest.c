@@ -4,7 +4,7 @@
 
 #include "exellix/plugin.h"
 
-/* ---- saying what is wrong ---------------------------------------------------------------- */
+/* ---- saying what is wrong ---------------------------------------------------------- */
 
 bool exj_ffi_wrong(exj_ffi_reader *r, const char *at, const char *format, ...)
 {
@@ -79,7 +79,8 @@ static void list_of(const char *const *known, char *ret, size_t cap)
         n += (size_t)snprintf(ret + n, cap - n, "%s%s", n ? ", " : "", *known);
 }
 
-bool exj_ffi_keys(exj_ffi_reader *r, const char *at, const json_t *o, const char *const *known)
+bool exj_ffi_keys(exj_ffi_reader *r, const char *at, const json_t *o,
+                  const char *const *known)
 {
     const char *key;
     json_t *value, *object = (json_t *)(uintptr_t)o; /* the walk wants it without const */
@@ -87,7 +88,8 @@ bool exj_ffi_keys(exj_ffi_reader *r, const char *at, const json_t *o, const char
 
     if (!json_is_object(o))
         return exj_ffi_wrong(r, at, "wanted an object");
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         const char *const *k = known;
         const char *near;
 
@@ -98,13 +100,14 @@ bool exj_ffi_keys(exj_ffi_reader *r, const char *at, const json_t *o, const char
         near = exj_ffi_nearest(key, known);
         list_of(known, list, sizeof list);
         if (near)
-            return exj_ffi_wrong(r, at, "unknown key '%.64s'; did you mean '%s'?", key, near);
+            return exj_ffi_wrong(r, at, "unknown key '%.64s'; did you mean '%s'?", key,
+                                 near);
         return exj_ffi_wrong(r, at, "unknown key '%.64s'; known are %s", key, list);
     }
     return true;
 }
 
-/* ---- members ------------------------------------------------------------------------------ */
+/* ---- members ----------------------------------------------------------------------- */
 
 bool exj_ffi_text(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
                   bool needed, size_t max, const char **ret)
@@ -126,7 +129,8 @@ bool exj_ffi_text(exj_ffi_reader *r, const char *at, const json_t *o, const char
     return true;
 }
 
-bool exj_ffi_bool(exj_ffi_reader *r, const char *at, const json_t *o, const char *key, bool *ret)
+bool exj_ffi_bool(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
+                  bool *ret)
 {
     const json_t *v = json_object_get(o, key);
 
@@ -144,9 +148,10 @@ bool exj_ffi_number(exj_ffi_reader *r, const char *at, const json_t *o, const ch
 
     if (!v)
         return true;
-    if (!json_is_integer(v) || json_integer_value(v) < low || json_integer_value(v) > high)
-        return exj_ffi_wrong(r, at, "\"%s\" must be a whole number from %lld to %lld", key,
-                             (long long)low, (long long)high);
+    if (!json_is_integer(v) || json_integer_value(v) < low ||
+        json_integer_value(v) > high)
+        return exj_ffi_wrong(r, at, "\"%s\" must be a whole number from %lld to %lld",
+                             key, (long long)low, (long long)high);
     *ret = json_integer_value(v);
     return true;
 }
@@ -171,11 +176,12 @@ bool exj_ffi_name(exj_ffi_reader *r, const char *at, const char *s)
 
     for (const char *c = s; *c; c++)
         good = good && (is_letter(*c) || (*c >= '0' && *c <= '9') || *c == '-');
-    return good || exj_ffi_wrong(r, at, "the name '%.64s' must be 1 to %u letters, digits, _ or -",
-                                 s, EXJ_FFI_NAME_MAX);
+    return good || exj_ffi_wrong(
+                       r, at, "the name '%.64s' must be 1 to %u letters, digits, _ or -",
+                       s, EXJ_FFI_NAME_MAX);
 }
 
-/* ---- libraries ------------------------------------------------------------------------------ */
+/* ---- libraries --------------------------------------------------------------------- */
 
 bool exj_ffi_add_library(exj_ffi_reader *r, const char *at, const char *name,
                          const char *sha256)
@@ -189,8 +195,9 @@ bool exj_ffi_add_library(exj_ffi_reader *r, const char *at, const char *name,
             return false;
     }
     if (name[0] != '/' && strchr(name, '/'))
-        return exj_ffi_wrong(r, at, "library '%.200s' depends on the folder one stands in; "
-                                    "write an absolute path or a bare name such as libz.so.1",
+        return exj_ffi_wrong(r, at,
+                             "library '%.200s' depends on the folder one stands in; "
+                             "write an absolute path or a bare name such as libz.so.1",
                              name);
     for (size_t k = 0; k < m->libraries_len; k++)
         if (strcmp(m->libraries[k].name, name) == 0)
@@ -209,22 +216,26 @@ static bool read_sha256(exj_ffi_reader *r, const json_t *root, const char *libra
     if (!s)
         return true;
     if (strlen(s) != 64 || strspn(s, "0123456789abcdef") != 64)
-        return exj_ffi_wrong(r, "", "\"sha256\" must be 64 digits 0-9 a-f, as sha256sum "
-                                    "prints them");
+        return exj_ffi_wrong(r, "",
+                             "\"sha256\" must be 64 digits 0-9 a-f, as sha256sum "
+                             "prints them");
     if (library[0] != '/')
-        return exj_ffi_wrong(r, "", "\"sha256\" says which file is meant, so \"library\" must "
-                                    "be an absolute path, not '%.100s'", library);
+        return exj_ffi_wrong(r, "",
+                             "\"sha256\" says which file is meant, so \"library\" must "
+                             "be an absolute path, not '%.100s'",
+                             library);
     *ret = s;
     return true;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------ */
+/* ---- the whole --------------------------------------------------------------------- */
 
 static bool read_root(exj_ffi_reader *r)
 {
-    static const char *const known[] = { "exellixFfi", "id", "description", "library",
-                                         "sha256", "isolation", "enums", "structs", "handles",
-                                         "functions", NULL };
+    static const char *const known[] = { "exellixFfi", "id",      "description",
+                                         "library",    "sha256",  "isolation",
+                                         "enums",      "structs", "handles",
+                                         "functions",  NULL };
     const json_t *root = r->m->json, *version = json_object_get(root, "exellixFfi");
     const char *library = NULL, *sha256 = NULL, *isolation = "process", *description;
 
@@ -233,15 +244,18 @@ static bool read_root(exj_ffi_reader *r)
     if (!exj_ffi_keys(r, "", root, known))
         return false;
     if (!json_is_integer(version) || json_integer_value(version) != 1)
-        return exj_ffi_wrong(r, "", "\"exellixFfi\" must be 1, the only version there is");
+        return exj_ffi_wrong(r, "",
+                             "\"exellixFfi\" must be 1, the only version there is");
     if (!exj_ffi_text(r, "", root, "id", false, EXJ_FFI_NAME_MAX, &r->m->id) ||
         !exj_ffi_text(r, "", root, "description", false, 4096, &description) ||
         !exj_ffi_text(r, "", root, "library", true, 1024, &library) ||
         !exj_ffi_text(r, "", root, "isolation", false, 64, &isolation))
         return false;
     if (strcmp(isolation, "process") != 0)
-        return exj_ffi_wrong(r, "", "\"isolation\" is always \"process\", not '%.60s': a wrong "
-                                    "manifest corrupts memory", isolation);
+        return exj_ffi_wrong(r, "",
+                             "\"isolation\" is always \"process\", not '%.60s': a wrong "
+                             "manifest corrupts memory",
+                             isolation);
     return read_sha256(r, root, library, &sha256) &&
            exj_ffi_add_library(r, "", library, sha256) && exj_ffi_read_defs(r, root) &&
            exj_ffi_read_functions(r, json_object_get(root, "functions"));

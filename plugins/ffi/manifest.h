@@ -17,8 +17,8 @@
 
 #include "plugins/ffi/trouble.h"
 
-#define EXJ_FFI_TEXT_MAX (1024u * 1024u)     /* bytes of a manifest */
-#define EXJ_FFI_NAME_MAX 128u                /* bytes of a name */
+#define EXJ_FFI_TEXT_MAX (1024u * 1024u) /* bytes of a manifest */
+#define EXJ_FFI_NAME_MAX 128u            /* bytes of a name */
 #define EXJ_FFI_FUNCTIONS_MAX 64u
 #define EXJ_FFI_ARGS_MAX 32u
 #define EXJ_FFI_FIELDS_MAX 64u
@@ -26,11 +26,23 @@
 #define EXJ_FFI_CAPACITY_MAX (64u * 1024u * 1024u)
 
 typedef enum exj_ffi_kind {
-    EXJ_FFI_VOID, EXJ_FFI_BOOL,
-    EXJ_FFI_I8, EXJ_FFI_U8, EXJ_FFI_I16, EXJ_FFI_U16,
-    EXJ_FFI_I32, EXJ_FFI_U32, EXJ_FFI_I64, EXJ_FFI_U64,
-    EXJ_FFI_F32, EXJ_FFI_F64,
-    EXJ_FFI_STR, EXJ_FFI_BYTES, EXJ_FFI_ENUM, EXJ_FFI_STRUCT, EXJ_FFI_HANDLE
+    EXJ_FFI_VOID,
+    EXJ_FFI_BOOL,
+    EXJ_FFI_I8,
+    EXJ_FFI_U8,
+    EXJ_FFI_I16,
+    EXJ_FFI_U16,
+    EXJ_FFI_I32,
+    EXJ_FFI_U32,
+    EXJ_FFI_I64,
+    EXJ_FFI_U64,
+    EXJ_FFI_F32,
+    EXJ_FFI_F64,
+    EXJ_FFI_STR,
+    EXJ_FFI_BYTES,
+    EXJ_FFI_ENUM,
+    EXJ_FFI_STRUCT,
+    EXJ_FFI_HANDLE
 } exj_ffi_kind;
 
 typedef struct exj_ffi_enum exj_ffi_enum;
@@ -39,9 +51,9 @@ typedef struct exj_ffi_handle exj_ffi_handle;
 
 typedef struct exj_ffi_type {
     exj_ffi_kind kind;
-    const exj_ffi_enum *en;    /* of ENUM */
-    const exj_ffi_struct *st;  /* of STRUCT */
-    const exj_ffi_handle *ha;  /* of HANDLE */
+    const exj_ffi_enum *en;   /* of ENUM */
+    const exj_ffi_struct *st; /* of STRUCT */
+    const exj_ffi_handle *ha; /* of HANDLE */
 } exj_ffi_type;
 
 struct exj_ffi_enum {
@@ -51,7 +63,7 @@ struct exj_ffi_enum {
     struct exj_ffi_enumerator {
         const char *name;
         int64_t value;
-    } *items;
+    } * items;
 };
 
 typedef struct exj_ffi_field {
@@ -73,73 +85,86 @@ struct exj_ffi_handle {
 };
 
 typedef enum exj_ffi_role {
-    EXJ_FFI_IN,            /* a value */
-    EXJ_FFI_IN_POINTER,    /* "by":"pointer": the address of a value, read by the function */
-    EXJ_FFI_OUT,           /* "out": the address of a value it writes; with a source: reads too */
-    EXJ_FFI_OUT_BUFFER,    /* "outBytes", "outStr" */
-    EXJ_FFI_LENGTH_OF,     /* "lengthOf": byte length of a str or bytes argument */
-    EXJ_FFI_CAPACITY_OF,   /* "capacityOf": by value */
-    EXJ_FFI_LENGTH_IN_OUT  /* "lengthInOut": the address of capacity in, length out */
+    EXJ_FFI_IN,         /* a value */
+    EXJ_FFI_IN_POINTER, /* "by":"pointer": the address of a value, read by the function */
+    EXJ_FFI_OUT, /* "out": the address of a value it writes; with a source: reads too */
+    EXJ_FFI_OUT_BUFFER,   /* "outBytes", "outStr" */
+    EXJ_FFI_LENGTH_OF,    /* "lengthOf": byte length of a str or bytes argument */
+    EXJ_FFI_CAPACITY_OF,  /* "capacityOf": by value */
+    EXJ_FFI_LENGTH_IN_OUT /* "lengthInOut": the address of capacity in, length out */
 } exj_ffi_role;
 
 typedef enum exj_ffi_source {
-    EXJ_FFI_FROM_NOTHING, EXJ_FFI_FROM_VALUE, EXJ_FFI_FROM_INPUT, EXJ_FFI_FROM_MEMORY,
+    EXJ_FFI_FROM_NOTHING,
+    EXJ_FFI_FROM_VALUE,
+    EXJ_FFI_FROM_INPUT,
+    EXJ_FFI_FROM_MEMORY,
     EXJ_FFI_FROM_NODE
 } exj_ffi_source;
 
 typedef enum exj_ffi_owner {
-    EXJ_FFI_OWNER_NONE, EXJ_FFI_BORROWED, EXJ_FFI_STATIC, EXJ_FFI_FREE
+    EXJ_FFI_OWNER_NONE,
+    EXJ_FFI_BORROWED,
+    EXJ_FFI_STATIC,
+    EXJ_FFI_FREE
 } exj_ffi_owner;
 
-#define EXJ_FFI_RETURN UINT32_MAX /* in place of an argument's index: the return value */
+#define EXJ_FFI_RETURN UINT32_MAX /* in place of an argument's index: the return value   \
+                                   */
 #define EXJ_FFI_NO_INDEX (UINT32_MAX - 1u)
 
 typedef struct exj_ffi_arg {
     exj_ffi_role role;
     exj_ffi_source source;
-    exj_ffi_type type;      /* of a buffer: BYTES or STR */
-    const char *from;       /* as written: "input.text" */
-    const char *field;      /* of input and memory: the name, part of `from` */
-    const json_t *value;    /* of FROM_VALUE; or "default", NULL: none */
-    uint32_t node, output;  /* of FROM_NODE: function, and argument or EXJ_FFI_RETURN */
-    bool nullable;          /* str, bytes, handle: null is NULL */
-    bool closes;            /* a handle that is over after this call */
-    bool hidden;            /* "answer": false */
-    const char *out;        /* name of the output; NULL: none */
-    uint32_t capacity;      /* of OUT_BUFFER */
-    uint32_t target;        /* lengthOf, capacityOf, lengthInOut: which argument */
-    uint32_t length;        /* OUT_BUFFER: lengthInOut or integer out argument that tells its
-                             * length, EXJ_FFI_RETURN, or EXJ_FFI_NO_INDEX */
-    exj_ffi_owner owner;    /* of an out str */
-    const char *free_with;  /* of EXJ_FFI_FREE */
+    exj_ffi_type type;     /* of a buffer: BYTES or STR */
+    const char *from;      /* as written: "input.text" */
+    const char *field;     /* of input and memory: the name, part of `from` */
+    const json_t *value;   /* of FROM_VALUE; or "default", NULL: none */
+    uint32_t node, output; /* of FROM_NODE: function, and argument or EXJ_FFI_RETURN */
+    bool nullable;         /* str, bytes, handle: null is NULL */
+    bool closes;           /* a handle that is over after this call */
+    bool hidden;           /* "answer": false */
+    const char *out;       /* name of the output; NULL: none */
+    uint32_t capacity;     /* of OUT_BUFFER */
+    uint32_t target;       /* lengthOf, capacityOf, lengthInOut: which argument */
+    uint32_t length;     /* OUT_BUFFER: lengthInOut or integer out argument that tells its
+                          * length, EXJ_FFI_RETURN, or EXJ_FFI_NO_INDEX */
+    exj_ffi_owner owner; /* of an out str */
+    const char *free_with; /* of EXJ_FFI_FREE */
 } exj_ffi_arg;
 
 typedef enum exj_ffi_rule {
-    EXJ_FFI_ANY, EXJ_FFI_NON_NULL, EXJ_FFI_EQ, EXJ_FFI_NE, EXJ_FFI_LT, EXJ_FFI_LE,
-    EXJ_FFI_GT, EXJ_FFI_GE
+    EXJ_FFI_ANY,
+    EXJ_FFI_NON_NULL,
+    EXJ_FFI_EQ,
+    EXJ_FFI_NE,
+    EXJ_FFI_LT,
+    EXJ_FFI_LE,
+    EXJ_FFI_GT,
+    EXJ_FFI_GE
 } exj_ffi_rule;
 
 typedef struct exj_ffi_returns {
     exj_ffi_type type;
     exj_ffi_rule rule;
-    int64_t bound;         /* of EQ to GE */
-    const char *success;   /* as written */
-    bool error_is_errno;   /* else the returned number tells */
-    int retry;             /* -1: as errno says; 0, 1 */
+    int64_t bound;       /* of EQ to GE */
+    const char *success; /* as written */
+    bool error_is_errno; /* else the returned number tells */
+    int retry;           /* -1: as errno says; 0, 1 */
     bool hidden;
     bool nullable;
     exj_ffi_owner owner;
     const char *free_with;
-    uint32_t length;       /* of BYTES: the integer out argument with its length */
+    uint32_t length; /* of BYTES: the integer out argument with its length */
 } exj_ffi_returns;
 
 typedef struct exj_ffi_function {
     const char *node, *symbol, *library;
     uint32_t args_len;
-    uint32_t fixed;        /* of a variadic function: how many come first */
+    uint32_t fixed; /* of a variadic function: how many come first */
     bool variadic;
     bool thread_safe;
-    uint32_t deadline_ms;  /* 0: none; told, not enforced */
+    uint32_t deadline_ms; /* 0: none; told, not enforced */
     exj_ffi_arg *args;
     exj_ffi_returns returns;
 } exj_ffi_function;
@@ -150,7 +175,7 @@ typedef struct exj_ffi_library {
 } exj_ffi_library;
 
 typedef struct exj_ffi_manifest {
-    json_t *json;     /* all names point into it */
+    json_t *json; /* all names point into it */
     const char *id;
     size_t functions_len, enums_len, structs_len, handles_len, libraries_len;
     exj_ffi_function *functions;
@@ -160,8 +185,8 @@ typedef struct exj_ffi_manifest {
     exj_ffi_library *libraries; /* each once; the first is the manifest's own */
 } exj_ffi_manifest;
 
-/* NULL and *t: EXJ_R_INPUT "ManifestInvalid" with the path in the manifest, what is wrong and
- * what is wanted; EXJ_R_RETRY without memory. */
+/* NULL and *t: EXJ_R_INPUT "ManifestInvalid" with the path in the manifest, what is wrong
+ * and what is wanted; EXJ_R_RETRY without memory. */
 exj_ffi_manifest *exj_ffi_manifest_read(const char *text, size_t n, exj_ffi_trouble *t);
 void exj_ffi_manifest_free(exj_ffi_manifest *m);
 

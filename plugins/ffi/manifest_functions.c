@@ -5,19 +5,23 @@
 #include "plugins/ffi/manifest_inside.h"
 #include "plugins/ffi/value.h"
 
-/* ---- functions that are never called ------------------------------------------------------ */
+/* ---- functions that are never called ----------------------------------------------- */
 
-/* A format string decides which arguments a function reads, which no manifest can promise;
- * the others do not come back to their caller in the way a call through libffi needs. */
+/* A format string decides which arguments a function reads, which no manifest can
+ * promise; the others do not come back to their caller in the way a call through libffi
+ * needs. */
 static const char *why_refused(const char *s)
 {
-    static const char *const format[] = { "syslog", "vsyslog", "err", "errx", "warn", "warnx",
-                                          "verr", "verrx", "vwarn", "vwarnx", "error",
-                                          "error_at_line", "setproctitle", "argp_error",
-                                          "argp_failure", "__syslog_chk", "strfmon", NULL };
-    static const char *const jumps[] = { "setjmp", "_setjmp", "sigsetjmp", "__sigsetjmp",
-                                         "longjmp", "siglongjmp", "vfork", "pthread_exit",
-                                         "dlclose", NULL };
+    static const char *const format[] = { "syslog",       "vsyslog",    "err",
+                                          "errx",         "warn",       "warnx",
+                                          "verr",         "verrx",      "vwarn",
+                                          "vwarnx",       "error",      "error_at_line",
+                                          "setproctitle", "argp_error", "argp_failure",
+                                          "__syslog_chk", "strfmon",    NULL };
+    static const char *const jumps[] = { "setjmp",      "_setjmp",      "sigsetjmp",
+                                         "__sigsetjmp", "longjmp",      "siglongjmp",
+                                         "vfork",       "pthread_exit", "dlclose",
+                                         NULL };
 
     for (const char *const *k = format; *k; k++)
         if (strcmp(*k, s) == 0)
@@ -30,7 +34,7 @@ static const char *why_refused(const char *s)
     return NULL;
 }
 
-/* ---- where an argument comes from --------------------------------------------------------- */
+/* ---- where an argument comes from -------------------------------------------------- */
 
 static bool find_output(exj_ffi_reader *r, const char *at, const exj_ffi_function *f,
                         const char *name, uint32_t *ret)
@@ -54,7 +58,8 @@ static bool read_node_source(exj_ffi_reader *r, const char *at, exj_ffi_arg *a)
 
     a->source = EXJ_FFI_FROM_NODE;
     if (!dot || n == 0 || !dot[1])
-        return exj_ffi_wrong(r, at, "\"from\":\"%.100s\": wanted nodes.NODE.OUTPUT", a->from);
+        return exj_ffi_wrong(r, at, "\"from\":\"%.100s\": wanted nodes.NODE.OUTPUT",
+                             a->from);
     for (size_t k = 0; k < r->m->functions_len; k++) {
         const exj_ffi_function *f = &r->m->functions[k];
 
@@ -63,7 +68,8 @@ static bool read_node_source(exj_ffi_reader *r, const char *at, exj_ffi_arg *a)
             return find_output(r, at, f, dot + 1, &a->output);
         }
     }
-    return exj_ffi_wrong(r, at, "\"from\":\"%.100s\": no earlier node has this name", a->from);
+    return exj_ffi_wrong(r, at, "\"from\":\"%.100s\": no earlier node has this name",
+                         a->from);
 }
 
 static bool check_constant(exj_ffi_reader *r, const char *at, const exj_ffi_arg *a,
@@ -86,13 +92,16 @@ static bool check_handle_source(exj_ffi_reader *r, const char *at, const exj_ffi
 {
     if (a->source == EXJ_FFI_FROM_NODE || (json_is_null(a->value) && a->nullable))
         return true;
-    return exj_ffi_wrong(r, at, "a handle comes from an earlier node (nodes.NODE.OUTPUT), or is "
-                                "\"value\":null with \"nullable\":true; never from a record");
+    return exj_ffi_wrong(r, at,
+                         "a handle comes from an earlier node (nodes.NODE.OUTPUT), or is "
+                         "\"value\":null with \"nullable\":true; never from a record");
 }
 
-static bool read_source(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_arg *a)
+static bool read_source(exj_ffi_reader *r, const char *at, const json_t *o,
+                        exj_ffi_arg *a)
 {
-    const json_t *value = json_object_get(o, "value"), *fallback = json_object_get(o, "default");
+    const json_t *value = json_object_get(o, "value"),
+                 *fallback = json_object_get(o, "default");
 
     if (!exj_ffi_text(r, at, o, "from", false, 2 * EXJ_FFI_NAME_MAX + 8, &a->from) ||
         !exj_ffi_bool(r, at, o, "nullable", &a->nullable))
@@ -113,17 +122,21 @@ static bool read_source(exj_ffi_reader *r, const char *at, const json_t *o, exj_
         a->field = a->from + 7;
     } else if (strncmp(a->from, "nodes.", 6) == 0) {
         if (fallback)
-            return exj_ffi_wrong(r, at, "an output of a node is always there: no \"default\"");
+            return exj_ffi_wrong(r, at,
+                                 "an output of a node is always there: no \"default\"");
         if (!read_node_source(r, at, a))
             return false;
     } else {
-        return exj_ffi_wrong(r, at, "\"from\":\"%.100s\": wanted input.FIELD, memory.NAME or "
-                                    "nodes.NODE.OUTPUT", a->from);
+        return exj_ffi_wrong(r, at,
+                             "\"from\":\"%.100s\": wanted input.FIELD, memory.NAME or "
+                             "nodes.NODE.OUTPUT",
+                             a->from);
     }
     if (a->type.kind == EXJ_FFI_HANDLE)
         return check_handle_source(r, at, a);
     if (a->source == EXJ_FFI_FROM_NODE) {
-        const exj_ffi_type *from = exj_ffi_output_type(&r->m->functions[a->node], a->output);
+        const exj_ffi_type *from =
+            exj_ffi_output_type(&r->m->functions[a->node], a->output);
         char have[160], want[160];
 
         if (exj_ffi_fits(from, &a->type))
@@ -135,18 +148,19 @@ static bool read_source(exj_ffi_reader *r, const char *at, const json_t *o, exj_
     return !a->value || check_constant(r, at, a, value ? "value" : "default");
 }
 
-/* ---- owners ------------------------------------------------------------------------------- */
+/* ---- owners ------------------------------------------------------------------------ */
 
-static bool read_owner(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_owner *ret,
-                       const char **ret_free)
+static bool read_owner(exj_ffi_reader *r, const char *at, const json_t *o,
+                       exj_ffi_owner *ret, const char **ret_free)
 {
     const char *s = NULL;
 
     if (!exj_ffi_text(r, at, o, "owner", false, EXJ_FFI_NAME_MAX + 8, &s))
         return false;
     if (!s)
-        return exj_ffi_wrong(r, at, "needs \"owner\" of the memory: \"borrowed\", \"static\" or "
-                                    "\"free:SYMBOL\"");
+        return exj_ffi_wrong(r, at,
+                             "needs \"owner\" of the memory: \"borrowed\", \"static\" or "
+                             "\"free:SYMBOL\"");
     if (strcmp(s, "borrowed") == 0) {
         *ret = EXJ_FFI_BORROWED;
     } else if (strcmp(s, "static") == 0) {
@@ -156,20 +170,23 @@ static bool read_owner(exj_ffi_reader *r, const char *at, const json_t *o, exj_f
         *ret_free = s + 5;
         return exj_ffi_symbol(r, at, "owner free:", s + 5);
     } else {
-        return exj_ffi_wrong(r, at, "\"owner\":\"%.64s\": wanted \"borrowed\", \"static\" or "
-                                    "\"free:SYMBOL\"", s);
+        return exj_ffi_wrong(r, at,
+                             "\"owner\":\"%.64s\": wanted \"borrowed\", \"static\" or "
+                             "\"free:SYMBOL\"",
+                             s);
     }
     return true;
 }
 
-/* ---- arguments ---------------------------------------------------------------------------- */
+/* ---- arguments --------------------------------------------------------------------- */
 
 static bool is_pointer_kind(exj_ffi_kind k)
 {
     return k == EXJ_FFI_STR || k == EXJ_FFI_BYTES || k == EXJ_FFI_HANDLE;
 }
 
-static bool read_answer_flag(exj_ffi_reader *r, const char *at, const json_t *o, bool *ret_hidden)
+static bool read_answer_flag(exj_ffi_reader *r, const char *at, const json_t *o,
+                             bool *ret_hidden)
 {
     bool answer = true;
 
@@ -181,11 +198,12 @@ static bool read_answer_flag(exj_ffi_reader *r, const char *at, const json_t *o,
 
 static bool read_in(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_arg *a)
 {
-    static const char *const known[] = { "from", "value", "default", "type", "by", "nullable",
-                                         "closes", NULL };
+    static const char *const known[] = { "from", "value",    "default", "type",
+                                         "by",   "nullable", "closes",  NULL };
     const char *by = "value";
 
-    if (!exj_ffi_keys(r, at, o, known) || !exj_ffi_read_type(r, at, o, "type", &a->type) ||
+    if (!exj_ffi_keys(r, at, o, known) ||
+        !exj_ffi_read_type(r, at, o, "type", &a->type) ||
         !exj_ffi_text(r, at, o, "by", false, 16, &by) ||
         !exj_ffi_bool(r, at, o, "closes", &a->closes) || !read_source(r, at, o, a))
         return false;
@@ -201,8 +219,9 @@ static bool read_in(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_
         return exj_ffi_wrong(r, at, "a %s is a pointer already: no \"by\"",
                              exj_ffi_kind_name(a->type.kind));
     if (a->nullable && a->role == EXJ_FFI_IN && !is_pointer_kind(a->type.kind))
-        return exj_ffi_wrong(r, at, "\"nullable\" is for str, bytes, handles and \"by\":"
-                                    "\"pointer\": a %s has no NULL",
+        return exj_ffi_wrong(r, at,
+                             "\"nullable\" is for str, bytes, handles and \"by\":"
+                             "\"pointer\": a %s has no NULL",
                              exj_ffi_kind_name(a->type.kind));
     if (a->closes && a->type.kind != EXJ_FFI_HANDLE)
         return exj_ffi_wrong(r, at, "\"closes\" is for handles");
@@ -211,8 +230,8 @@ static bool read_in(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_
 
 static bool read_out(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_arg *a)
 {
-    static const char *const known[] = { "out", "type", "from", "value", "default", "owner",
-                                         "answer", NULL };
+    static const char *const known[] = { "out",     "type",  "from",   "value",
+                                         "default", "owner", "answer", NULL };
 
     a->role = EXJ_FFI_OUT;
     if (!exj_ffi_keys(r, at, o, known) ||
@@ -221,8 +240,10 @@ static bool read_out(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi
         !read_answer_flag(r, at, o, &a->hidden))
         return false;
     if (a->type.kind == EXJ_FFI_VOID || a->type.kind == EXJ_FFI_BYTES)
-        return exj_ffi_wrong(r, at, "\"out\" of type %s: take \"outBytes\" with a capacity, or "
-                                    "returns of type bytes", exj_ffi_kind_name(a->type.kind));
+        return exj_ffi_wrong(r, at,
+                             "\"out\" of type %s: take \"outBytes\" with a capacity, or "
+                             "returns of type bytes",
+                             exj_ffi_kind_name(a->type.kind));
     if (is_pointer_kind(a->type.kind) &&
         (json_object_get(o, "from") || json_object_get(o, "value")))
         return exj_ffi_wrong(r, at, "a %s is either read or written, not both",
@@ -234,10 +255,11 @@ static bool read_out(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi
     return read_source(r, at, o, a);
 }
 
-static bool read_buffer(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
-                        exj_ffi_kind kind, exj_ffi_arg *a)
+static bool read_buffer(exj_ffi_reader *r, const char *at, const json_t *o,
+                        const char *key, exj_ffi_kind kind, exj_ffi_arg *a)
 {
-    const char *const known[] = { key, "capacity", "lengthArg", "lengthFrom", "answer", NULL };
+    const char *const known[] = { key,          "capacity", "lengthArg",
+                                  "lengthFrom", "answer",   NULL };
     const char *from = NULL;
     int64_t capacity = 0, length = EXJ_FFI_NO_INDEX;
 
@@ -252,24 +274,27 @@ static bool read_buffer(exj_ffi_reader *r, const char *at, const json_t *o, cons
         !read_answer_flag(r, at, o, &a->hidden))
         return false;
     if (!capacity)
-        return exj_ffi_wrong(r, at, "needs \"capacity\": how many bytes the function may write");
+        return exj_ffi_wrong(r, at,
+                             "needs \"capacity\": how many bytes the function may write");
     if (from && strcmp(from, "return") != 0)
         return exj_ffi_wrong(r, at, "\"lengthFrom\" can only be \"return\"");
     if (from && length != EXJ_FFI_NO_INDEX)
-        return exj_ffi_wrong(r, at, "has \"lengthArg\" and \"lengthFrom\"; one is enough");
+        return exj_ffi_wrong(r, at,
+                             "has \"lengthArg\" and \"lengthFrom\"; one is enough");
     a->capacity = (uint32_t)capacity;
     a->length = from ? EXJ_FFI_RETURN : (uint32_t)length;
     return true;
 }
 
-static bool read_length(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
-                        exj_ffi_role role, exj_ffi_arg *a)
+static bool read_length(exj_ffi_reader *r, const char *at, const json_t *o,
+                        const char *key, exj_ffi_role role, exj_ffi_arg *a)
 {
     const char *const known[] = { key, "type", NULL };
     int64_t target = -1;
 
     a->role = role;
-    if (!exj_ffi_keys(r, at, o, known) || !exj_ffi_read_type(r, at, o, "type", &a->type) ||
+    if (!exj_ffi_keys(r, at, o, known) ||
+        !exj_ffi_read_type(r, at, o, "type", &a->type) ||
         !exj_ffi_number(r, at, o, key, 0, EXJ_FFI_ARGS_MAX - 1, &target))
         return false;
     if (!exj_ffi_is_integer(a->type.kind))
@@ -280,10 +305,12 @@ static bool read_length(exj_ffi_reader *r, const char *at, const json_t *o, cons
 
 static bool read_arg(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_arg *a)
 {
-    static const char *const roles[] = { "from", "value", "out", "outBytes", "outStr",
-                                         "lengthOf", "capacityOf", "lengthInOut", "type",
-                                         "default", "by", "nullable", "closes", "owner",
-                                         "answer", "capacity", "lengthArg", "lengthFrom", NULL };
+    static const char *const roles[] = {
+        "from",     "value",      "out",         "outBytes", "outStr",
+        "lengthOf", "capacityOf", "lengthInOut", "type",     "default",
+        "by",       "nullable",   "closes",      "owner",    "answer",
+        "capacity", "lengthArg",  "lengthFrom",  NULL
+    };
 
     a->length = EXJ_FFI_NO_INDEX;
     if (json_object_get(o, "outBytes"))
@@ -301,17 +328,21 @@ static bool read_arg(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi
     if (json_object_get(o, "from") || json_object_get(o, "value"))
         return read_in(r, at, o, a);
     return exj_ffi_keys(r, at, o, roles) &&
-           exj_ffi_wrong(r, at, "needs one of from, value, out, outBytes, outStr, lengthOf, "
-                                "capacityOf, lengthInOut");
+           exj_ffi_wrong(r, at,
+                         "needs one of from, value, out, outBytes, outStr, lengthOf, "
+                         "capacityOf, lengthInOut");
 }
 
-/* ---- returns ------------------------------------------------------------------------------ */
+/* ---- returns ----------------------------------------------------------------------- */
 
 static bool read_rule(exj_ffi_reader *r, const char *at, exj_ffi_returns *ret)
 {
-    static const struct { const char *op; exj_ffi_rule rule; } ops[] = {
-        { "==", EXJ_FFI_EQ }, { "!=", EXJ_FFI_NE }, { "<=", EXJ_FFI_LE }, { ">=", EXJ_FFI_GE },
-        { "<", EXJ_FFI_LT }, { ">", EXJ_FFI_GT },
+    static const struct {
+        const char *op;
+        exj_ffi_rule rule;
+    } ops[] = {
+        { "==", EXJ_FFI_EQ }, { "!=", EXJ_FFI_NE }, { "<=", EXJ_FFI_LE },
+        { ">=", EXJ_FFI_GE }, { "<", EXJ_FFI_LT },  { ">", EXJ_FFI_GT },
     };
     const char *s = ret->success;
     exj_ffi_kind k = ret->type.kind;
@@ -342,21 +373,25 @@ static bool read_rule(exj_ffi_reader *r, const char *at, exj_ffi_returns *ret)
             break;
         return true;
     }
-    return exj_ffi_wrong(r, at, "\"success\":\"%.32s\": wanted any, non-null, or one of == != < "
-                                "<= > >= and a whole number", ret->success);
+    return exj_ffi_wrong(r, at,
+                         "\"success\":\"%.32s\": wanted any, non-null, or one of == != < "
+                         "<= > >= and a whole number",
+                         ret->success);
 }
 
-static bool read_returns(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_returns *ret)
+static bool read_returns(exj_ffi_reader *r, const char *at, const json_t *o,
+                         exj_ffi_returns *ret)
 {
-    static const char *const known[] = { "type", "success", "onError", "owner", "retry",
-                                         "answer", "lengthArg", NULL };
+    static const char *const known[] = { "type",  "success", "onError",   "owner",
+                                         "retry", "answer",  "lengthArg", NULL };
     const char *on_error = NULL;
     int64_t length = EXJ_FFI_NO_INDEX;
     bool retry = false, text;
 
     ret->success = "any";
     ret->retry = -1;
-    if (!exj_ffi_keys(r, at, o, known) || !exj_ffi_read_type(r, at, o, "type", &ret->type) ||
+    if (!exj_ffi_keys(r, at, o, known) ||
+        !exj_ffi_read_type(r, at, o, "type", &ret->type) ||
         !exj_ffi_text(r, at, o, "success", false, 40, &ret->success) ||
         !exj_ffi_text(r, at, o, "onError", false, 16, &on_error) ||
         !exj_ffi_bool(r, at, o, "retry", &retry) ||
@@ -370,13 +405,18 @@ static bool read_returns(exj_ffi_reader *r, const char *at, const json_t *o, exj
     ret->error_is_errno = is_pointer_kind(ret->type.kind);
     if (on_error && strcmp(on_error, "errno") == 0)
         ret->error_is_errno = true;
-    else if (on_error && strcmp(on_error, "code") == 0 && !is_pointer_kind(ret->type.kind))
+    else if (on_error && strcmp(on_error, "code") == 0 &&
+             !is_pointer_kind(ret->type.kind))
         ret->error_is_errno = false;
     else if (on_error)
-        return exj_ffi_wrong(r, at, "\"onError\":\"%.16s\": wanted \"errno\", or \"code\" when a "
-                                    "number is returned", on_error);
+        return exj_ffi_wrong(
+            r, at,
+            "\"onError\":\"%.16s\": wanted \"errno\", or \"code\" when a "
+            "number is returned",
+            on_error);
     if (on_error && ret->rule == EXJ_FFI_ANY)
-        return exj_ffi_wrong(r, at, "\"onError\" without \"success\": any return is a success");
+        return exj_ffi_wrong(r, at,
+                             "\"onError\" without \"success\": any return is a success");
     if (text)
         return read_owner(r, at, o, &ret->owner, &ret->free_with);
     if (json_object_get(o, "owner"))
@@ -384,7 +424,7 @@ static bool read_returns(exj_ffi_reader *r, const char *at, const json_t *o, exj
     return true;
 }
 
-/* ---- what one argument says of another ------------------------------------------------------ */
+/* ---- what one argument says of another --------------------------------------------- */
 
 static bool check_length(exj_ffi_reader *r, const char *at, const exj_ffi_function *f,
                          uint32_t buffer, uint32_t length)
@@ -399,11 +439,14 @@ static bool check_length(exj_ffi_reader *r, const char *at, const exj_ffi_functi
         return true;
     if (l->role == EXJ_FFI_OUT && exj_ffi_is_integer(l->type.kind))
         return true;
-    return exj_ffi_wrong(r, at, "\"lengthArg\" %u must be an \"out\" of an integer type or the "
-                                "\"lengthInOut\" of this buffer", length);
+    return exj_ffi_wrong(r, at,
+                         "\"lengthArg\" %u must be an \"out\" of an integer type or the "
+                         "\"lengthInOut\" of this buffer",
+                         length);
 }
 
-static bool check_arg(exj_ffi_reader *r, const char *at, const exj_ffi_function *f, uint32_t k)
+static bool check_arg(exj_ffi_reader *r, const char *at, const exj_ffi_function *f,
+                      uint32_t k)
 {
     const exj_ffi_arg *a = &f->args[k], *target;
 
@@ -416,15 +459,18 @@ static bool check_arg(exj_ffi_reader *r, const char *at, const exj_ffi_function 
     if (a->role < EXJ_FFI_LENGTH_OF)
         return true;
     if (a->target >= f->args_len)
-        return exj_ffi_wrong(r, at, "is about argument %u; there are %u", a->target, f->args_len);
+        return exj_ffi_wrong(r, at, "is about argument %u; there are %u", a->target,
+                             f->args_len);
     target = &f->args[a->target];
     if (a->role == EXJ_FFI_LENGTH_OF)
         return (target->role == EXJ_FFI_IN && (target->type.kind == EXJ_FFI_STR ||
                                                target->type.kind == EXJ_FFI_BYTES)) ||
-               exj_ffi_wrong(r, at, "\"lengthOf\" %u must be about a str or bytes argument",
+               exj_ffi_wrong(r, at,
+                             "\"lengthOf\" %u must be about a str or bytes argument",
                              a->target);
     return target->role == EXJ_FFI_OUT_BUFFER ||
-           exj_ffi_wrong(r, at, "argument %u is no \"outBytes\" or \"outStr\"", a->target);
+           exj_ffi_wrong(r, at, "argument %u is no \"outBytes\" or \"outStr\"",
+                         a->target);
 }
 
 static bool check_names(exj_ffi_reader *r, const char *at, const exj_ffi_function *f)
@@ -433,7 +479,8 @@ static bool check_names(exj_ffi_reader *r, const char *at, const exj_ffi_functio
         if (!f->args[k].out)
             continue;
         if (strcmp(f->args[k].out, "return") == 0)
-            return exj_ffi_wrong(r, at, "an output named 'return' hides what is returned");
+            return exj_ffi_wrong(r, at,
+                                 "an output named 'return' hides what is returned");
         for (uint32_t j = 0; j < k; j++)
             if (f->args[j].out && strcmp(f->args[j].out, f->args[k].out) == 0)
                 return exj_ffi_wrong(r, at, "two outputs are named '%s'", f->args[k].out);
@@ -441,8 +488,9 @@ static bool check_names(exj_ffi_reader *r, const char *at, const exj_ffi_functio
     return true;
 }
 
-/* What C passes to "...": nothing narrower than int, no float. And no text as the last fixed
- * argument: that is the shape of a format string, whatever the function is called. */
+/* What C passes to "...": nothing narrower than int, no float. And no text as the last
+ * fixed argument: that is the shape of a format string, whatever the function is called.
+ */
 static bool check_variadic(exj_ffi_reader *r, const char *at, const exj_ffi_function *f)
 {
     const exj_ffi_arg *last;
@@ -450,38 +498,45 @@ static bool check_variadic(exj_ffi_reader *r, const char *at, const exj_ffi_func
     if (!f->variadic)
         return true;
     if (f->fixed > f->args_len)
-        return exj_ffi_wrong(r, at, "\"variadicAfter\" is %u; there are %u arguments", f->fixed,
-                             f->args_len);
+        return exj_ffi_wrong(r, at, "\"variadicAfter\" is %u; there are %u arguments",
+                             f->fixed, f->args_len);
     last = &f->args[f->fixed - 1];
     if (last->role == EXJ_FFI_IN && last->type.kind == EXJ_FFI_STR)
-        return exj_ffi_wrong(r, at, "a variadic function whose last fixed argument is text "
-                                    "reads a format string or a list; wrap it in C");
+        return exj_ffi_wrong(r, at,
+                             "a variadic function whose last fixed argument is text "
+                             "reads a format string or a list; wrap it in C");
     for (uint32_t k = f->fixed; k < f->args_len; k++) {
         const exj_ffi_arg *a = &f->args[k];
-        exj_ffi_kind kind = a->type.kind == EXJ_FFI_ENUM ? a->type.en->underlying : a->type.kind;
+        exj_ffi_kind kind =
+            a->type.kind == EXJ_FFI_ENUM ? a->type.en->underlying : a->type.kind;
 
         if (a->role != EXJ_FFI_IN && a->role != EXJ_FFI_LENGTH_OF &&
             a->role != EXJ_FFI_CAPACITY_OF)
             continue;
         if (kind == EXJ_FFI_F32)
-            return exj_ffi_wrong(r, at, "argument %u: C passes a float to \"...\" as a double; "
-                                        "write f64", k);
+            return exj_ffi_wrong(r, at,
+                                 "argument %u: C passes a float to \"...\" as a double; "
+                                 "write f64",
+                                 k);
         if (kind >= EXJ_FFI_BOOL && kind <= EXJ_FFI_U16)
-            return exj_ffi_wrong(r, at, "argument %u: C passes %s to \"...\" as an int; write i32",
-                                 k, exj_ffi_kind_name(kind));
+            return exj_ffi_wrong(
+                r, at, "argument %u: C passes %s to \"...\" as an int; write i32", k,
+                exj_ffi_kind_name(kind));
         if (kind == EXJ_FFI_STRUCT)
             return exj_ffi_wrong(r, at, "argument %u: no struct by value in \"...\"", k);
     }
     return true;
 }
 
-/* ---- functions ------------------------------------------------------------------------------ */
+/* ---- functions --------------------------------------------------------------------- */
 
-static bool read_head(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_function *f)
+static bool read_head(exj_ffi_reader *r, const char *at, const json_t *o,
+                      exj_ffi_function *f)
 {
-    static const char *const known[] = { "node", "symbol", "library", "args", "returns",
-                                         "threadSafe", "deadlineMs", "variadicAfter",
-                                         "description", NULL };
+    static const char *const known[] = { "node",       "symbol",        "library",
+                                         "args",       "returns",       "threadSafe",
+                                         "deadlineMs", "variadicAfter", "description",
+                                         NULL };
     const char *why, *description;
     int64_t deadline = 0, fixed = 0;
 
@@ -509,7 +564,8 @@ static bool read_head(exj_ffi_reader *r, const char *at, const json_t *o, exj_ff
     return exj_ffi_add_library(r, at, f->library, NULL);
 }
 
-static bool read_function(exj_ffi_reader *r, const char *at, const json_t *o, exj_ffi_function *f)
+static bool read_function(exj_ffi_reader *r, const char *at, const json_t *o,
+                          exj_ffi_function *f)
 {
     json_t *args, *arg;
     char inner[EXJ_FFI_PATH_MAX];
@@ -519,12 +575,15 @@ static bool read_function(exj_ffi_reader *r, const char *at, const json_t *o, ex
         return false;
     args = json_object_get(o, "args");
     if (!json_is_array(args) || json_array_size(args) > EXJ_FFI_ARGS_MAX)
-        return exj_ffi_wrong(r, at, "needs \"args\": a list of at most %u, one for each "
-                                    "parameter of %s", EXJ_FFI_ARGS_MAX, f->symbol);
+        return exj_ffi_wrong(r, at,
+                             "needs \"args\": a list of at most %u, one for each "
+                             "parameter of %s",
+                             EXJ_FFI_ARGS_MAX, f->symbol);
     f->args = exj_ffi_many(r, json_array_size(args), sizeof *f->args);
     if (!f->args)
         return false;
-    json_array_foreach(args, k, arg) {
+    json_array_foreach(args, k, arg)
+    {
         snprintf(inner, sizeof inner, "%s.args[%zu]", at, k);
         if (!json_is_object(arg))
             return exj_ffi_wrong(r, inner, "wanted an object");
@@ -538,8 +597,9 @@ static bool read_function(exj_ffi_reader *r, const char *at, const json_t *o, ex
     if (!read_returns(r, inner, json_object_get(o, "returns"), &f->returns))
         return false;
     if (f->returns.type.kind == EXJ_FFI_BYTES && f->returns.length == EXJ_FFI_NO_INDEX)
-        return exj_ffi_wrong(r, inner, "bytes need \"lengthArg\": the out argument with their "
-                                       "number");
+        return exj_ffi_wrong(r, inner,
+                             "bytes need \"lengthArg\": the out argument with their "
+                             "number");
     if (f->returns.type.kind != EXJ_FFI_BYTES && f->returns.length != EXJ_FFI_NO_INDEX)
         return exj_ffi_wrong(r, inner, "\"lengthArg\" is for bytes");
     if (f->returns.type.kind == EXJ_FFI_BYTES &&

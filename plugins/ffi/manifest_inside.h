@@ -16,9 +16,10 @@ bool exj_ffi_wrong(exj_ffi_reader *r, const char *at, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void *exj_ffi_many(exj_ffi_reader *r, size_t n, size_t size); /* zeroed; NULL: said so */
 
-/* Refuses a value that is no object, and each key that is not in the NULL-terminated list,
- * naming the nearest that is. */
-bool exj_ffi_keys(exj_ffi_reader *r, const char *at, const json_t *o, const char *const *known);
+/* Refuses a value that is no object, and each key that is not in the NULL-terminated
+ * list, naming the nearest that is. */
+bool exj_ffi_keys(exj_ffi_reader *r, const char *at, const json_t *o,
+                  const char *const *known);
 /* The nearest of a NULL-terminated list; NULL: none is near. */
 const char *exj_ffi_nearest(const char *word, const char *const *known);
 
@@ -26,7 +27,8 @@ const char *exj_ffi_nearest(const char *word, const char *const *known);
  * characters. */
 bool exj_ffi_text(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
                   bool needed, size_t max, const char **ret);
-bool exj_ffi_bool(exj_ffi_reader *r, const char *at, const json_t *o, const char *key, bool *ret);
+bool exj_ffi_bool(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
+                  bool *ret);
 bool exj_ffi_number(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
                     int64_t low, int64_t high, int64_t *ret);
 /* Letter or _ first, then letters, digits, _ . $ @: what a symbol can be called. */
@@ -37,8 +39,8 @@ bool exj_ffi_name(exj_ffi_reader *r, const char *at, const char *s);
 /* enums, structs, handles of the manifest. */
 bool exj_ffi_read_defs(exj_ffi_reader *r, const json_t *root);
 /* "i32", "enum:mode"… at o[key]. */
-bool exj_ffi_read_type(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
-                       exj_ffi_type *ret);
+bool exj_ffi_read_type(exj_ffi_reader *r, const char *at, const json_t *o,
+                       const char *key, exj_ffi_type *ret);
 /* Adds a library once. */
 bool exj_ffi_add_library(exj_ffi_reader *r, const char *at, const char *name,
                          const char *sha256);

@@ -5,11 +5,11 @@
 #include "plugins/ffi/manifest_inside.h"
 
 static const char *const kind_names[] = {
-    [EXJ_FFI_VOID] = "void", [EXJ_FFI_BOOL] = "bool", [EXJ_FFI_I8] = "i8",
-    [EXJ_FFI_U8] = "u8", [EXJ_FFI_I16] = "i16", [EXJ_FFI_U16] = "u16",
-    [EXJ_FFI_I32] = "i32", [EXJ_FFI_U32] = "u32", [EXJ_FFI_I64] = "i64",
-    [EXJ_FFI_U64] = "u64", [EXJ_FFI_F32] = "f32", [EXJ_FFI_F64] = "f64",
-    [EXJ_FFI_STR] = "str", [EXJ_FFI_BYTES] = "bytes", [EXJ_FFI_ENUM] = "enum",
+    [EXJ_FFI_VOID] = "void",     [EXJ_FFI_BOOL] = "bool",     [EXJ_FFI_I8] = "i8",
+    [EXJ_FFI_U8] = "u8",         [EXJ_FFI_I16] = "i16",       [EXJ_FFI_U16] = "u16",
+    [EXJ_FFI_I32] = "i32",       [EXJ_FFI_U32] = "u32",       [EXJ_FFI_I64] = "i64",
+    [EXJ_FFI_U64] = "u64",       [EXJ_FFI_F32] = "f32",       [EXJ_FFI_F64] = "f64",
+    [EXJ_FFI_STR] = "str",       [EXJ_FFI_BYTES] = "bytes",   [EXJ_FFI_ENUM] = "enum",
     [EXJ_FFI_STRUCT] = "struct", [EXJ_FFI_HANDLE] = "handle", [EXJ_FFI_HANDLE + 1] = NULL,
 };
 
@@ -31,29 +31,43 @@ bool exj_ffi_is_signed(exj_ffi_kind k)
 size_t exj_ffi_size_of(const exj_ffi_type *t)
 {
     switch (t->kind) {
-    case EXJ_FFI_VOID: return 0;
+    case EXJ_FFI_VOID:
+        return 0;
     case EXJ_FFI_BOOL:
     case EXJ_FFI_I8:
-    case EXJ_FFI_U8: return 1;
+    case EXJ_FFI_U8:
+        return 1;
     case EXJ_FFI_I16:
-    case EXJ_FFI_U16: return 2;
+    case EXJ_FFI_U16:
+        return 2;
     case EXJ_FFI_I32:
     case EXJ_FFI_U32:
-    case EXJ_FFI_F32: return 4;
+    case EXJ_FFI_F32:
+        return 4;
     case EXJ_FFI_I64:
     case EXJ_FFI_U64:
-    case EXJ_FFI_F64: return 8;
-    case EXJ_FFI_ENUM: return exj_ffi_size_of(&(exj_ffi_type){ .kind = t->en->underlying });
-    case EXJ_FFI_STRUCT: return t->st->size;
-    default: return sizeof(void *);
+    case EXJ_FFI_F64:
+        return 8;
+    case EXJ_FFI_ENUM:
+        return exj_ffi_size_of(&(exj_ffi_type){ .kind = t->en->underlying });
+    case EXJ_FFI_STRUCT:
+        return t->st->size;
+    default:
+        return sizeof(void *);
     }
 }
 
 size_t exj_ffi_align_of(const exj_ffi_type *t)
 {
     /* 8-byte scalars have an alignment of their own on some machines. */
-    struct wide { char c; int64_t i; };
-    struct real { char c; double d; };
+    struct wide {
+        char c;
+        int64_t i;
+    };
+    struct real {
+        char c;
+        double d;
+    };
 
     if (t->kind == EXJ_FFI_STRUCT)
         return t->st->align;
@@ -73,7 +87,8 @@ void exj_ffi_type_name(const exj_ffi_type *t, char *ret, size_t cap)
 }
 
 /* "enum:mode": the part after the colon in the list of its kind. */
-static bool find_def(exj_ffi_reader *r, const char *at, const char *word, exj_ffi_type *ret)
+static bool find_def(exj_ffi_reader *r, const char *at, const char *word,
+                     exj_ffi_type *ret)
 {
     const exj_ffi_manifest *m = r->m;
     const char *name = strchr(word, ':') + 1;
@@ -96,12 +111,12 @@ static bool find_def(exj_ffi_reader *r, const char *at, const char *word, exj_ff
     }
     if (ret->en || ret->st || ret->ha)
         return true;
-    return exj_ffi_wrong(r, at, "type '%.64s' is not defined; \"%ss\" has no '%.64s'", word,
-                         ret->kind ? kind_names[ret->kind] : "enum", name);
+    return exj_ffi_wrong(r, at, "type '%.64s' is not defined; \"%ss\" has no '%.64s'",
+                         word, ret->kind ? kind_names[ret->kind] : "enum", name);
 }
 
-bool exj_ffi_read_type(exj_ffi_reader *r, const char *at, const json_t *o, const char *key,
-                       exj_ffi_type *ret)
+bool exj_ffi_read_type(exj_ffi_reader *r, const char *at, const json_t *o,
+                       const char *key, exj_ffi_type *ret)
 {
     const char *word = NULL, *near;
 
@@ -115,16 +130,18 @@ bool exj_ffi_read_type(exj_ffi_reader *r, const char *at, const json_t *o, const
             ret->kind = (exj_ffi_kind)k;
             return true;
         }
-    if (strcmp(word, "enum") == 0 || strcmp(word, "struct") == 0 || strcmp(word, "handle") == 0)
+    if (strcmp(word, "enum") == 0 || strcmp(word, "struct") == 0 ||
+        strcmp(word, "handle") == 0)
         return exj_ffi_wrong(r, at, "type '%s' needs a name: \"%s:NAME\"", word, word);
     near = exj_ffi_nearest(word, kind_names);
     return exj_ffi_wrong(r, at, "unknown type '%.64s'%s%s%s", word,
-                         near ? "; did you mean '" : "; known are void, bool, i8 to u64, f32, "
-                                                     "f64, str, bytes, enum:, struct:, handle:",
+                         near ? "; did you mean '"
+                              : "; known are void, bool, i8 to u64, f32, "
+                                "f64, str, bytes, enum:, struct:, handle:",
                          near ? near : "", near ? "'?" : "");
 }
 
-/* ---- enums ---------------------------------------------------------------------------------- */
+/* ---- enums ------------------------------------------------------------------------- */
 
 static bool read_enum(exj_ffi_reader *r, const char *name, json_t *o, exj_ffi_enum *en)
 {
@@ -149,17 +166,20 @@ static bool read_enum(exj_ffi_reader *r, const char *name, json_t *o, exj_ffi_en
     if (!json_is_object(names) || json_object_size(names) == 0)
         return exj_ffi_wrong(r, at, "needs \"names\": {\"NAME\": number}, at least one");
     if (json_object_size(names) > 4096)
-        return exj_ffi_wrong(r, at, "has %zu names; at most 4096", json_object_size(names));
+        return exj_ffi_wrong(r, at, "has %zu names; at most 4096",
+                             json_object_size(names));
     bits = (int)exj_ffi_size_of(&type) * 8;
-    low = exj_ffi_is_signed(type.kind) ? (bits == 64 ? INT64_MIN : -(INT64_C(1) << (bits - 1)))
-                                       : 0;
-    high = bits == 64 ? INT64_MAX
+    low = exj_ffi_is_signed(type.kind)
+              ? (bits == 64 ? INT64_MIN : -(INT64_C(1) << (bits - 1)))
+              : 0;
+    high = bits == 64                     ? INT64_MAX
            : exj_ffi_is_signed(type.kind) ? (INT64_C(1) << (bits - 1)) - 1
                                           : (INT64_C(1) << bits) - 1;
     en->items = exj_ffi_many(r, json_object_size(names), sizeof *en->items);
     if (!en->items)
         return false;
-    json_object_foreach(names, key, value) {
+    json_object_foreach(names, key, value)
+    {
         if (!exj_ffi_number(r, at, names, key, low, high, &en->items[en->len].value))
             return false;
         en->items[en->len++].name = key;
@@ -167,7 +187,7 @@ static bool read_enum(exj_ffi_reader *r, const char *name, json_t *o, exj_ffi_en
     return true;
 }
 
-/* ---- structs -------------------------------------------------------------------------------- */
+/* ---- structs ----------------------------------------------------------------------- */
 
 static bool read_field(exj_ffi_reader *r, const char *at, json_t *o, exj_ffi_struct *st)
 {
@@ -183,18 +203,23 @@ static bool read_field(exj_ffi_reader *r, const char *at, json_t *o, exj_ffi_str
         return false;
     if (f->type.kind == EXJ_FFI_VOID || f->type.kind == EXJ_FFI_STR ||
         f->type.kind == EXJ_FFI_BYTES || f->type.kind >= EXJ_FFI_STRUCT)
-        return exj_ffi_wrong(r, at, "a struct holds bool, integers, floats and enums; '%s' "
-                                    "needs glue in C", kind_names[f->type.kind]);
+        return exj_ffi_wrong(r, at,
+                             "a struct holds bool, integers, floats and enums; '%s' "
+                             "needs glue in C",
+                             kind_names[f->type.kind]);
     for (size_t k = 0; k < st->len; k++)
         if (strcmp(st->fields[k].name, f->name) == 0)
             return exj_ffi_wrong(r, at, "there are two fields '%s'", f->name);
     align = exj_ffi_align_of(&f->type);
     f->offset = (st->size + align - 1) / align * align;
     if (offset < 0)
-        return exj_ffi_wrong(r, at, "needs \"offset\"; the C layout gives %zu", f->offset);
+        return exj_ffi_wrong(r, at, "needs \"offset\"; the C layout gives %zu",
+                             f->offset);
     if ((size_t)offset != f->offset)
-        return exj_ffi_wrong(r, at, "\"offset\" is %lld, but the C layout of the fields before "
-                                    "it gives %zu", (long long)offset, f->offset);
+        return exj_ffi_wrong(r, at,
+                             "\"offset\" is %lld, but the C layout of the fields before "
+                             "it gives %zu",
+                             (long long)offset, f->offset);
     st->size = f->offset + exj_ffi_size_of(&f->type);
     if (align > st->align)
         st->align = align;
@@ -202,7 +227,8 @@ static bool read_field(exj_ffi_reader *r, const char *at, json_t *o, exj_ffi_str
     return true;
 }
 
-static bool read_struct(exj_ffi_reader *r, const char *name, json_t *o, exj_ffi_struct *st)
+static bool read_struct(exj_ffi_reader *r, const char *name, json_t *o,
+                        exj_ffi_struct *st)
 {
     static const char *const known[] = { "size", "fields", NULL };
     char at[EXJ_FFI_PATH_MAX];
@@ -218,12 +244,15 @@ static bool read_struct(exj_ffi_reader *r, const char *name, json_t *o, exj_ffi_
         return false;
     if (!json_is_array(fields) || json_array_size(fields) == 0 ||
         json_array_size(fields) > EXJ_FFI_FIELDS_MAX)
-        return exj_ffi_wrong(r, at, "needs \"fields\": 1 to %u of {\"name\",\"type\","
-                                    "\"offset\"}", EXJ_FFI_FIELDS_MAX);
+        return exj_ffi_wrong(r, at,
+                             "needs \"fields\": 1 to %u of {\"name\",\"type\","
+                             "\"offset\"}",
+                             EXJ_FFI_FIELDS_MAX);
     st->fields = exj_ffi_many(r, json_array_size(fields), sizeof *st->fields);
     if (!st->fields)
         return false;
-    json_array_foreach(fields, k, field) {
+    json_array_foreach(fields, k, field)
+    {
         snprintf(at, sizeof at, "structs.%.64s.fields[%zu]", name, k);
         if (!read_field(r, at, field, st))
             return false;
@@ -231,14 +260,16 @@ static bool read_struct(exj_ffi_reader *r, const char *name, json_t *o, exj_ffi_
     st->size = (st->size + st->align - 1) / st->align * st->align;
     snprintf(at, sizeof at, "structs.%.64s", name);
     if (size >= 0 && (size_t)size != st->size)
-        return exj_ffi_wrong(r, at, "\"size\" is %lld, but the C layout of its fields gives %zu",
+        return exj_ffi_wrong(r, at,
+                             "\"size\" is %lld, but the C layout of its fields gives %zu",
                              (long long)size, st->size);
     return true;
 }
 
-/* ---- handles -------------------------------------------------------------------------------- */
+/* ---- handles ----------------------------------------------------------------------- */
 
-static bool read_handle_def(exj_ffi_reader *r, const char *name, json_t *o, exj_ffi_handle *ha)
+static bool read_handle_def(exj_ffi_reader *r, const char *name, json_t *o,
+                            exj_ffi_handle *ha)
 {
     static const char *const known[] = { "close", "library", NULL };
     char at[EXJ_FFI_PATH_MAX];
@@ -255,7 +286,7 @@ static bool read_handle_def(exj_ffi_reader *r, const char *name, json_t *o, exj_
     return exj_ffi_add_library(r, at, ha->library, NULL);
 }
 
-/* ---- all of them ---------------------------------------------------------------------------- */
+/* ---- all of them ------------------------------------------------------------------- */
 
 static bool open_list(exj_ffi_reader *r, const json_t *root, const char *key, size_t size,
                       json_t **ret_list, void *ret)
@@ -267,8 +298,10 @@ static bool open_list(exj_ffi_reader *r, const json_t *root, const char *key, si
     if (!list)
         return true;
     if (!json_is_object(list) || json_object_size(list) > EXJ_FFI_DEFS_MAX)
-        return exj_ffi_wrong(r, "", "\"%s\" must be an object {\"NAME\": {…}} with at most %u "
-                                    "members", key, EXJ_FFI_DEFS_MAX);
+        return exj_ffi_wrong(r, "",
+                             "\"%s\" must be an object {\"NAME\": {…}} with at most %u "
+                             "members",
+                             key, EXJ_FFI_DEFS_MAX);
     items = exj_ffi_many(r, json_object_size(list), size);
     memcpy(ret, &items, sizeof items);
     return items != NULL;
@@ -282,18 +315,19 @@ bool exj_ffi_read_defs(exj_ffi_reader *r, const json_t *root)
 
     if (!open_list(r, root, "enums", sizeof *m->enums, &list, &m->enums))
         return false;
-    json_object_foreach(list, key, value)
-        if (!read_enum(r, key, value, &m->enums[m->enums_len++]))
-            return false;
+    json_object_foreach(
+        list, key,
+        value) if (!read_enum(r, key, value, &m->enums[m->enums_len++])) return false;
     if (!open_list(r, root, "structs", sizeof *m->structs, &list, &m->structs))
         return false;
-    json_object_foreach(list, key, value)
-        if (!read_struct(r, key, value, &m->structs[m->structs_len++]))
-            return false;
+    json_object_foreach(
+        list, key, value) if (!read_struct(r, key, value,
+                                           &m->structs[m->structs_len++])) return false;
     if (!open_list(r, root, "handles", sizeof *m->handles, &list, &m->handles))
         return false;
-    json_object_foreach(list, key, value)
-        if (!read_handle_def(r, key, value, &m->handles[m->handles_len++]))
-            return false;
+    json_object_foreach(
+        list, key,
+        value) if (!read_handle_def(r, key, value,
+                                    &m->handles[m->handles_len++])) return false;
     return true;
 }

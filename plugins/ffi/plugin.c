@@ -1,8 +1,8 @@
 /* exellix.ffi - functions of shared libraries as the nodes of a graph, by manifest.
  *
- * The graph's model is the manifest (docs/ffi.md). A manifest that is wrong about a library
- * corrupts memory, so this plugin belongs into a plugin host of its own, never into the
- * worker's process. */
+ * The graph's model is the manifest (docs/ffi.md). A manifest that is wrong about a
+ * library corrupts memory, so this plugin belongs into a plugin host of its own, never
+ * into the worker's process. */
 #include <stdlib.h>
 
 #include "plugins/ffi/run.h"
@@ -48,7 +48,7 @@ static exj_result execute(void *instance, exj_call c, const exj_args *a)
     return r;
 }
 
-/* ---- self test: does libffi pass and widen here what we think it does? ---------------------- */
+/* ---- self test: does libffi pass and widen here what we think it does? ------------- */
 
 struct pair {
     double d;
@@ -94,9 +94,10 @@ static const exj_plugin engine = {
     .flags = FLAGS,
     .id = "exellix.ffi",
     .version = "1.0.0",
-    .describe = EXJ_STR("{\"summary\":\"Calls functions of shared libraries as a manifest says; "
-                        "the graph's model is the manifest (docs/ffi.md)\","
-                        "\"config\":{},\"input\":{},\"output\":{}}"),
+    .describe =
+        EXJ_STR("{\"summary\":\"Calls functions of shared libraries as a manifest says; "
+                "the graph's model is the manifest (docs/ffi.md)\","
+                "\"config\":{},\"input\":{},\"output\":{}}"),
     .create = create,
     .execute = execute,
     .destroy = destroy,

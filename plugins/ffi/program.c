@@ -24,19 +24,31 @@ static void *many(size_t n, size_t size, exj_ffi_trouble *t)
 static ffi_type *scalar(exj_ffi_kind k)
 {
     switch (k) {
-    case EXJ_FFI_VOID: return &ffi_type_void;
+    case EXJ_FFI_VOID:
+        return &ffi_type_void;
     case EXJ_FFI_BOOL:
-    case EXJ_FFI_U8: return &ffi_type_uint8;
-    case EXJ_FFI_I8: return &ffi_type_sint8;
-    case EXJ_FFI_I16: return &ffi_type_sint16;
-    case EXJ_FFI_U16: return &ffi_type_uint16;
-    case EXJ_FFI_I32: return &ffi_type_sint32;
-    case EXJ_FFI_U32: return &ffi_type_uint32;
-    case EXJ_FFI_I64: return &ffi_type_sint64;
-    case EXJ_FFI_U64: return &ffi_type_uint64;
-    case EXJ_FFI_F32: return &ffi_type_float;
-    case EXJ_FFI_F64: return &ffi_type_double;
-    default: return &ffi_type_pointer;
+    case EXJ_FFI_U8:
+        return &ffi_type_uint8;
+    case EXJ_FFI_I8:
+        return &ffi_type_sint8;
+    case EXJ_FFI_I16:
+        return &ffi_type_sint16;
+    case EXJ_FFI_U16:
+        return &ffi_type_uint16;
+    case EXJ_FFI_I32:
+        return &ffi_type_sint32;
+    case EXJ_FFI_U32:
+        return &ffi_type_uint32;
+    case EXJ_FFI_I64:
+        return &ffi_type_sint64;
+    case EXJ_FFI_U64:
+        return &ffi_type_uint64;
+    case EXJ_FFI_F32:
+        return &ffi_type_float;
+    case EXJ_FFI_F64:
+        return &ffi_type_double;
+    default:
+        return &ffi_type_pointer;
     }
 }
 
@@ -52,8 +64,10 @@ static ffi_type *type_of_arg(exj_ffi_program *p, const exj_ffi_arg *a)
     switch (a->role) {
     case EXJ_FFI_IN:
     case EXJ_FFI_LENGTH_OF:
-    case EXJ_FFI_CAPACITY_OF: return type_of(p, &a->type);
-    default: return &ffi_type_pointer;
+    case EXJ_FFI_CAPACITY_OF:
+        return type_of(p, &a->type);
+    default:
+        return &ffi_type_pointer;
     }
 }
 
@@ -76,10 +90,11 @@ static bool prepare_struct(const exj_ffi_struct *st, ffi_type *ret, exj_ffi_trou
                                    "structs.%s: libffi cannot pass it", st->name);
     for (size_t k = 0; k < st->len; k++)
         if (offsets[k] != st->fields[k].offset || ret->size != st->size)
-            return exj_ffi_trouble_set(t, EXJ_R_INPUT, "ManifestInvalid",
-                                       "structs.%s.%s: the manifest has it at %zu, this machine "
-                                       "at %zu", st->name, st->fields[k].name,
-                                       st->fields[k].offset, offsets[k]);
+            return exj_ffi_trouble_set(
+                t, EXJ_R_INPUT, "ManifestInvalid",
+                "structs.%s.%s: the manifest has it at %zu, this machine "
+                "at %zu",
+                st->name, st->fields[k].name, st->fields[k].offset, offsets[k]);
     return true;
 }
 
@@ -112,20 +127,23 @@ static bool prepare_function(exj_ffi_program *p, size_t index, exj_ffi_trouble *
     for (uint32_t k = 0; k < f->args_len; k++) {
         ready->types[k] = type_of_arg(p, &f->args[k]);
         if (f->args[k].owner == EXJ_FFI_FREE &&
-            !(ready->free_arg[k] = exj_ffi_library_find(ready->library, f->args[k].free_with, t)))
+            !(ready->free_arg[k] =
+                  exj_ffi_library_find(ready->library, f->args[k].free_with, t)))
             return false;
     }
     if (f->returns.owner == EXJ_FFI_FREE &&
-        !(ready->free_return = exj_ffi_library_find(ready->library, f->returns.free_with, t)))
+        !(ready->free_return =
+              exj_ffi_library_find(ready->library, f->returns.free_with, t)))
         return false;
-    status = f->variadic ? ffi_prep_cif_var(&ready->cif, FFI_DEFAULT_ABI, f->fixed, f->args_len,
-                                            returns, ready->types)
-                         : ffi_prep_cif(&ready->cif, FFI_DEFAULT_ABI, f->args_len, returns,
-                                        ready->types);
+    status = f->variadic ? ffi_prep_cif_var(&ready->cif, FFI_DEFAULT_ABI, f->fixed,
+                                            f->args_len, returns, ready->types)
+                         : ffi_prep_cif(&ready->cif, FFI_DEFAULT_ABI, f->args_len,
+                                        returns, ready->types);
     if (status != FFI_OK)
-        return exj_ffi_trouble_set(t, EXJ_R_INPUT, "ManifestInvalid",
-                                   "node %s: libffi refuses this signature of %s (status %d)",
-                                   f->node, f->symbol, (int)status);
+        return exj_ffi_trouble_set(
+            t, EXJ_R_INPUT, "ManifestInvalid",
+            "node %s: libffi refuses this signature of %s (status %d)", f->node,
+            f->symbol, (int)status);
     return true;
 }
 
@@ -150,7 +168,8 @@ static bool prepare(exj_ffi_program *p, exj_ffi_trouble *t)
         p->closers[k].library = library_of(m, m->handles[k].library, t);
         if (!p->closers[k].library)
             return false;
-        p->closers[k].code = exj_ffi_library_find(p->closers[k].library, m->handles[k].close, t);
+        p->closers[k].code =
+            exj_ffi_library_find(p->closers[k].library, m->handles[k].close, t);
         if (!p->closers[k].code)
             return false;
     }
@@ -159,7 +178,8 @@ static bool prepare(exj_ffi_program *p, exj_ffi_trouble *t)
 
 static void program_free(exj_ffi_program *p)
 {
-    for (size_t k = 0; p->manifest && p->functions && k < p->manifest->functions_len; k++) {
+    for (size_t k = 0; p->manifest && p->functions && k < p->manifest->functions_len;
+         k++) {
         free(p->functions[k].types);
         free(p->functions[k].free_arg);
     }
@@ -190,7 +210,7 @@ static exj_ffi_program *program_new(const char *text, size_t n, exj_ffi_trouble 
     return p;
 }
 
-/* ---- kept by text ------------------------------------------------------------------------- */
+/* ---- kept by text ------------------------------------------------------------------ */
 
 static uint64_t hash_of(const char *text, size_t n)
 {

@@ -18,7 +18,8 @@ typedef struct exj_ffi_trouble {
 
 /* Always false, so that a check can `return exj_ffi_trouble_set(…)`. */
 __attribute__((format(printf, 4, 5))) static inline bool
-exj_ffi_trouble_set(exj_ffi_trouble *t, int32_t result, const char *code, const char *format, ...)
+exj_ffi_trouble_set(exj_ffi_trouble *t, int32_t result, const char *code,
+                    const char *format, ...)
 {
     va_list ap;
 

@@ -3,9 +3,7 @@
 #include <math.h>
 #include <sys/mman.h>
 
-#define EXACT_MAX 9007199254740992LL /* 2^53 */
-
-/* ---- arena ------------------------------------------------------------------------------ */
+/* ---- arena ------------------------------------------------------------------------- */
 
 #define MAPPED_MIN (256u * 1024u)
 
@@ -15,11 +13,12 @@ struct exj_ffi_block {
     _Alignas(16) unsigned char bytes[];
 };
 
-/* A large buffer is mostly not written to: pages come zeroed and only when they are touched,
- * where malloc, which has seen the size before, would clear all of it. */
+/* A large buffer is mostly not written to: pages come zeroed and only when they are
+ * touched, where malloc, which has seen the size before, would clear all of it. */
 static exj_ffi_block *map_block(size_t n)
 {
-    exj_ffi_block *b = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    exj_ffi_block *b =
+        mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (b == MAP_FAILED)
         return NULL;
@@ -61,7 +60,7 @@ static bool no_memory(exj_ffi_trouble *t)
 
 #define WRONG(...) exj_ffi_trouble_set(t, EXJ_R_INPUT, "InputInvalid", __VA_ARGS__)
 
-/* ---- integers --------------------------------------------------------------------------- */
+/* ---- integers ---------------------------------------------------------------------- */
 
 static exj_ffi_kind integer_kind(const exj_ffi_type *type)
 {
@@ -113,13 +112,19 @@ static bool take_integer(exj_ffi_kind k, bool minus, uint64_t m, exj_ffi_value *
 static const char *found(const json_t *json)
 {
     switch (json_typeof(json)) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "an array";
-    case JSON_STRING: return "a string";
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
     case JSON_TRUE:
-    case JSON_FALSE: return "a boolean";
-    case JSON_NULL: return "null";
-    default: return "a number";
+    case JSON_FALSE:
+        return "a boolean";
+    case JSON_NULL:
+        return "null";
+    default:
+        return "a number";
     }
 }
 
@@ -156,24 +161,28 @@ static bool read_integer(exj_ffi_kind k, const json_t *json, exj_ffi_value *ret,
         /* 3.0 is what some writers make of 3. */
         d = json_real_value(json);
         if (d != trunc(d))
-            return WRONG("%.17g is not a whole number; wanted %s", d, exj_ffi_kind_name(k));
-        if (fabs(d) > (double)EXACT_MAX)
-            return WRONG("%.17g is beyond 2^53, where JSON numbers lose digits; write %s", d,
-                         width(k) == 64 ? "it as a string of digits" : "a smaller number");
+            return WRONG("%.17g is not a whole number; wanted %s", d,
+                         exj_ffi_kind_name(k));
+        if (fabs(d) > (double)EXJ_FFI_EXACT_MAX)
+            return WRONG(
+                "%.17g is beyond 2^53, where JSON numbers lose digits; write %s", d,
+                width(k) == 64 ? "it as a string of digits" : "a smaller number");
         i = (int64_t)d;
     } else if (json_is_integer(json)) {
         i = json_integer_value(json);
-        if (i > EXACT_MAX || i < -EXACT_MAX)
+        if (i > EXJ_FFI_EXACT_MAX || i < -EXJ_FFI_EXACT_MAX)
             return WRONG("%lld is beyond 2^53, where JSON numbers lose digits; write %s",
-                         (long long)i, width(k) == 64 ? "it as a string of digits"
-                                                      : "a smaller number");
+                         (long long)i,
+                         width(k) == 64 ? "it as a string of digits"
+                                        : "a smaller number");
     } else {
-        return WRONG("wanted a whole number (%s), found %s", exj_ffi_kind_name(k), found(json));
+        return WRONG("wanted a whole number (%s), found %s", exj_ffi_kind_name(k),
+                     found(json));
     }
     return take_integer(k, i < 0, i < 0 ? 0 - (uint64_t)i : (uint64_t)i, ret, t);
 }
 
-/* ---- the other types -------------------------------------------------------------------- */
+/* ---- the other types --------------------------------------------------------------- */
 
 static bool take_real(exj_ffi_kind k, double d, exj_ffi_value *ret, exj_ffi_trouble *t)
 {
@@ -231,7 +240,8 @@ static bool read_text(const json_t *json, exj_ffi_arena *a, exj_ffi_value *ret,
         return WRONG("wanted text (str), found %s", found(json));
     n = json_string_length(json);
     if (memchr(s, 0, n))
-        return WRONG("the text has U+0000 in it, which ends a C string; send it as bytes");
+        return WRONG(
+            "the text has U+0000 in it, which ends a C string; send it as bytes");
     copy = exj_ffi_arena_take(a, n + 1);
     if (!copy)
         return no_memory(t);
@@ -310,7 +320,8 @@ static bool read_struct(const exj_ffi_struct *st, const json_t *json, exj_ffi_ar
     if (!json_is_object(json))
         return WRONG("wanted an object (struct:%s), found %s", st->name, found(json));
     object = json_incref((json_t *)(uintptr_t)json); /* the walk wants it without const */
-    json_object_foreach(object, key, member) {
+    json_object_foreach(object, key, member)
+    {
         size_t k = 0;
 
         while (k < st->len && strcmp(st->fields[k].name, key) != 0)
@@ -357,19 +368,26 @@ bool exj_ffi_value_read(const exj_ffi_type *type, bool nullable, const json_t *j
         ret->b = json_is_true(json);
         return true;
     case EXJ_FFI_F32:
-    case EXJ_FFI_F64: return read_real(type->kind, json, ret, t);
-    case EXJ_FFI_STR: return read_text(json, a, ret, t);
-    case EXJ_FFI_BYTES: return read_bytes(json, a, ret, t);
-    case EXJ_FFI_ENUM: return read_enum(type->en, json, ret, t);
-    case EXJ_FFI_STRUCT: return read_struct(type->st, json, a, ret, t);
+    case EXJ_FFI_F64:
+        return read_real(type->kind, json, ret, t);
+    case EXJ_FFI_STR:
+        return read_text(json, a, ret, t);
+    case EXJ_FFI_BYTES:
+        return read_bytes(json, a, ret, t);
+    case EXJ_FFI_ENUM:
+        return read_enum(type->en, json, ret, t);
+    case EXJ_FFI_STRUCT:
+        return read_struct(type->st, json, a, ret, t);
     case EXJ_FFI_HANDLE:
         return WRONG("a handle comes from an earlier node, never from JSON");
-    case EXJ_FFI_VOID: return WRONG("nothing is of type void");
-    default: return read_integer(type->kind, json, ret, t);
+    case EXJ_FFI_VOID:
+        return WRONG("nothing is of type void");
+    default:
+        return read_integer(type->kind, json, ret, t);
     }
 }
 
-/* ---- from one node to the next ---------------------------------------------------------- */
+/* ---- from one node to the next ----------------------------------------------------- */
 
 static bool is_real(exj_ffi_kind k)
 {
@@ -397,7 +415,8 @@ bool exj_ffi_value_convert(const exj_ffi_type *from, const exj_ffi_value *v,
                            const exj_ffi_type *to, exj_ffi_value *ret, exj_ffi_trouble *t)
 {
     *ret = *v;
-    if (v->form == EXJ_FFI_V_NULL || (from->kind == to->kind && from->kind != EXJ_FFI_STR))
+    if (v->form == EXJ_FFI_V_NULL ||
+        (from->kind == to->kind && from->kind != EXJ_FFI_STR))
         return true;
     if (exj_ffi_is_integer(to->kind)) {
         bool minus = v->form == EXJ_FFI_V_INT && v->i < 0;
@@ -413,7 +432,7 @@ bool exj_ffi_value_convert(const exj_ffi_type *from, const exj_ffi_value *v,
                    : v->form == EXJ_FFI_V_UINT ? (double)v->u
                                                : (double)v->i;
 
-        if (!is_real(from->kind) && fabs(d) > (double)EXACT_MAX)
+        if (!is_real(from->kind) && fabs(d) > (double)EXJ_FFI_EXACT_MAX)
             return WRONG("%.17g is beyond 2^53, where %s loses digits", d,
                          exj_ffi_kind_name(to->kind));
         return take_real(to->kind, d, ret, t);
@@ -430,41 +449,68 @@ bool exj_ffi_value_of_length(const exj_ffi_type *type, uint64_t n, exj_ffi_value
     return take_integer(type->kind, false, n, ret, t);
 }
 
-/* ---- to and from memory ------------------------------------------------------------------ */
+/* ---- to and from memory ------------------------------------------------------------ */
 
-#define STORE(T, from)                                                                    \
-    do {                                                                                  \
-        T x_ = (T)(from);                                                                 \
-        memcpy(slot, &x_, sizeof x_);                                                     \
+#define STORE(T, from)                                                                   \
+    do {                                                                                 \
+        T x_ = (T)(from);                                                                \
+        memcpy(slot, &x_, sizeof x_);                                                    \
     } while (0)
 
 void exj_ffi_value_store(const exj_ffi_type *type, const exj_ffi_value *v, void *slot)
 {
     switch (integer_kind(type)) {
-    case EXJ_FFI_BOOL: STORE(uint8_t, v->b); break;
-    case EXJ_FFI_I8: STORE(int8_t, v->i); break;
-    case EXJ_FFI_U8: STORE(uint8_t, v->u); break;
-    case EXJ_FFI_I16: STORE(int16_t, v->i); break;
-    case EXJ_FFI_U16: STORE(uint16_t, v->u); break;
-    case EXJ_FFI_I32: STORE(int32_t, v->i); break;
-    case EXJ_FFI_U32: STORE(uint32_t, v->u); break;
-    case EXJ_FFI_I64: STORE(int64_t, v->i); break;
-    case EXJ_FFI_U64: STORE(uint64_t, v->u); break;
-    case EXJ_FFI_F32: STORE(float, v->d); break;
-    case EXJ_FFI_F64: STORE(double, v->d); break;
+    case EXJ_FFI_BOOL:
+        STORE(uint8_t, v->b);
+        break;
+    case EXJ_FFI_I8:
+        STORE(int8_t, v->i);
+        break;
+    case EXJ_FFI_U8:
+        STORE(uint8_t, v->u);
+        break;
+    case EXJ_FFI_I16:
+        STORE(int16_t, v->i);
+        break;
+    case EXJ_FFI_U16:
+        STORE(uint16_t, v->u);
+        break;
+    case EXJ_FFI_I32:
+        STORE(int32_t, v->i);
+        break;
+    case EXJ_FFI_U32:
+        STORE(uint32_t, v->u);
+        break;
+    case EXJ_FFI_I64:
+        STORE(int64_t, v->i);
+        break;
+    case EXJ_FFI_U64:
+        STORE(uint64_t, v->u);
+        break;
+    case EXJ_FFI_F32:
+        STORE(float, v->d);
+        break;
+    case EXJ_FFI_F64:
+        STORE(double, v->d);
+        break;
     case EXJ_FFI_STR:
-    case EXJ_FFI_BYTES: memcpy(slot, &v->p, sizeof v->p); break;
-    case EXJ_FFI_STRUCT: memcpy(slot, v->p, type->st->size); break;
-    default: break;
+    case EXJ_FFI_BYTES:
+        memcpy(slot, &v->p, sizeof v->p);
+        break;
+    case EXJ_FFI_STRUCT:
+        memcpy(slot, v->p, type->st->size);
+        break;
+    default:
+        break;
     }
 }
 
-#define LOAD(T, f, to)                                                                    \
-    do {                                                                                  \
-        T x_;                                                                             \
-        memcpy(&x_, slot, sizeof x_);                                                     \
-        ret->form = (f);                                                                  \
-        ret->to = x_;                                                                     \
+#define LOAD(T, f, to)                                                                   \
+    do {                                                                                 \
+        T x_;                                                                            \
+        memcpy(&x_, slot, sizeof x_);                                                    \
+        ret->form = (f);                                                                 \
+        ret->to = x_;                                                                    \
     } while (0)
 
 bool exj_ffi_value_load(const exj_ffi_type *type, const void *slot, exj_ffi_arena *a,
@@ -478,16 +524,36 @@ bool exj_ffi_value_load(const exj_ffi_type *type, const void *slot, exj_ffi_aren
         ret->form = EXJ_FFI_V_BOOL;
         ret->b = *(const unsigned char *)slot != 0;
         break;
-    case EXJ_FFI_I8: LOAD(int8_t, EXJ_FFI_V_INT, i); break;
-    case EXJ_FFI_U8: LOAD(uint8_t, EXJ_FFI_V_UINT, u); break;
-    case EXJ_FFI_I16: LOAD(int16_t, EXJ_FFI_V_INT, i); break;
-    case EXJ_FFI_U16: LOAD(uint16_t, EXJ_FFI_V_UINT, u); break;
-    case EXJ_FFI_I32: LOAD(int32_t, EXJ_FFI_V_INT, i); break;
-    case EXJ_FFI_U32: LOAD(uint32_t, EXJ_FFI_V_UINT, u); break;
-    case EXJ_FFI_I64: LOAD(int64_t, EXJ_FFI_V_INT, i); break;
-    case EXJ_FFI_U64: LOAD(uint64_t, EXJ_FFI_V_UINT, u); break;
-    case EXJ_FFI_F32: LOAD(float, EXJ_FFI_V_REAL, d); break;
-    case EXJ_FFI_F64: LOAD(double, EXJ_FFI_V_REAL, d); break;
+    case EXJ_FFI_I8:
+        LOAD(int8_t, EXJ_FFI_V_INT, i);
+        break;
+    case EXJ_FFI_U8:
+        LOAD(uint8_t, EXJ_FFI_V_UINT, u);
+        break;
+    case EXJ_FFI_I16:
+        LOAD(int16_t, EXJ_FFI_V_INT, i);
+        break;
+    case EXJ_FFI_U16:
+        LOAD(uint16_t, EXJ_FFI_V_UINT, u);
+        break;
+    case EXJ_FFI_I32:
+        LOAD(int32_t, EXJ_FFI_V_INT, i);
+        break;
+    case EXJ_FFI_U32:
+        LOAD(uint32_t, EXJ_FFI_V_UINT, u);
+        break;
+    case EXJ_FFI_I64:
+        LOAD(int64_t, EXJ_FFI_V_INT, i);
+        break;
+    case EXJ_FFI_U64:
+        LOAD(uint64_t, EXJ_FFI_V_UINT, u);
+        break;
+    case EXJ_FFI_F32:
+        LOAD(float, EXJ_FFI_V_REAL, d);
+        break;
+    case EXJ_FFI_F64:
+        LOAD(double, EXJ_FFI_V_REAL, d);
+        break;
     case EXJ_FFI_STRUCT:
         copy = exj_ffi_arena_take(a, type->st->size);
         if (!copy)
@@ -497,157 +563,8 @@ bool exj_ffi_value_load(const exj_ffi_type *type, const void *slot, exj_ffi_aren
         ret->p = copy;
         ret->n = type->st->size;
         break;
-    default: break;
+    default:
+        break;
     }
-    return true;
-}
-
-/* ---- to JSON ----------------------------------------------------------------------------- */
-
-#define UNFIT(...) exj_ffi_trouble_set(t, EXJ_R_FAILED, "ResultUnfit", __VA_ARGS__)
-
-static bool is_utf8(const char *s, size_t n)
-{
-    const unsigned char *p = (const unsigned char *)s, *end = p + n;
-
-    while (p < end) {
-        uint32_t u = *p, least;
-        int more;
-
-        if (u < 0x80) {
-            p++;
-            continue;
-        }
-        more = u >= 0xf0 ? 3 : u >= 0xe0 ? 2 : 1;
-        if (u < 0xc2 || u > 0xf4 || end - p <= more)
-            return false;
-        least = more == 1 ? 0x80 : more == 2 ? 0x800 : 0x10000;
-        u &= 0x3fu >> more;
-        for (int k = 1; k <= more; k++) {
-            if ((p[k] & 0xc0) != 0x80)
-                return false;
-            u = u << 6 | (p[k] & 0x3fu);
-        }
-        if (u < least || u > 0x10ffff || (u >= 0xd800 && u <= 0xdfff))
-            return false;
-        p += more + 1;
-    }
-    return true;
-}
-
-static void write_base64(exj_json_out *o, const char *key, const char *from, size_t n)
-{
-    static const char digits[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    const unsigned char *p = (const unsigned char *)from;
-    char quad[4];
-
-    exj_json_lead_(o, key);
-    exj_json_add_(o, "\"", 1);
-    for (size_t at = 0; at < n; at += 3) {
-        uint32_t v = (uint32_t)p[at] << 16 | (at + 1 < n ? (uint32_t)p[at + 1] << 8 : 0) |
-                     (at + 2 < n ? p[at + 2] : 0);
-
-        quad[0] = digits[v >> 18];
-        quad[1] = digits[v >> 12 & 63];
-        quad[2] = at + 1 < n ? digits[v >> 6 & 63] : '=';
-        quad[3] = at + 2 < n ? digits[v & 63] : '=';
-        exj_json_add_(o, quad, 4);
-    }
-    exj_json_add_(o, "\"", 1);
-}
-
-static bool write_real(exj_json_out *o, const char *key, exj_ffi_kind k, double d,
-                       exj_ffi_trouble *t)
-{
-    char text[40];
-
-    if (!isfinite(d))
-        return UNFIT("%g is not finite, which JSON cannot say", d);
-    /* The fewest digits that read back as the same number. */
-    for (int digits = k == EXJ_FFI_F32 ? 6 : 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, d);
-        if (k == EXJ_FFI_F32 ? strtof(text, NULL) == (float)d : strtod(text, NULL) == d)
-            break;
-    }
-    for (char *c = text; *c; c++)
-        if (*c == ',')
-            *c = '.'; /* somebody has set a locale */
-    exj_json_put_raw(o, key, exj_text(text));
-    return true;
-}
-
-static void write_integer(exj_json_out *o, const char *key, const exj_ffi_value *v)
-{
-    bool big = v->form == EXJ_FFI_V_UINT ? v->u > (uint64_t)EXACT_MAX
-                                         : v->i > EXACT_MAX || v->i < -EXACT_MAX;
-    char text[24];
-
-    if (v->form == EXJ_FFI_V_UINT)
-        snprintf(text, sizeof text, "%llu", (unsigned long long)v->u);
-    else
-        snprintf(text, sizeof text, "%lld", (long long)v->i);
-    if (big)
-        exj_json_put_text(o, key, text);
-    else
-        exj_json_put_raw(o, key, exj_text(text));
-}
-
-static void write_enum(exj_json_out *o, const char *key, const exj_ffi_enum *en,
-                       const exj_ffi_value *v)
-{
-    int64_t number = v->form == EXJ_FFI_V_UINT ? (int64_t)v->u : v->i;
-
-    for (size_t k = 0; k < en->len; k++)
-        if (en->items[k].value == number) {
-            exj_json_put_text(o, key, en->items[k].name);
-            return;
-        }
-    write_integer(o, key, v);
-}
-
-bool exj_ffi_value_write(exj_json_out *o, const char *key, const exj_ffi_type *type,
-                         const exj_ffi_value *v, exj_ffi_trouble *t)
-{
-    char text[160];
-
-    switch (v->form) {
-    case EXJ_FFI_V_NULL: exj_json_put_null(o, key); return true;
-    case EXJ_FFI_V_BOOL: exj_json_put_bool(o, key, v->b); return true;
-    case EXJ_FFI_V_REAL: return write_real(o, key, type->kind, v->d, t);
-    case EXJ_FFI_V_INT:
-    case EXJ_FFI_V_UINT:
-        if (type->kind == EXJ_FFI_ENUM)
-            write_enum(o, key, type->en, v);
-        else
-            write_integer(o, key, v);
-        return true;
-    case EXJ_FFI_V_TEXT:
-        if (type->kind == EXJ_FFI_BYTES) {
-            write_base64(o, key, v->p, v->n);
-            return true;
-        }
-        if (!is_utf8(v->p, v->n))
-            return UNFIT("the text is not UTF-8; take it as bytes");
-        exj_json_put_string(o, key, (exj_str){ v->p, v->n });
-        return true;
-    case EXJ_FFI_V_HANDLE:
-        snprintf(text, sizeof text, "handle:%s#%u", type->ha->name, v->handle);
-        exj_json_put_text(o, key, text);
-        return true;
-    case EXJ_FFI_V_STRUCT: break;
-    }
-    exj_json_put_object(o, key);
-    for (size_t k = 0; k < type->st->len; k++) {
-        const exj_ffi_field *f = &type->st->fields[k];
-        exj_ffi_trouble inner = { 0 };
-        exj_ffi_arena none = { 0 };
-        exj_ffi_value member;
-
-        exj_ffi_value_load(&f->type, v->p + f->offset, &none, &member, &inner);
-        if (!exj_ffi_value_write(o, f->name, &f->type, &member, &inner))
-            return UNFIT("field '%s': %.500s", f->name, inner.text);
-    }
-    exj_json_end_object(o);
     return true;
 }

@@ -2,7 +2,7 @@
  * that were accepted are read again, as a call does.
  *
  * sources: plugins/ffi/manifest.c plugins/ffi/manifest_types.c plugins/ffi/manifest_functions.c
- * sources: plugins/ffi/value.c
+ * sources: plugins/ffi/value.c plugins/ffi/value_write.c
  */
 #include <stdint.h>
 #include <stdlib.h>

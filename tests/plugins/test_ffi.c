@@ -5,7 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- outputs ------------------------------------------------------------------------------- */
+/* ---- outputs ----------------------------------------------------------------------- */
 
 #define DIVIDE(error)                                                                     \
     ONE("ft_divide", "{\"from\":\"input.a\",\"type\":\"i32\"},{\"from\":\"input.b\","      \
@@ -133,7 +133,7 @@ Test(ffi, writing_beyond_a_buffer_is_noticed)
             "OutOverrun", "the manifest is wrong about ft_add_to");
 }
 
-/* ---- text that the library owns ------------------------------------------------------------ */
+/* ---- text that the library owns ---------------------------------------------------- */
 
 Test(ffi, returned_text_is_copied_and_its_owner_respected)
 {
@@ -179,7 +179,7 @@ Test(ffi, text_put_out_is_part_of_the_error)
     refuses(COMPLAIN, "{\"a\":\"bad luck\"}", EXJ_R_FAILED, "Returned1", "; why: <bad luck>");
 }
 
-/* ---- nodes and handles ---------------------------------------------------------------------- */
+/* ---- nodes and handles ------------------------------------------------------------- */
 
 #define COUNTER(close) "\"handles\":{\"counter\":{" close "}},"
 #define CLOSES "\"close\":\"ft_close\""
@@ -304,7 +304,7 @@ Test(ffi, cancellation_is_asked_between_nodes)
     guest_close(&g);
 }
 
-/* ---- variadic ------------------------------------------------------------------------------- */
+/* ---- variadic ---------------------------------------------------------------------- */
 
 #define VARIADIC(symbol, args, returns)                                                   \
     MANIFEST("", "{\"node\":\"n\",\"symbol\":\"" symbol "\",\"variadicAfter\":1,\"args\":[" args \
@@ -324,7 +324,7 @@ Test(ffi, variadic_functions_take_the_shape_that_is_listed)
                    "\"type\":\"str\"}", "f64"), "{\"w\":1}", "{\"n\":{\"return\":2.5}}");
 }
 
-/* ---- libraries ------------------------------------------------------------------------------ */
+/* ---- libraries --------------------------------------------------------------------- */
 
 #define IN_LIBRARY(library, symbol)                                                       \
     "{\"exellixFfi\":1,\"library\":\"" library "\",\"functions\":["                        \
@@ -421,7 +421,7 @@ Test(ffi, a_library_replaced_under_a_running_host_is_not_called_by_its_new_diges
     cr_assert_eq(system(line), 0);
 }
 
-/* ---- the engine ----------------------------------------------------------------------------- */
+/* ---- the engine -------------------------------------------------------------------- */
 
 Test(ffi, it_declares_itself_and_passes_its_self_test)
 {
@@ -482,7 +482,7 @@ Test(ffi, more_manifests_than_are_kept_all_work)
     guest_close(&g);
 }
 
-/* ---- threads -------------------------------------------------------------------------------- */
+/* ---- threads ----------------------------------------------------------------------- */
 
 struct caller {
     const struct guest *g;

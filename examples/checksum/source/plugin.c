@@ -1,4 +1,5 @@
-/* examples/checksum/source/plugin.c - checksum.files: one record for each file below a folder.
+/* examples/checksum/source/plugin.c - checksum.files: one record for each file below a
+ * folder.
  *
  * Input (the matrix's payload.input): {"root":"/absolute/folder"}. Emits
  *   {"id":"NAME@SIZE-MTIME","record":{"path":"/absolute/folder/NAME","name":"NAME","size":N}}
@@ -20,7 +21,7 @@
 struct walk {
     const exj_host *h;
     exj_call c;
-    size_t root_n;       /* of path: what is above it is not part of a name */
+    size_t root_n; /* of path: what is above it is not part of a name */
     char path[PATH_MAX];
     exj_json_out out;
 };
@@ -40,7 +41,12 @@ static bool is_utf8(const char *s)
     const unsigned char *p = (const unsigned char *)s;
 
     while (*p) {
-        int more = *p < 0x80 ? 0 : *p < 0xc2 ? -1 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf5 ? 3 : -1;
+        int more = *p < 0x80   ? 0
+                   : *p < 0xc2 ? -1
+                   : *p < 0xe0 ? 1
+                   : *p < 0xf0 ? 2
+                   : *p < 0xf5 ? 3
+                               : -1;
 
         /* Too long a form, a surrogate, beyond U+10FFFF. */
         if (more < 0 || (*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) ||
@@ -90,12 +96,13 @@ static exj_result visit(struct walk *w, size_t n, const char *name)
         return r;
     if (len < 0 || (size_t)len >= sizeof w->path - n) {
         w->path[n] = '\0';
-        return fail(w->h, w->c, EXJ_R_FAILED, "PathTooLong", "a name below is too long", w->path);
+        return fail(w->h, w->c, EXJ_R_FAILED, "PathTooLong", "a name below is too long",
+                    w->path);
     }
     if (lstat(w->path, &st) != 0)
         return errno == ENOENT ? EXJ_R_OK /* gone since the folder was read */
-                               : fail(w->h, w->c, EXJ_R_FAILED, "Unreadable", strerror(errno),
-                                      w->path);
+                               : fail(w->h, w->c, EXJ_R_FAILED, "Unreadable",
+                                      strerror(errno), w->path);
     if (S_ISDIR(st.st_mode))
         return walk_folder(w, n + (size_t)len);
     return S_ISREG(st.st_mode) ? emit_file(w, &st) : EXJ_R_OK;
@@ -134,8 +141,8 @@ static exj_result execute(void *instance, exj_call c, const exj_args *a)
         root = exj_json_to_text(value, NULL);
     n = root ? strlen(root) : 0;
     if (n == 0 || root[0] != '/' || n >= sizeof w.path) {
-        r = fail(w.h, c, EXJ_R_INPUT, "InputInvalid", "payload.input.root must be an absolute path",
-                 root ? root : "");
+        r = fail(w.h, c, EXJ_R_INPUT, "InputInvalid",
+                 "payload.input.root must be an absolute path", root ? root : "");
     } else {
         while (n > 0 && root[n - 1] == '/')
             n--;

@@ -7,9 +7,10 @@
 
 #include "plugins/ffi/sha256.h"
 
-/* ---- the file ------------------------------------------------------------------------------- */
+/* ---- the file ---------------------------------------------------------------------- */
 
-static bool try_folder(const char *folder, size_t n, const char *name, char *ret, size_t cap)
+static bool try_folder(const char *folder, size_t n, const char *name, char *ret,
+                       size_t cap)
 {
     return n > 0 && snprintf(ret, cap, "%.*s/%s", (int)n, folder, name) < (int)cap &&
            access(ret, R_OK) == 0;
@@ -18,8 +19,14 @@ static bool try_folder(const char *folder, size_t n, const char *name, char *ret
 static bool locate(const char *library, char *ret, size_t cap)
 {
     static const char *const folders[] = {
-        "/usr/local/lib/" EXJ_MULTIARCH, "/lib/" EXJ_MULTIARCH, "/usr/lib/" EXJ_MULTIARCH,
-        "/usr/local/lib", "/lib64", "/usr/lib64", "/lib", "/usr/lib",
+        "/usr/local/lib/" EXJ_MULTIARCH,
+        "/lib/" EXJ_MULTIARCH,
+        "/usr/lib/" EXJ_MULTIARCH,
+        "/usr/local/lib",
+        "/lib64",
+        "/usr/lib64",
+        "/lib",
+        "/usr/lib",
     };
     const char *path = getenv("LD_LIBRARY_PATH");
 
@@ -44,7 +51,8 @@ static bool read_digest(exj_binary *b, exj_ffi_trouble *t)
     bool good = fd >= 0 && exj_ffi_sha256_fd(fd, b->sha256);
 
     if (!good)
-        exj_ffi_trouble_set(t, 0, "LibraryUnread", "%.900s: %s", b->path, strerror(errno));
+        exj_ffi_trouble_set(t, 0, "LibraryUnread", "%.900s: %s", b->path,
+                            strerror(errno));
     if (fd >= 0)
         close(fd);
     return good;
@@ -67,14 +75,16 @@ bool exj_binary_open(const char *library, exj_binary *ret, exj_ffi_trouble *t)
 
     if (!locate(library, b.path, sizeof b.path))
         return exj_ffi_trouble_set(t, 0, "LibraryMissing",
-                                   "library %.300s is not there, or not readable", library);
+                                   "library %.300s is not there, or not readable",
+                                   library);
     if (!read_digest(&b, t))
         return false;
     b.dwfl = dwfl_begin(&callbacks);
     if (b.dwfl)
         b.module = dwfl_report_offline(b.dwfl, b.path, b.path, -1);
     if (!b.module) {
-        exj_ffi_trouble_set(t, 0, "LibraryUnfit", "%.300s: %.200s", b.path, dwfl_errmsg(-1));
+        exj_ffi_trouble_set(t, 0, "LibraryUnfit", "%.300s: %.200s", b.path,
+                            dwfl_errmsg(-1));
         exj_binary_close(&b);
         return false;
     }
@@ -94,7 +104,7 @@ void exj_binary_close(exj_binary *b)
     *b = (exj_binary){ 0 };
 }
 
-/* ---- functions ------------------------------------------------------------------------------ */
+/* ---- functions --------------------------------------------------------------------- */
 
 static void find_symbols(exj_binary *b, exj_wanted *wanted, size_t n)
 {
@@ -106,7 +116,8 @@ static void find_symbols(exj_binary *b, exj_wanted *wanted, size_t n)
         GElf_Word section;
         Elf *elf;
         Dwarf_Addr bias;
-        const char *name = dwfl_module_getsym_info(b->module, k, &sym, &at, &section, &elf, &bias);
+        const char *name =
+            dwfl_module_getsym_info(b->module, k, &sym, &at, &section, &elf, &bias);
         int type = GELF_ST_TYPE(sym.st_info);
         size_t len;
 
@@ -114,11 +125,13 @@ static void find_symbols(exj_binary *b, exj_wanted *wanted, size_t n)
             continue;
         len = strcspn(name, "@"); /* without the version */
         for (size_t i = 0; i < n; i++) {
-            if (strlen(wanted[i].symbol) != len || memcmp(wanted[i].symbol, name, len) != 0)
+            if (strlen(wanted[i].symbol) != len ||
+                memcmp(wanted[i].symbol, name, len) != 0)
                 continue;
-            wanted[i].kind = type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE
-                                 ? EXJ_SYMBOL_FUNCTION
-                                 : EXJ_SYMBOL_DATA;
+            wanted[i].kind =
+                type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE
+                    ? EXJ_SYMBOL_FUNCTION
+                    : EXJ_SYMBOL_DATA;
             wanted[i].address = at;
         }
     }
@@ -140,7 +153,8 @@ static void consider(exj_wanted *w, Dwarf_Die *die, Dwarf_Addr bias)
     bool named = (name && strcmp(name, w->symbol) == 0) ||
                  (linkage && strcmp(linkage, w->symbol) == 0);
 
-    if (w->by_address || (!here && (!named || w->found || !dwarf_hasattr_integrate(die, DW_AT_external))))
+    if (w->by_address ||
+        (!here && (!named || w->found || !dwarf_hasattr_integrate(die, DW_AT_external))))
         return;
     w->found = true;
     w->by_address = here;
@@ -160,7 +174,8 @@ void exj_binary_find(exj_binary *b, exj_wanted *wanted, size_t n)
         if (dwarf_child(unit, &die) != 0)
             continue;
         do {
-            if (dwarf_tag(&die) != DW_TAG_subprogram || dwarf_hasattr(&die, DW_AT_declaration))
+            if (dwarf_tag(&die) != DW_TAG_subprogram ||
+                dwarf_hasattr(&die, DW_AT_declaration))
                 continue;
             for (size_t k = 0; k < n; k++)
                 consider(&wanted[k], &die, bias);
@@ -168,7 +183,7 @@ void exj_binary_find(exj_binary *b, exj_wanted *wanted, size_t n)
     }
 }
 
-/* ---- types ---------------------------------------------------------------------------------- */
+/* ---- types ------------------------------------------------------------------------- */
 
 /* The die that DW_AT_type names; false: none, which is void. */
 static bool next_type(Dwarf_Die *die, Dwarf_Die *ret)
@@ -181,8 +196,9 @@ static bool next_type(Dwarf_Die *die, Dwarf_Die *ret)
 
 static bool is_cover(int tag)
 {
-    return tag == DW_TAG_typedef || tag == DW_TAG_const_type || tag == DW_TAG_volatile_type ||
-           tag == DW_TAG_restrict_type || tag == DW_TAG_atomic_type;
+    return tag == DW_TAG_typedef || tag == DW_TAG_const_type ||
+           tag == DW_TAG_volatile_type || tag == DW_TAG_restrict_type ||
+           tag == DW_TAG_atomic_type;
 }
 
 static void read_base(exj_c_type *c)
@@ -193,14 +209,25 @@ static void read_base(exj_c_type *c)
     dwarf_formudata(dwarf_attr_integrate(&c->die, DW_AT_encoding, &attribute), &encoding);
     c->sign_known = true;
     switch (encoding) {
-    case DW_ATE_boolean: c->class = EXJ_C_BOOL; break;
-    case DW_ATE_float: c->class = EXJ_C_FLOAT; break;
+    case DW_ATE_boolean:
+        c->class = EXJ_C_BOOL;
+        break;
+    case DW_ATE_float:
+        c->class = EXJ_C_FLOAT;
+        break;
     case DW_ATE_signed_char:
-    case DW_ATE_signed: c->class = EXJ_C_INTEGER; c->is_signed = true; break;
+    case DW_ATE_signed:
+        c->class = EXJ_C_INTEGER;
+        c->is_signed = true;
+        break;
     case DW_ATE_unsigned_char:
     case DW_ATE_unsigned:
-    case DW_ATE_UTF: c->class = EXJ_C_INTEGER; break;
-    default: c->class = EXJ_C_OTHER; break;
+    case DW_ATE_UTF:
+        c->class = EXJ_C_INTEGER;
+        break;
+    default:
+        c->class = EXJ_C_OTHER;
+        break;
     }
     c->is_char = encoding == DW_ATE_signed_char || encoding == DW_ATE_unsigned_char;
 }
@@ -220,11 +247,20 @@ static exj_c_type classify(Dwarf_Die *type)
     if (dwarf_aggregate_size(&c.die, &size) == 0)
         c.size = size;
     switch (dwarf_tag(&c.die)) {
-    case DW_TAG_base_type: read_base(&c); break;
-    case DW_TAG_pointer_type: c.class = EXJ_C_POINTER; c.size = sizeof(void *); break;
+    case DW_TAG_base_type:
+        read_base(&c);
+        break;
+    case DW_TAG_pointer_type:
+        c.class = EXJ_C_POINTER;
+        c.size = sizeof(void *);
+        break;
     case DW_TAG_structure_type:
-    case DW_TAG_class_type: c.class = EXJ_C_STRUCT; break;
-    case DW_TAG_union_type: c.class = EXJ_C_UNION; break;
+    case DW_TAG_class_type:
+        c.class = EXJ_C_STRUCT;
+        break;
+    case DW_TAG_union_type:
+        c.class = EXJ_C_UNION;
+        break;
     case DW_TAG_enumeration_type:
         c.class = EXJ_C_ENUM;
         if (next_type(&c.die, &inner)) {
@@ -233,7 +269,9 @@ static exj_c_type classify(Dwarf_Die *type)
             c.is_signed = under.is_signed;
         }
         break;
-    default: c.class = EXJ_C_OTHER; break;
+    default:
+        c.class = EXJ_C_OTHER;
+        break;
     }
     return c;
 }
@@ -277,18 +315,32 @@ static void type_text(Dwarf_Die *die, char *ret, size_t cap, int depth)
         }
         return;
     case DW_TAG_restrict_type:
-    case DW_TAG_atomic_type: type_text(&inner, ret, cap, depth + 1); return;
+    case DW_TAG_atomic_type:
+        type_text(&inner, ret, cap, depth + 1);
+        return;
     case DW_TAG_pointer_type:
         type_text(&inner, ret, cap, depth + 1);
         n = strlen(ret);
         snprintf(ret + n, cap - n, "%s*", n && ret[n - 1] == '*' ? "" : " ");
         return;
-    case DW_TAG_structure_type: word = "struct "; break;
-    case DW_TAG_union_type: word = "union "; break;
-    case DW_TAG_enumeration_type: word = "enum "; break;
-    case DW_TAG_subroutine_type: word = "function"; break;
-    case DW_TAG_array_type: word = "array"; break;
-    default: word = ""; break;
+    case DW_TAG_structure_type:
+        word = "struct ";
+        break;
+    case DW_TAG_union_type:
+        word = "union ";
+        break;
+    case DW_TAG_enumeration_type:
+        word = "enum ";
+        break;
+    case DW_TAG_subroutine_type:
+        word = "function";
+        break;
+    case DW_TAG_array_type:
+        word = "array";
+        break;
+    default:
+        word = "";
+        break;
     }
     snprintf(ret, cap, "%s%s", word, name ? name : "");
 }

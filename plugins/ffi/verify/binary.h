@@ -1,5 +1,5 @@
-/* plugins/ffi/verify/binary.h - what a shared library says about its functions: its symbol
- * table, and the DWARF in it or in the separate debug file of its build id.
+/* plugins/ffi/verify/binary.h - what a shared library says about its functions: its
+ * symbol table, and the DWARF in it or in the separate debug file of its build id.
  *
  * No code of the library runs. Memory: a binary owns everything below it. One thread. */
 #ifndef EXJ_PLUGINS_FFI_VERIFY_BINARY_H
@@ -20,12 +20,16 @@ typedef struct exj_binary {
     bool has_dwarf;
 } exj_binary;
 
-/* "libz.so.1" is looked for where the dynamic linker looks, more or less: LD_LIBRARY_PATH and
- * the system's folders. */
+/* "libz.so.1" is looked for where the dynamic linker looks, more or less: LD_LIBRARY_PATH
+ * and the system's folders. */
 bool exj_binary_open(const char *library, exj_binary *ret, exj_ffi_trouble *t);
 void exj_binary_close(exj_binary *b);
 
-typedef enum exj_symbol_kind { EXJ_SYMBOL_NONE, EXJ_SYMBOL_FUNCTION, EXJ_SYMBOL_DATA } exj_symbol_kind;
+typedef enum exj_symbol_kind {
+    EXJ_SYMBOL_NONE,
+    EXJ_SYMBOL_FUNCTION,
+    EXJ_SYMBOL_DATA
+} exj_symbol_kind;
 
 typedef struct exj_wanted {
     const char *symbol;
@@ -39,8 +43,15 @@ typedef struct exj_wanted {
 void exj_binary_find(exj_binary *b, exj_wanted *wanted, size_t n);
 
 typedef enum exj_c_class {
-    EXJ_C_VOID, EXJ_C_BOOL, EXJ_C_INTEGER, EXJ_C_FLOAT, EXJ_C_POINTER, EXJ_C_STRUCT,
-    EXJ_C_UNION, EXJ_C_ENUM, EXJ_C_OTHER
+    EXJ_C_VOID,
+    EXJ_C_BOOL,
+    EXJ_C_INTEGER,
+    EXJ_C_FLOAT,
+    EXJ_C_POINTER,
+    EXJ_C_STRUCT,
+    EXJ_C_UNION,
+    EXJ_C_ENUM,
+    EXJ_C_OTHER
 } exj_c_class;
 
 typedef struct exj_c_type {
@@ -49,7 +60,7 @@ typedef struct exj_c_type {
     bool is_signed, is_char; /* of integers and enums */
     bool sign_known;
     bool is_const;
-    Dwarf_Die die;           /* without typedefs and qualifiers; of VOID: none */
+    Dwarf_Die die; /* without typedefs and qualifiers; of VOID: none */
 } exj_c_type;
 
 /* The type of a parameter, a member or (of a function) of what it returns. */

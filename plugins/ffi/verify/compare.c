@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-/* ---- lines ---------------------------------------------------------------------------------- */
+/* ---- lines ------------------------------------------------------------------------- */
 
 static exj_line *add(exj_report *r, const char *node, const char *symbol)
 {
@@ -36,7 +36,7 @@ __attribute__((format(printf, 3, 4))) static void say(exj_line *l, exj_verdict v
     va_end(ap);
 }
 
-/* ---- values --------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------ */
 
 static void check_value(exj_line *l, const exj_ffi_type *t, exj_c_type *c);
 
@@ -54,7 +54,8 @@ static void check_integer(exj_line *l, exj_ffi_kind k, exj_c_type *c)
             (unsigned long long)c->size);
     else if (c->sign_known && c->is_signed != exj_ffi_is_signed(k))
         say(l, EXJ_DIFFERS, "%s in the manifest, %s in the library",
-            exj_ffi_is_signed(k) ? "signed" : "unsigned", c->is_signed ? "signed" : "unsigned");
+            exj_ffi_is_signed(k) ? "signed" : "unsigned",
+            c->is_signed ? "signed" : "unsigned");
     else if (c->class == EXJ_C_ENUM)
         say(l, EXJ_NOTE, "the library has an enum here");
 }
@@ -69,7 +70,8 @@ static bool enumerator(exj_c_type *c, const char *name, int64_t *ret)
         return false;
     do {
         have = dwarf_diename(&child);
-        if (dwarf_tag(&child) == DW_TAG_enumerator && have && (!name || strcmp(have, name) == 0)) {
+        if (dwarf_tag(&child) == DW_TAG_enumerator && have &&
+            (!name || strcmp(have, name) == 0)) {
             Dwarf_Sword s = 0;
 
             dwarf_formsdata(dwarf_attr(&child, DW_AT_const_value, &attribute), &s);
@@ -114,12 +116,13 @@ static void check_struct(exj_line *l, const exj_ffi_struct *st, exj_c_type *c)
         return;
     }
     if (dwarf_hasattr(&c->die, DW_AT_declaration)) {
-        say(l, EXJ_DIFFERS, "the library keeps the members of this struct to itself; take a handle");
+        say(l, EXJ_DIFFERS,
+            "the library keeps the members of this struct to itself; take a handle");
         return;
     }
     if (c->size != st->size)
-        say(l, EXJ_DIFFERS, "struct:%s has %zu bytes, that of the library %llu", st->name, st->size,
-            (unsigned long long)c->size);
+        say(l, EXJ_DIFFERS, "struct:%s has %zu bytes, that of the library %llu", st->name,
+            st->size, (unsigned long long)c->size);
     if (dwarf_child(&c->die, &member) != 0)
         return;
     do {
@@ -132,21 +135,24 @@ static void check_struct(exj_line *l, const exj_ffi_struct *st, exj_c_type *c)
             continue;
         name = name ? name : "(no name)";
         if (k >= st->len) {
-            say(l, EXJ_DIFFERS, "struct:%s lacks the library's member '%s'", st->name, name);
+            say(l, EXJ_DIFFERS, "struct:%s lacks the library's member '%s'", st->name,
+                name);
             return;
         }
         dwarf_formudata(dwarf_attr(&member, DW_AT_data_member_location, &attribute), &at);
         if (dwarf_hasattr(&member, DW_AT_bit_size))
             say(l, EXJ_DIFFERS, "member '%s' is a bit-field", name);
         if (at != st->fields[k].offset)
-            say(l, EXJ_DIFFERS, "field '%s' is at %zu, member '%s' of the library at %llu",
+            say(l, EXJ_DIFFERS,
+                "field '%s' is at %zu, member '%s' of the library at %llu",
                 st->fields[k].name, st->fields[k].offset, name, (unsigned long long)at);
         type = exj_c_type_of(&member);
         check_value(&inner, &st->fields[k].type, &type);
         if (inner.verdict == EXJ_DIFFERS)
             say(l, EXJ_DIFFERS, "field '%s': %s", st->fields[k].name, inner.why);
         if (strcmp(name, st->fields[k].name) != 0)
-            say(l, EXJ_NOTE, "field '%s' is called '%s' in the library", st->fields[k].name, name);
+            say(l, EXJ_NOTE, "field '%s' is called '%s' in the library",
+                st->fields[k].name, name);
         k++;
     } while (dwarf_siblingof(&member, &member) == 0);
     if (k < st->len)
@@ -170,7 +176,8 @@ static void check_bytes(exj_line *l, exj_c_type *c, bool text, bool written)
         if (text)
             say(l, EXJ_NOTE, "the library has a void * here");
     } else if (to.class != EXJ_C_INTEGER || to.size != 1) {
-        say(l, EXJ_DIFFERS, "%s in the manifest, a pointer to something else in the library",
+        say(l, EXJ_DIFFERS,
+            "%s in the manifest, a pointer to something else in the library",
             text ? "text" : "bytes");
     } else if (text && !to.is_char) {
         say(l, EXJ_NOTE, "the library has bytes here");
@@ -193,22 +200,31 @@ static void check_value(exj_line *l, const exj_ffi_type *t, exj_c_type *c)
     case EXJ_FFI_F32:
     case EXJ_FFI_F64:
         if (c->class != EXJ_C_FLOAT || c->size != exj_ffi_size_of(t))
-            say(l, EXJ_DIFFERS, "a float of %zu bytes in the manifest, none in the library",
+            say(l, EXJ_DIFFERS,
+                "a float of %zu bytes in the manifest, none in the library",
                 exj_ffi_size_of(t));
         break;
     case EXJ_FFI_STR:
-    case EXJ_FFI_BYTES: check_bytes(l, c, t->kind == EXJ_FFI_STR, false); break;
-    case EXJ_FFI_ENUM: check_enum(l, t->en, c); break;
-    case EXJ_FFI_STRUCT: check_struct(l, t->st, c); break;
+    case EXJ_FFI_BYTES:
+        check_bytes(l, c, t->kind == EXJ_FFI_STR, false);
+        break;
+    case EXJ_FFI_ENUM:
+        check_enum(l, t->en, c);
+        break;
+    case EXJ_FFI_STRUCT:
+        check_struct(l, t->st, c);
+        break;
     case EXJ_FFI_HANDLE:
         if (c->class != EXJ_C_POINTER)
             say(l, EXJ_DIFFERS, "a pointer in the manifest, none in the library");
         break;
-    default: check_integer(l, t->kind, c); break;
+    default:
+        check_integer(l, t->kind, c);
+        break;
     }
 }
 
-/* ---- parameters ----------------------------------------------------------------------------- */
+/* ---- parameters -------------------------------------------------------------------- */
 
 static void check_pointer(exj_line *l, const exj_ffi_type *t, exj_c_type *c, bool written)
 {
@@ -237,20 +253,32 @@ static void check_parameter(exj_line *l, const exj_ffi_arg *a, exj_c_type *c)
     switch (a->role) {
     case EXJ_FFI_IN:
     case EXJ_FFI_LENGTH_OF:
-    case EXJ_FFI_CAPACITY_OF: check_value(l, &a->type, c); break;
-    case EXJ_FFI_IN_POINTER: check_pointer(l, &a->type, c, false); break;
+    case EXJ_FFI_CAPACITY_OF:
+        check_value(l, &a->type, c);
+        break;
+    case EXJ_FFI_IN_POINTER:
+        check_pointer(l, &a->type, c, false);
+        break;
     case EXJ_FFI_OUT:
-    case EXJ_FFI_LENGTH_IN_OUT: check_pointer(l, &a->type, c, true); break;
-    case EXJ_FFI_OUT_BUFFER: check_bytes(l, c, a->type.kind == EXJ_FFI_STR, true); break;
+    case EXJ_FFI_LENGTH_IN_OUT:
+        check_pointer(l, &a->type, c, true);
+        break;
+    case EXJ_FFI_OUT_BUFFER:
+        check_bytes(l, c, a->type.kind == EXJ_FFI_STR, true);
+        break;
     }
 }
 
 static void name_parameter(const exj_ffi_arg *a, char *ret, size_t cap)
 {
     static const char *const words[] = {
-        [EXJ_FFI_IN] = "", [EXJ_FFI_IN_POINTER] = "pointer to ", [EXJ_FFI_OUT] = "out ",
-        [EXJ_FFI_OUT_BUFFER] = "out ", [EXJ_FFI_LENGTH_OF] = "length ",
-        [EXJ_FFI_CAPACITY_OF] = "capacity ", [EXJ_FFI_LENGTH_IN_OUT] = "in/out length ",
+        [EXJ_FFI_IN] = "",
+        [EXJ_FFI_IN_POINTER] = "pointer to ",
+        [EXJ_FFI_OUT] = "out ",
+        [EXJ_FFI_OUT_BUFFER] = "out ",
+        [EXJ_FFI_LENGTH_OF] = "length ",
+        [EXJ_FFI_CAPACITY_OF] = "capacity ",
+        [EXJ_FFI_LENGTH_IN_OUT] = "in/out length ",
     };
     char type[160];
 
@@ -259,7 +287,7 @@ static void name_parameter(const exj_ffi_arg *a, char *ret, size_t cap)
              a->role == EXJ_FFI_OUT_BUFFER ? " buffer" : "");
 }
 
-/* ---- functions ------------------------------------------------------------------------------ */
+/* ---- functions --------------------------------------------------------------------- */
 
 static bool check_presence(exj_line *l, const char *symbol, exj_wanted *w, bool has_dwarf)
 {
@@ -272,10 +300,12 @@ static bool check_presence(exj_line *l, const char *symbol, exj_wanted *w, bool 
     else if (!has_dwarf)
         say(l, EXJ_UNKNOWN, "no DWARF to compare with");
     else if (!w->found)
-        say(l, EXJ_UNKNOWN, "its DWARF does not describe it (assembler, or another language?)");
+        say(l, EXJ_UNKNOWN,
+            "its DWARF does not describe it (assembler, or another language?)");
     snprintf(l->binary, sizeof l->binary, "%s",
-             w->kind == EXJ_SYMBOL_NONE ? "" : w->found ? dwarf_diename(&w->die)
-                                                        : symbol);
+             w->kind == EXJ_SYMBOL_NONE ? ""
+             : w->found                 ? dwarf_diename(&w->die)
+                                        : symbol);
     return l->verdict == EXJ_SAME;
 }
 
@@ -294,7 +324,8 @@ static unsigned count_parameters(Dwarf_Die *function, bool *ret_variadic)
     return n;
 }
 
-static void check_shape(exj_line *l, const exj_ffi_function *f, unsigned have, bool variadic)
+static void check_shape(exj_line *l, const exj_ffi_function *f, unsigned have,
+                        bool variadic)
 {
     unsigned fixed = f->variadic ? f->fixed : f->args_len;
 
@@ -306,7 +337,8 @@ static void check_shape(exj_line *l, const exj_ffi_function *f, unsigned have, b
         say(l, EXJ_DIFFERS, "has %u parameters; the manifest lists %u", have, fixed);
 }
 
-void exj_compare_function(const exj_ffi_function *f, exj_wanted *w, bool has_dwarf, exj_report *r)
+void exj_compare_function(const exj_ffi_function *f, exj_wanted *w, bool has_dwarf,
+                          exj_report *r)
 {
     exj_line *l = add(r, f->node, f->symbol);
     bool variadic;
@@ -327,7 +359,8 @@ void exj_compare_function(const exj_ffi_function *f, exj_wanted *w, bool has_dwa
     if (type.class == EXJ_C_VOID && f->returns.type.kind != EXJ_FFI_VOID)
         say(l, EXJ_DIFFERS, "the library returns nothing");
     else if (f->returns.type.kind == EXJ_FFI_STR)
-        check_bytes(l, &type, true, !exj_c_pointee(&type).is_const); /* who writes is no matter */
+        check_bytes(l, &type, true,
+                    !exj_c_pointee(&type).is_const); /* who writes is no matter */
     else
         check_value(l, &f->returns.type, &type);
 
@@ -346,8 +379,8 @@ void exj_compare_function(const exj_ffi_function *f, exj_wanted *w, bool has_dwa
     } while (dwarf_siblingof(&child, &child) == 0);
 }
 
-void exj_compare_ending(const char *node, const char *symbol, exj_wanted *w, bool has_dwarf,
-                        exj_report *r)
+void exj_compare_ending(const char *node, const char *symbol, exj_wanted *w,
+                        bool has_dwarf, exj_report *r)
 {
     exj_line *l = add(r, node, symbol);
     exj_c_type type = { 0 };
@@ -356,11 +389,13 @@ void exj_compare_ending(const char *node, const char *symbol, exj_wanted *w, boo
 
     if (!check_presence(l, symbol, w, has_dwarf))
         return;
-    if (count_parameters(&w->die, &variadic) != 1 || variadic || dwarf_child(&w->die, &child) != 0) {
+    if (count_parameters(&w->die, &variadic) != 1 || variadic ||
+        dwarf_child(&w->die, &child) != 0) {
         say(l, EXJ_DIFFERS, "must have one parameter, a pointer");
         return;
     }
-    while (dwarf_tag(&child) != DW_TAG_formal_parameter && dwarf_siblingof(&child, &child) == 0)
+    while (dwarf_tag(&child) != DW_TAG_formal_parameter &&
+           dwarf_siblingof(&child, &child) == 0)
         ;
     type = exj_c_type_of(&child);
     if (type.class != EXJ_C_POINTER)

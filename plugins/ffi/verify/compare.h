@@ -18,14 +18,14 @@ typedef struct exj_line {
 typedef struct exj_report {
     exj_line *lines; /* owned */
     size_t len, cap;
-    bool failed;     /* no memory */
+    bool failed; /* no memory */
 } exj_report;
 
 /* One line for the function, its return and each of its arguments. */
 void exj_compare_function(const exj_ffi_function *f, exj_wanted *w, bool has_dwarf,
                           exj_report *r);
 /* A symbol that ends something: void f(T *). */
-void exj_compare_ending(const char *node, const char *symbol, exj_wanted *w, bool has_dwarf,
-                        exj_report *r);
+void exj_compare_ending(const char *node, const char *symbol, exj_wanted *w,
+                        bool has_dwarf, exj_report *r);
 
 #endif /* EXJ_PLUGINS_FFI_VERIFY_COMPARE_H */

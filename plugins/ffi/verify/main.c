@@ -1,7 +1,9 @@
-/* exellix-jobs-ffi-verify - holds a manifest of exellix.ffi against the DWARF of its libraries.
+/* exellix-jobs-ffi-verify - holds a manifest of exellix.ffi against the DWARF of its
+ * libraries.
  *
- * An ELF file holds no types, so a manifest that is wrong about a function is found when it
- * corrupts memory; DWARF knows better, where there is some. No code of a library is run. */
+ * An ELF file holds no types, so a manifest that is wrong about a function is found when
+ * it corrupts memory; DWARF knows better, where there is some. No code of a library is
+ * run. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -24,23 +26,26 @@ struct checked {
 
 static void usage(FILE *to)
 {
-    fputs("exellix-jobs-ffi-verify " EXJ_VERSION " - holds a manifest against its libraries\n\n"
-          "Usage: exellix-jobs-ffi-verify [--json] [--no-dwarf] MANIFEST\n\n"
-          "  MANIFEST    a manifest, or a graph config with one as its model; - reads standard "
-          "input\n"
-          "  --json      print JSON\n"
-          "  --no-dwarf  check the manifest alone; open no library\n\n"
-          "Exit status: 0 all agrees, 1 the manifest is wrong or differs from a library,\n"
-          "2 something could not be compared because there is no DWARF for it.\n",
-          to);
+    fputs(
+        "exellix-jobs-ffi-verify " EXJ_VERSION
+        " - holds a manifest against its libraries\n\n"
+        "Usage: exellix-jobs-ffi-verify [--json] [--no-dwarf] MANIFEST\n\n"
+        "  MANIFEST    a manifest, or a graph config with one as its model; - reads "
+        "standard "
+        "input\n"
+        "  --json      print JSON\n"
+        "  --no-dwarf  check the manifest alone; open no library\n\n"
+        "Exit status: 0 all agrees, 1 the manifest is wrong or differs from a library,\n"
+        "2 something could not be compared because there is no DWARF for it.\n",
+        to);
 }
 
 /* What every failure looks like, so that a script reads one form. */
 static int give_up(const struct options *o, const exj_ffi_trouble *t)
 {
     if (o->json) {
-        json_t *j = json_pack("{s:s,s:{s:s,s:s}}", "result", "wrong", "error", "code", t->code,
-                              "message", t->text);
+        json_t *j = json_pack("{s:s,s:{s:s,s:s}}", "result", "wrong", "error", "code",
+                              t->code, "message", t->text);
         char *text = json_dumps(j, JSON_COMPACT);
 
         printf("%s\n", text ? text : "{\"result\":\"wrong\"}");
@@ -52,7 +57,7 @@ static int give_up(const struct options *o, const exj_ffi_trouble *t)
     return IS_WRONG;
 }
 
-/* ---- the manifest --------------------------------------------------------------------------- */
+/* ---- the manifest ------------------------------------------------------------------ */
 
 static char *slurp(const char *file, size_t *ret_n, exj_ffi_trouble *t)
 {
@@ -69,7 +74,8 @@ static char *slurp(const char *file, size_t *ret_n, exj_ffi_trouble *t)
         free(text);
         text = NULL;
     } else if (n == cap) {
-        exj_ffi_trouble_set(t, 0, "ManifestUnread", "%.300s has more than %zu bytes", file, cap);
+        exj_ffi_trouble_set(t, 0, "ManifestUnread", "%.300s has more than %zu bytes",
+                            file, cap);
         free(text);
         text = NULL;
     }
@@ -103,9 +109,10 @@ static exj_ffi_manifest *read_manifest(const char *file, exj_ffi_trouble *t)
     return m;
 }
 
-/* ---- libraries ------------------------------------------------------------------------------ */
+/* ---- libraries --------------------------------------------------------------------- */
 
-static void check_library(const exj_ffi_manifest *m, size_t index, exj_binary *b, exj_report *r)
+static void check_library(const exj_ffi_manifest *m, size_t index, exj_binary *b,
+                          exj_report *r)
 {
     const char *name = m->libraries[index].name;
     exj_wanted *wanted = calloc(WANTED_MAX, sizeof *wanted);
@@ -127,7 +134,8 @@ static void check_library(const exj_ffi_manifest *m, size_t index, exj_binary *b
             else
                 exj_compare_function(f, &wanted[at++], b->has_dwarf, r);
             for (uint32_t i = 0; i <= f->args_len; i++) {
-                const char *end = i < f->args_len ? f->args[i].free_with : f->returns.free_with;
+                const char *end =
+                    i < f->args_len ? f->args[i].free_with : f->returns.free_with;
 
                 if (!end)
                     continue;
@@ -153,23 +161,25 @@ static void check_library(const exj_ffi_manifest *m, size_t index, exj_binary *b
     free(wanted);
 }
 
-/* ---- what came of it ------------------------------------------------------------------------ */
+/* ---- what came of it --------------------------------------------------------------- */
 
 static const char *const verdicts[] = { "same", "note", "unknown", "DIFFERS" };
 
-static void digest(const exj_report *r, const struct checked *libraries, size_t n, char ret[65])
+static void digest(const exj_report *r, const struct checked *libraries, size_t n,
+                   char ret[65])
 {
     exj_ffi_sha256 s;
 
     exj_ffi_sha256_init(&s);
     for (size_t k = 0; k < n; k++) {
-        exj_ffi_sha256_add(&s, libraries[k].binary.sha256, strlen(libraries[k].binary.sha256));
+        exj_ffi_sha256_add(&s, libraries[k].binary.sha256,
+                           strlen(libraries[k].binary.sha256));
         exj_ffi_sha256_add(&s, "\n", 1);
     }
     for (size_t k = 0; k < r->len; k++) {
         const exj_line *l = &r->lines[k];
-        const char *words[] = { l->node, l->symbol, l->where, l->manifest, l->binary,
-                                verdicts[l->verdict] };
+        const char *words[] = { l->node,     l->symbol, l->where,
+                                l->manifest, l->binary, verdicts[l->verdict] };
 
         for (size_t i = 0; i < sizeof words / sizeof *words; i++)
             exj_ffi_sha256_add(&s, words[i], strlen(words[i]) + 1);
@@ -189,15 +199,16 @@ static void print_table(const exj_report *r)
             if (strlen(words[i]) > widths[i])
                 widths[i] = strlen(words[i]);
     }
-    printf("%-*s  %-*s  %-*s  %-*s  %-*s  VERDICT\n", (int)widths[0], "NODE", (int)widths[1],
-           "SYMBOL", (int)widths[2], "WHERE", (int)widths[3], "MANIFEST", (int)widths[4],
-           "BINARY");
+    printf("%-*s  %-*s  %-*s  %-*s  %-*s  VERDICT\n", (int)widths[0], "NODE",
+           (int)widths[1], "SYMBOL", (int)widths[2], "WHERE", (int)widths[3], "MANIFEST",
+           (int)widths[4], "BINARY");
     for (size_t k = 0; k < r->len; k++) {
         const exj_line *l = &r->lines[k];
 
-        printf("%-*s  %-*s  %-*s  %-*s  %-*s  %s%s%s\n", (int)widths[0], l->node, (int)widths[1],
-               l->symbol, (int)widths[2], l->where, (int)widths[3], l->manifest, (int)widths[4],
-               l->binary, verdicts[l->verdict], *l->why ? ": " : "", l->why);
+        printf("%-*s  %-*s  %-*s  %-*s  %-*s  %s%s%s\n", (int)widths[0], l->node,
+               (int)widths[1], l->symbol, (int)widths[2], l->where, (int)widths[3],
+               l->manifest, (int)widths[4], l->binary, verdicts[l->verdict],
+               *l->why ? ": " : "", l->why);
     }
 }
 
@@ -206,17 +217,20 @@ static void print_text(const exj_report *r, const struct checked *libraries, siz
 {
     print_table(r);
     for (size_t k = 0; k < n; k++)
-        printf("\n%s\n  sha256    %s\n  build id  %s\n  DWARF     %s\n", libraries[k].binary.path,
-               libraries[k].binary.sha256,
+        printf("\n%s\n  sha256    %s\n  build id  %s\n  DWARF     %s\n",
+               libraries[k].binary.path, libraries[k].binary.sha256,
                *libraries[k].binary.build_id ? libraries[k].binary.build_id : "none",
                libraries[k].binary.has_dwarf ? "yes" : "no");
     printf("\nchecked   sha256:%s\n", hex);
     if (status == NOT_COMPARED)
-        printf("Not everything could be compared. To get DWARF: build the library with -g; or "
-               "install its\ndebug package (Debian: PACKAGE-dbgsym of the debug archive); or set "
+        printf("Not everything could be compared. To get DWARF: build the library with "
+               "-g; or "
+               "install its\ndebug package (Debian: PACKAGE-dbgsym of the debug "
+               "archive); or set "
                "DEBUGINFOD_URLS to the\ndebuginfod server of your system.\n");
     else if (status == IS_WRONG)
-        printf("The manifest differs from the library: calling it would corrupt memory.\n");
+        printf(
+            "The manifest differs from the library: calling it would corrupt memory.\n");
 }
 
 static void print_json(const exj_report *r, const struct checked *libraries, size_t n,
@@ -229,21 +243,22 @@ static void print_json(const exj_report *r, const struct checked *libraries, siz
     for (size_t k = 0; k < r->len; k++) {
         const exj_line *l = &r->lines[k];
 
-        json_array_append_new(lines, json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "node", l->node,
-                                               "symbol", l->symbol, "where", l->where, "manifest",
-                                               l->manifest, "binary", l->binary, "verdict",
-                                               l->verdict == EXJ_DIFFERS ? "differs"
-                                                                         : verdicts[l->verdict],
-                                               "why", l->why));
+        json_array_append_new(
+            lines, json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:s}", "node", l->node, "symbol",
+                             l->symbol, "where", l->where, "manifest", l->manifest,
+                             "binary", l->binary, "verdict",
+                             l->verdict == EXJ_DIFFERS ? "differs" : verdicts[l->verdict],
+                             "why", l->why));
     }
     for (size_t k = 0; k < n; k++)
-        json_array_append_new(files, json_pack("{s:s,s:s,s:s,s:s,s:b}", "name", libraries[k].name,
-                                               "path", libraries[k].binary.path, "sha256",
+        json_array_append_new(files, json_pack("{s:s,s:s,s:s,s:s,s:b}", "name",
+                                               libraries[k].name, "path",
+                                               libraries[k].binary.path, "sha256",
                                                libraries[k].binary.sha256, "buildId",
                                                libraries[k].binary.build_id, "dwarf",
                                                libraries[k].binary.has_dwarf));
-    all = json_pack("{s:s,s:s,s:o,s:o}", "result", results[status], "digest", hex, "libraries",
-                    files, "lines", lines);
+    all = json_pack("{s:s,s:s,s:o,s:o}", "result", results[status], "digest", hex,
+                    "libraries", files, "lines", lines);
     text = json_dumps(all, JSON_COMPACT);
     printf("%s\n", text ? text : "{\"result\":\"not-compared\"}");
     free(text);
@@ -281,8 +296,8 @@ static int verify(const struct options *o, const exj_ffi_manifest *m, exj_ffi_tr
         }
         if (l->sha256 && strcmp(l->sha256, libraries[n].binary.sha256) != 0) {
             exj_ffi_trouble_set(t, 0, "LibraryChanged",
-                                "%.300s has the SHA-256 %s, the manifest says %s", l->name,
-                                libraries[n].binary.sha256, l->sha256);
+                                "%.300s has the SHA-256 %s, the manifest says %s",
+                                l->name, libraries[n].binary.sha256, l->sha256);
             n++;
             status = give_up(o, t);
             goto out;
@@ -322,8 +337,10 @@ static int read_options(int argc, char **argv, struct options *o)
             usage(stdout);
             return -1;
         } else if ((argv[k][0] == '-' && argv[k][1]) || o->file) {
-            fprintf(stderr, "exellix-jobs-ffi-verify: '%s' is too much; --help shows what is "
-                            "possible\n", argv[k]);
+            fprintf(stderr,
+                    "exellix-jobs-ffi-verify: '%s' is too much; --help shows what is "
+                    "possible\n",
+                    argv[k]);
             return IS_WRONG;
         } else {
             o->file = argv[k];
@@ -353,7 +370,8 @@ int main(int argc, char **argv)
         printf("{\"result\":\"same\",\"functions\":%zu}\n", m->functions_len);
     else
         printf("the manifest is well formed: %zu functions; nothing was compared with a "
-               "library\n", m->functions_len);
+               "library\n",
+               m->functions_len);
     exj_ffi_manifest_free(m);
     if (fflush(stdout) != 0)
         status = IS_WRONG;

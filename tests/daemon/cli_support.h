@@ -17,7 +17,7 @@ static char env_data[300], env_plugins[300];
 static const char *env[8];
 static char *said_out, *said_err; /* of the last run */
 
-static void cli_setup(void)
+static inline void cli_setup(void)
 {
     exj_tmp_make(&tmp);
     snprintf(env_data, sizeof(env_data), "EXELLIX_JOBS_DATA_DIR=%s",
@@ -28,7 +28,7 @@ static void cli_setup(void)
     env[1] = env_plugins;
 }
 
-static void cli_teardown(void)
+static inline void cli_teardown(void)
 {
     free(said_out);
     free(said_err);

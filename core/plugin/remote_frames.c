@@ -37,10 +37,14 @@ static void flush(exj_rhost *h)
 
 static void say_with(exj_rhost *h, exj_frame_type type, uint64_t call, exj_slice body)
 {
-    if (exj_wire_queue(h->wire, type, call, body, NULL))
-        atomic_store(&h->broken, true); /* it would wait for this for ever */
-    else
+    exj_code rc = exj_wire_queue(h->wire, type, call, body, NULL);
+
+    if (rc) { /* it would wait for this for ever */
+        atomic_store(&h->our_fault, rc != EXJ_IO);
+        atomic_store(&h->broken, true);
+    } else {
         flush(h);
+    }
 }
 
 void exj_remote_say(exj_remote *r, exj_rhost *h, exj_frame_type type, uint64_t call,
@@ -452,10 +456,11 @@ static exj_code take_start(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_
             return EXJ_INVALID;
         exj_wire_u32(&create, r->guest->index);
         exj_wire_text(&create, exj_buf_slice(&r->config));
-        if (create.failed)
-            atomic_store(&h->broken, true);
-        else
-            exj_remote_say(r, h, EXJ_F_CREATE, 0, exj_buf_slice(&create));
+        if (create.failed) {
+            exj_buf_release(&create);
+            return exj_err_set(err, EXJ_REFUSED, "out of memory");
+        }
+        exj_remote_say(r, h, EXJ_F_CREATE, 0, exj_buf_slice(&create));
         pthread_mutex_lock(&r->mu);
         r->cage = h->cage;
         h->state = EXJ_RHOST_CREATE;

@@ -40,10 +40,10 @@ exj_code exj_rhost_start(const exj_remote_settings *s, exj_lane lane, const char
         exj_wire_text(&hello, exj_slice_of(copy));
         exj_wire_text(&hello, exj_slice_of(shown));
         exj_wire_text(&hello, exj_slice_of(id));
-        if (hello.failed)
+        if (hello.failed ||
+            exj_wire_send(h->wire, EXJ_F_HELLO, 0, exj_buf_slice(&hello), NULL) == EXJ_NOMEM)
             rc = exj_err_set(err, EXJ_NOMEM, "plugin host of '%s': out of memory", shown);
-        else if (exj_wire_send(h->wire, EXJ_F_HELLO, 0, exj_buf_slice(&hello), NULL) == EXJ_IO)
-            rc = EXJ_OK; /* it is gone already: reading will tell how */
+        /* when it is gone already, reading tells how */
     }
     exj_buf_release(&hello);
     if (rc) {

@@ -10,7 +10,7 @@
  *          ends hosts. Whoever calls execute appends to `waiting`; he sends it himself when the
  *          pump sleeps and the host is about to have nothing to do, else the pump sends what
  *          has gathered. The sending side of all wires is guarded by send_mu, which is taken
- *          before mu; no system call is made with mu held.
+ *          before mu; nothing is sent through a wire with mu held.
  */
 #ifndef EXJ_CORE_PLUGIN_REMOTE_INSIDE_H
 #define EXJ_CORE_PLUGIN_REMOTE_INSIDE_H
@@ -58,6 +58,7 @@ typedef struct exj_rhost {
     exj_nsec until;  /* HELLO, CREATE: must be ready; LEAVES: must be gone */
     atomic_bool has_unsent; /* poll for POLLOUT; written with send_mu */
     atomic_bool broken;     /* it does not take frames any more */
+    atomic_bool our_fault;  /* and not because of what it did: memory was short */
     bool ending;     /* we sent TERM or KILL: what dies now did not crash. guarded by mu */
     bool deaf;       /* nothing more can be read. the pump's, as all below */
     bool more;       /* frames were left unread for the others' sake */

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #define FAR_NS ((exj_nsec)3600 * 1000000000)
 #define BACK_OFF_MAX_MS 5000
 #define FAILURES_MAX 3u
+#define BUSY 4u /* calls that a host has */
 #define TEXT_BYTES 2048
 
 void exj_remote_wake_locked(exj_remote *r)
@@ -270,7 +272,7 @@ static exj_rcall *find_guilty_locked(exj_remote *r, const exj_rhost *h, const ex
 {
     exj_rcall *head = r->sent.first;
 
-    if (h->ending) {
+    if (h->ending || atomic_load(&h->our_fault)) {
         if (head && head->stop >= EXJ_STOP_TERM)
             return head;
         for (exj_rcall *c = r->pending.first; c; c = c->next)
@@ -321,7 +323,7 @@ static void died_in_service(exj_remote *r, exj_rhost *h, const char *rule)
     exj_rhost_autopsy(h, r->guest->id, rule, &d);
     pthread_mutex_lock(&r->mu);
     guilty = find_guilty_locked(r, h, &d);
-    crashed = !h->ending;
+    crashed = !h->ending && !atomic_load(&h->our_fault);
     if (r->sent.first) {
         exj_rcall *head = r->sent.first;
 
@@ -533,9 +535,7 @@ static bool listen_to(exj_remote *r, exj_rhost *h, exj_err *why, exj_err *rule)
         } else if (rc == EXJ_INVALID) {
             *rule = err;
         } else if (rc == EXJ_NOMEM) {
-            pthread_mutex_lock(&r->mu);
-            h->ending = true; /* our fault, not its */
-            pthread_mutex_unlock(&r->mu);
+            atomic_store(&h->our_fault, true);
         }
         if (rc) {
             h->deaf = true;
@@ -657,11 +657,14 @@ void *exj_remote_pump(void *remote)
 
     pthread_mutex_lock(&r->mu);
     while (arrange_hosts_locked(r)) {
-        bool sent, check;
+        bool sent, check, busy;
         size_t n;
 
+        busy = r->sent.n >= BUSY;
         pthread_mutex_unlock(&r->mu);
         sent = say_what_is_due(r);
+        if (busy)
+            sched_yield(); /* the host has enough to do: let answers and calls gather */
         n = wait_for_hosts(r, watches, fds, !sent);
         pthread_mutex_lock(&r->mu);
         check = r->check_at && exj_clock_mono_ns() >= r->check_at;

@@ -1,19 +1,23 @@
 /* tests/bench/bench_lanes.c - what a call costs on each lane, and what the socket alone costs.
  *
- *   bench_lanes [SECONDS a line (default 1)]
+ *   bench_lanes [SECONDS a line (default 1) [IN FLIGHT: only lane host, 300 bytes]]
  *
  * The plugin does nothing (tests/support/plugins/noop_engine.c), so what is measured is ours.
  * "limit" is a child that answers frames of the same sizes over the same framing (wire.h) and
  * does nothing else, driven by one thread: the best that could be had from that socket. On
- * lane host one thread hands calls in, as workers do, and the pump ends them. Every line is the
- * median of three turns, taken in between each other.
+ * lane host ("host") the next call begins where one ended, on the pump's thread; "host+1" is the
+ * same with calls handed in by another thread, whose waking is in the figure. One call in
+ * flight is waited for by who made it. Every line is the median of three turns, taken in
+ * between each other.
  */
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
@@ -38,6 +42,40 @@ static double now(void)
 {
     return (double)exj_clock_mono_ns() / 1e9;
 }
+
+/* Processor time of this process so far, in s. */
+static double used(void)
+{
+    struct rusage u;
+
+    getrusage(RUSAGE_SELF, &u);
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+}
+
+/* That of another process. */
+static double used_by(pid_t pid)
+{
+    struct timespec t = { 0, 0 };
+    clockid_t clock;
+
+    if (pid <= 0 || clock_getcpuclockid(pid, &clock) || clock_gettime(clock, &t))
+        return 0.0;
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static pid_t host_of(exj_instance *i)
+{
+    exj_remote_view v;
+
+    exj_remote_look(i, &v);
+    return v.pid;
+}
+
+struct rate {
+    double calls;    /* a second */
+    double cpu, its; /* processor time a call in s: ours, and the other process's */
+};
 
 static exj_args args_of(size_t bytes)
 {
@@ -97,7 +135,7 @@ static void echo(int fd)
     }
 }
 
-static double limit(size_t bytes, unsigned in_flight)
+static struct rate limit(size_t bytes, unsigned in_flight)
 {
     struct pollfd p = { .events = POLLIN };
     exj_wire *w = NULL;
@@ -106,7 +144,7 @@ static double limit(size_t bytes, unsigned in_flight)
     unsigned out = 0;
     int pair[2];
     pid_t pid;
-    double from, took;
+    double from, took, cpu, its;
     exj_err err = { 0 };
 
     need(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0, "socketpair", NULL);
@@ -120,6 +158,8 @@ static double limit(size_t bytes, unsigned in_flight)
     need(exj_wire_new(pair[0], EXJ_WIRE_MAX, &w, &err) == EXJ_OK, "wire", &err);
     p.fd = pair[0];
     put_call(&b, bytes);
+    cpu = used();
+    its = used_by(pid);
     from = now();
     while (now() - from < seconds) {
         exj_frame f;
@@ -140,10 +180,13 @@ static double limit(size_t bytes, unsigned in_flight)
         need(rc == EXJ_BUSY, "receive", &err);
     }
     took = now() - from;
+    cpu = used() - cpu;
+    its = used_by(pid) - its;
     exj_wire_free(w);
     exj_buf_release(&b);
     waitpid(pid, NULL, 0);
-    return (double)calls / took;
+    return (struct rate){ (double)calls / took, cpu / (double)calls,
+                          its / (double)calls };
 }
 
 /* ---- calls -------------------------------------------------------------------------------- */
@@ -175,7 +218,7 @@ static double direct(const exj_guest *g)
 }
 
 /* One call after the other, waited for: calls a second. */
-static double one_by_one(exj_instance *i, size_t bytes)
+static struct rate one_by_one(exj_instance *i, size_t bytes)
 {
     static const exj_call_ports none = { 0 };
     unsigned turn = i->guest->lane == EXJ_LANE_IN_PROCESS ? 1000 : 1;
@@ -184,10 +227,12 @@ static double one_by_one(exj_instance *i, size_t bytes)
     exj_call_end end;
     exj_err err = { 0 };
     uint64_t n = 0;
-    double from, took;
+    double from, took, cpu, its;
 
     need(exj_call_slot_new(1 << 20, &s, &err) == EXJ_OK, "slot", &err);
     exj_call_run(i, s, &a, &none, &end, NULL); /* started, warm */
+    cpu = used();
+    its = used_by(host_of(i));
     for (from = now(); now() - from < seconds;)
         for (unsigned k = 0; k < turn; k++, n++) {
             exj_call_run(i, s, &a, &none, &end, NULL);
@@ -198,8 +243,10 @@ static double one_by_one(exj_instance *i, size_t bytes)
             }
         }
     took = now() - from;
+    cpu = used() - cpu;
+    its = used_by(host_of(i)) - its;
     exj_call_slot_free(s);
-    return (double)n / took;
+    return (struct rate){ (double)n / took, cpu / (double)n, its / (double)n };
 }
 
 struct flight;
@@ -214,32 +261,51 @@ struct passenger {
 struct flight {
     pthread_mutex_t mu;
     pthread_cond_t some;
+    exj_instance *instance;
+    bool chained;
+    double until;
     struct passenger *free; /* guarded by mu, as all below */
-    unsigned free_n;
-    bool waits;
+    unsigned free_n, wanted; /* wake who waits for so many; 0: nobody waits */
     uint64_t done;
     struct passenger all[IN_FLIGHT_MAX];
 };
 
+/* One call ended: begin the next, or tell who hands them in. */
 static void landed(void *user, exj_call_slot *s, const exj_call_end *end)
 {
     struct passenger *p = user;
     struct flight *f = p->flight;
+    exj_call_end last = *end;
+    unsigned n = 0;
+    bool wake;
 
-    (void)s;
-    if (end->result != EXJ_R_OK) {
-        fprintf(stderr, "bench_lanes: result %d: %.*s\n", end->result, (int)end->error_text.n,
-                end->error_text.p);
-        exit(1);
-    }
+    do {
+        if (last.result != EXJ_R_OK) {
+            fprintf(stderr, "bench_lanes: result %d: %.*s\n", last.result,
+                    (int)last.error_text.n, last.error_text.p);
+            exit(1);
+        }
+        n++;
+        if (!f->chained || now() >= f->until)
+            break;
+        if (!exj_call_run(f->instance, s, &p->args, &p->ports, &last, landed)) {
+            pthread_mutex_lock(&f->mu);
+            f->done += n;
+            pthread_mutex_unlock(&f->mu);
+            return;
+        }
+    } while (true);
     pthread_mutex_lock(&f->mu);
-    f->done++;
+    f->done += n;
     p->next = f->free;
     f->free = p;
     f->free_n++;
-    if (f->waits)
-        pthread_cond_signal(&f->some);
+    wake = f->wanted && f->free_n >= f->wanted;
+    if (wake)
+        f->wanted = 0;
     pthread_mutex_unlock(&f->mu);
+    if (wake)
+        pthread_cond_signal(&f->some);
 }
 
 static struct passenger *take_all(struct flight *f, unsigned at_least)
@@ -247,10 +313,11 @@ static struct passenger *take_all(struct flight *f, unsigned at_least)
     struct passenger *p;
 
     pthread_mutex_lock(&f->mu);
-    f->waits = true;
-    while (f->free_n < at_least)
+    while (f->free_n < at_least) {
+        f->wanted = at_least;
         pthread_cond_wait(&f->some, &f->mu);
-    f->waits = false;
+    }
+    f->wanted = 0;
     p = f->free;
     f->free = NULL;
     f->free_n = 0;
@@ -258,13 +325,14 @@ static struct passenger *take_all(struct flight *f, unsigned at_least)
     return p;
 }
 
-static double many(exj_instance *i, size_t bytes, unsigned in_flight)
+static struct rate many(exj_instance *i, size_t bytes, unsigned in_flight, bool chained)
 {
     struct flight *f = calloc(1, sizeof *f);
     struct passenger *p, *next;
     exj_call_end end;
     exj_err err = { 0 };
-    double from, took;
+    struct rate ret;
+    double from, took, cpu, its;
 
     need(f != NULL, "memory", NULL);
     pthread_mutex_init(&f->mu, NULL);
@@ -277,22 +345,29 @@ static double many(exj_instance *i, size_t bytes, unsigned in_flight)
         f->free = p;
         f->free_n++;
     }
+    cpu = used();
+    its = used_by(host_of(i));
     from = now();
-    while (now() - from < seconds)
-        for (p = take_all(f, 1); p; p = next) {
+    f->instance = i;
+    f->chained = chained;
+    f->until = from + seconds;
+    do
+        for (p = take_all(f, chained ? in_flight : 1); p; p = next) {
             next = p->next;
             if (exj_call_run(i, p->slot, &p->args, &p->ports, &end, landed))
                 landed(p, p->slot, &end);
         }
+    while (!chained && now() < f->until);
     take_all(f, in_flight);
     took = now() - from;
     for (unsigned k = 0; k < in_flight; k++)
         exj_call_slot_free(f->all[k].slot);
-    took = (double)f->done / took;
+    ret = (struct rate){ (double)f->done / took, (used() - cpu) / (double)f->done,
+                         (used_by(host_of(i)) - its) / (double)f->done };
     pthread_cond_destroy(&f->some);
     pthread_mutex_destroy(&f->mu);
     free(f);
-    return took;
+    return ret;
 }
 
 /* ---- the table ---------------------------------------------------------------------------- */
@@ -304,11 +379,21 @@ static double median(double a, double b, double c)
     return c < low ? low : c > high ? high : c;
 }
 
-static void line(const char *lane, size_t bytes, unsigned in_flight, double rate, double of)
+static struct rate middle(const struct rate r[3])
 {
-    printf("%-10s %7zu %9u %12.0f %10.2f", lane, bytes, in_flight, rate, 1e6 / rate);
+    return (struct rate){ median(r[0].calls, r[1].calls, r[2].calls),
+                          median(r[0].cpu, r[1].cpu, r[2].cpu),
+                          median(r[0].its, r[1].its, r[2].its) };
+}
+
+static void line(const char *lane, size_t bytes, unsigned in_flight, struct rate r, double of)
+{
+    printf("%-10s %7zu %9u %12.0f %10.2f %10.2f", lane, bytes, in_flight, r.calls, 1e6 / r.calls,
+           1e6 * r.cpu);
+    if (r.its > 0.0)
+        printf(" %10.2f", 1e6 * r.its);
     if (of > 0.0)
-        printf(" %8.2f", rate / of);
+        printf(" %8.2f", r.calls / of);
     putchar('\n');
     fflush(stdout);
 }
@@ -325,20 +410,26 @@ static exj_instance *on_lane(exj_registry *r, exj_lane lane)
     return i;
 }
 
-static void host_lines(exj_instance *i, size_t bytes)
+static void host_lines(exj_instance *i, size_t bytes, unsigned only)
 {
     static const unsigned flights[] = { 1, 4, 16, 64 };
 
     for (unsigned k = 0; k < 4; k++) {
         unsigned n = flights[k];
-        double l[3], h[3];
+        struct rate l[3], h[3], w[3];
 
+        if (only && only != n)
+            continue;
         for (unsigned turn = 0; turn < 3; turn++) {
             l[turn] = limit(bytes, n);
-            h[turn] = n == 1 ? one_by_one(i, bytes) : many(i, bytes, n);
+            h[turn] = n == 1 ? one_by_one(i, bytes) : many(i, bytes, n, true);
+            if (n > 1)
+                w[turn] = many(i, bytes, n, false);
         }
-        line("limit", bytes, n, median(l[0], l[1], l[2]), 0.0);
-        line("host", bytes, n, median(h[0], h[1], h[2]), median(l[0], l[1], l[2]));
+        line("limit", bytes, n, middle(l), 0.0);
+        line("host", bytes, n, middle(h), middle(l).calls);
+        if (n > 1)
+            line("host+1", bytes, n, middle(w), middle(l).calls);
     }
 }
 
@@ -348,6 +439,7 @@ int main(int argc, char **argv)
     static const exj_remote_settings settings = { .host_exe = HOST_EXE, .idle_ms = 60000,
                                                   .grace_ms = 2000 };
     static const size_t sizes[] = { 300, 65536 };
+    unsigned only = argc > 2 ? (unsigned)atoi(argv[2]) : 0;
     exj_registry *r = NULL;
     exj_instance *near, *far, *caged;
     exj_err err = { 0 };
@@ -363,23 +455,24 @@ int main(int argc, char **argv)
     far = on_lane(r, EXJ_LANE_HOST);
     caged = on_lane(r, EXJ_LANE_SANDBOX);
 
-    printf("%-10s %7s %9s %12s %10s %8s\n", "lane", "bytes", "in flight", "calls/s", "us/call",
-           "of limit");
-    for (size_t k = 0; k < 2; k++) {
-        double n[3], d[3], per;
+    printf("%-10s %7s %9s %12s %10s %10s %10s %8s\n", "lane", "bytes", "in flight", "calls/s",
+           "us/call", "our cpu us", "its cpu us", "of limit");
+    for (size_t k = 0; k < 2 && !only; k++) {
+        struct rate n[3];
+        double d[3], per;
 
         for (unsigned turn = 0; turn < 3; turn++) {
             d[turn] = direct(near->guest);
             n[turn] = one_by_one(near, sizes[k]);
         }
-        per = median(n[0], n[1], n[2]);
-        line("in-process", sizes[k], 1, per, 0.0);
+        per = middle(n).calls;
+        line("in-process", sizes[k], 1, middle(n), 0.0);
         printf("           a direct call takes %.0f ns; the lane adds %.0f ns\n",
                median(d[0], d[1], d[2]), 1e9 / per - median(d[0], d[1], d[2]));
     }
-    for (size_t k = 0; k < 2; k++)
-        host_lines(far, sizes[k]);
-    for (size_t k = 0; k < 2; k++)
+    for (size_t k = 0; k < (only ? 1 : 2); k++)
+        host_lines(far, sizes[k], only);
+    for (size_t k = 0; k < 2 && !only; k++)
         line("sandbox", sizes[k], 1, one_by_one(caged, sizes[k]), 0.0);
     exj_registry_free(r);
     free(record);

@@ -1,4 +1,6 @@
 /* Lanes host and sandbox: guests in other processes, with all the ways in which those end. */
+#include <sys/resource.h>
+
 #include "tests/plugins/house.h"
 
 /* ---- the happy path -------------------------------------------------------------------------- */
@@ -538,6 +540,26 @@ Test(remote, host_that_cannot_be_started_says_why_and_gives_rows_back)
         says(o.text, "No such file");
     }
     h->s.host_exe = HOST_EXE;
+    o = ask(h, "echo");
+    is_ok(&o, "echo");
+    house_close(h);
+}
+
+Test(remote, host_that_finds_no_descriptor_says_what_to_raise)
+{
+    struct house *h = house_open(EXJ_LANE_HOST);
+    struct rlimit before, none;
+    struct one o;
+
+    cr_assert_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 3;
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    o = ask(h, "echo");
+    cr_assert_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    cr_assert_eq(o.result, EXJ_R_RETRY);
+    cr_assert_str_eq(o.code, "HostStart");
+    says(o.text, "raise the limit of open files");
     o = ask(h, "echo");
     is_ok(&o, "echo");
     house_close(h);

@@ -273,6 +273,29 @@ Test(remote_lies, host_that_is_never_ready_is_named)
     }
 }
 
+Test(remote_lies, file_that_no_host_describes_is_refused)
+{
+    static const struct {
+        const char *mode, *says;
+    } lies[] = { { "silent", "not ready after 200 ms" },
+                 { "version", "it speaks version 9" },
+                 { "early", "a frame of type 67 before HELLO" },
+                 { "refuse", "no thanks" } };
+
+    for (unsigned k = 0; k < sizeof lies / sizeof *lies; k++) {
+        struct house *h = house_new(EXJ_LANE_HOST);
+        exj_err err;
+
+        build(&h->r, "guest", "", ENGINE("0", "", "return " EMIT_OK ";"));
+        setenv("EXELLIX_PLUGIN_FAKE", lies[k].mode, 1);
+        h->s.host_exe = "/proc/self/exe";
+        h->s.start_ms = 200;
+        err = refusal(&h->r, "guest");
+        says(err.text, lies[k].says);
+        house_close(h);
+    }
+}
+
 Test(remote_lies, random_bytes_end_the_host_and_nothing_else)
 {
     uint64_t seed = (uint64_t)time(NULL) * 1000003u;

@@ -76,6 +76,7 @@ static exj_code open_engine(exj_wiring *w, exj_err *err)
         .canary_percent = o->canary_percent,
         .trial_rows = o->trial_rows,
         .drain_ms = o->drain_ms,
+        .grace_ms = o->grace_ms,
         .row_crashes = o->row_crashes,
         .max_rows = o->max_rows,
         .one_cycle = o->one_cycle,

@@ -29,7 +29,7 @@ typedef struct exj_wiring_options {
     struct exj_shelf *shelf;        /* NULL: nothing is reloaded */
     const char *const *plugin_dirs; /* watched */
     bool manual_reload;
-    uint32_t poll_ms, canary_percent, trial_rows, drain_ms, row_crashes;
+    uint32_t poll_ms, canary_percent, trial_rows, drain_ms, grace_ms, row_crashes;
     uint64_t max_rows;
     bool strict, one_cycle;
     /* doors */

@@ -39,6 +39,7 @@ static exj_wiring_options wiring_of(exj_worker *w, exj_settings *s, const exj_wo
         .canary_percent = (uint32_t)exj_settings_number(s, EXJ_SET_CANARY),
         .trial_rows = (uint32_t)exj_settings_number(s, EXJ_SET_TRIAL_ROWS),
         .drain_ms = (uint32_t)exj_settings_number(s, EXJ_SET_DRAIN) * 1000,
+        .grace_ms = (uint32_t)exj_settings_number(s, EXJ_SET_HOST_GRACE) * 1000,
         .row_crashes = (uint32_t)exj_settings_number(s, EXJ_SET_ROW_CRASHES),
         .worker_id = exj_settings_text(s, EXJ_SET_WORKER_ID),
         .executor = exj_settings_text(s, EXJ_SET_EXECUTOR),

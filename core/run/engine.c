@@ -502,7 +502,7 @@ static json_t *pool_json(const struct pool *p)
 json_t *exj_engine_status(exj_engine *e, exj_slice matrix)
 {
     json_t *graphs = json_array(), *matrices = json_array(), *pools = json_array();
-    uint32_t active = 0;
+    uint32_t active = 0, stuck;
 
     pthread_mutex_lock(&e->mu);
     for (const struct matrix *m = e->matrices; m; m = m->next)
@@ -524,10 +524,11 @@ json_t *exj_engine_status(exj_engine *e, exj_slice matrix)
                 json_array_append_new(graphs, json_string(p->graph_id));
         }
     }
+    stuck = e->stuck;
     pthread_mutex_unlock(&e->mu);
-    return json_pack("{s:s, s:o, s:i, s:i, s:b, s:b, s:o, s:o}", "workerId", e->o.worker_id,
+    return json_pack("{s:s, s:o, s:i, s:i, s:i, s:b, s:b, s:o, s:o}", "workerId", e->o.worker_id,
                      "assignedGraphIds", graphs, "activeJobs", (int)active, "maxConcurrency",
-                     (int)e->o.max_concurrent, "paused", exj_engine_is_paused(e), "drained",
+                     (int)e->o.max_concurrent, "writtenOff", (int)stuck, "paused", exj_engine_is_paused(e), "drained",
                      exj_engine_is_paused(e) && !active, "graphs", pools, "matrices",
                      matrices);
 }
@@ -540,6 +541,11 @@ bool exj_engine_health(exj_engine *e, char *ret_text, size_t cap)
     pthread_mutex_lock(&e->mu);
     if (e->failed) {
         snprintf(ret_text, cap, "the store failed: no new claims until a restart");
+        ok = false;
+    }
+    if (e->stuck && e->stuck >= e->workers_len) {
+        snprintf(ret_text, cap, "all %u worker threads are in calls of plugins that do not come back; "
+                 "restart the worker, and choose isolation host", e->workers_len);
         ok = false;
     }
     for (const struct executor *x = e->executors; x && ok; x = x->next) {

@@ -41,6 +41,7 @@ typedef struct exj_engine_options {
                                   takes all rows at once */
     uint32_t trial_rows;       /* completed rows that a new version is tried with */
     uint32_t drain_ms;         /* 0: 60000 */
+    uint32_t grace_ms;         /* from a row's deadline to the end of patience */
     uint64_t max_rows;         /* one-shot: stop claiming after so many; 0: no limit */
     bool one_cycle;            /* one-shot: each matrix runs one cycle, then no more */
     const char *only_matrix;   /* NULL: all */

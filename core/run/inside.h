@@ -124,6 +124,10 @@ struct row {
     struct batch *batch;
     atomic_int phase; /* ROW_OVER is set by whoever ends it; read by the keeper */
     atomic_bool lost; /* the keeper saw that the claim is over */
+    /* In process, with a time limit: when (monotonic) it should have come back, its grace
+     * included. Afterwards its lease is not renewed and its worker is written off. 0: never. */
+    _Atomic int64_t overdue_at;
+    bool written_off; /* keeper, and who ends it; guarded by mu */
 };
 
 /* Rows of one claim: one allocation, one arena. In the engine's list until all are over. */
@@ -218,6 +222,7 @@ struct exj_engine {
     uint32_t sleeping;      /* mu; workers waiting */
     bool starved;           /* mu; one of them for memory, that is for an outbox */
     uint32_t executing;     /* mu; over all pools */
+    uint32_t stuck;         /* mu; workers written off: their calls do not come back */
     uint32_t ready;         /* mu */
     uint32_t outstanding;   /* mu; claimed and not yet answered by the store */
     uint64_t answers;       /* mu; answers of the store to rows, for wait_idle */

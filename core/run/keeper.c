@@ -33,6 +33,34 @@ static struct batch *due_batch(exj_engine *e, exj_nsec now)
     return b;
 }
 
+/* Nothing can end a call in this process. What can be done when it is long overdue: its lease
+ * is left to run out, so that the row is tried again, and we say that a worker is missing. */
+static bool is_overdue(exj_engine *e, struct row *r)
+{
+    int64_t at = atomic_load(&r->overdue_at);
+    const struct deck *d = r->deck;
+    bool first = false;
+    uint32_t stuck = 0;
+
+    if (!at || exj_clock_mono_ns() < at)
+        return false;
+    pthread_mutex_lock(&e->mu);
+    if (!r->written_off && atomic_load(&r->overdue_at)) { /* else it came back just now */
+        r->written_off = first = true;
+        stuck = ++e->stuck;
+    }
+    pthread_mutex_unlock(&e->mu);
+    atomic_store(&r->lost, true);
+    if (first)
+        exj_log(EXJ_LOG_ERROR, "keeper",
+                "plugin %s does not come back from row %.*s although its time limit and grace are "
+                "over: the lease is left to run out, %u of %u worker threads are written off, "
+                "generation %llu stays mapped; isolation host can end such calls",
+                d->label, (int)r->record_id.n, r->record_id.p, stuck, e->workers_len,
+                (unsigned long long)d->generation);
+    return true;
+}
+
 static void renew_batch(exj_engine *e, struct batch *b)
 {
     exj_op op = { .kind = EXJ_OP_RENEW };
@@ -48,7 +76,7 @@ static void renew_batch(exj_engine *e, struct batch *b)
     for (uint32_t i = 0; i < b->len; i++) {
         struct row *r = &b->rows[i];
 
-        if (atomic_load_explicit(&r->phase, memory_order_acquire) == ROW_OVER)
+        if (atomic_load_explicit(&r->phase, memory_order_acquire) == ROW_OVER || is_overdue(e, r))
             continue;
         items[n] = (exj_held){ .seq = r->claim.seq, .nonce = r->claim.nonce };
         rows[n++] = r;

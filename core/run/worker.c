@@ -121,6 +121,15 @@ static struct execution *execution_new(exj_engine *e)
     return x;
 }
 
+/* It came back after all. */
+static void came_back_locked(exj_engine *e, struct row *r)
+{
+    atomic_store(&r->overdue_at, 0);
+    if (r->written_off)
+        e->stuck--;
+    r->written_off = false;
+}
+
 /* One row less on its deck. */
 static void leave_deck_locked(exj_engine *e, struct deck *d, uint32_t calls, uint32_t errors)
 {
@@ -173,6 +182,7 @@ static void pending_done(void *user, exj_call_slot *slot, const exj_call_end *en
         count_call(e, p, r, end, exj_clock_mono_ns() - x->began, bad);
     }
     pthread_mutex_lock(&e->mu);
+    came_back_locked(e, r);
     leave_deck_locked(e, d, started, bad);
     slot_free_locked(e, p);
     if (!started)
@@ -231,6 +241,8 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
     args.record_id = (exj_str){ r->record_id.p, r->record_id.n };
     args.token = (uint64_t)r->claim.token;
 
+    if (x->deadline && !d->remote)
+        atomic_store(&r->overdue_at, x->deadline + (exj_nsec)e->o.grace_ms * 1000000);
     x->latch = latch;
     if (may_pend) {
         pthread_mutex_lock(&e->mu);
@@ -385,9 +397,13 @@ static void bite_run(struct bench *b, struct outbox *box)
     }
     pthread_mutex_lock(&e->mu);
     p->row_ns = (p->row_ns * 7 + (exj_clock_mono_ns() - began) / n) / 8;
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < n; i++) {
+        if (!b->bite[i])
+            continue;
+        came_back_locked(e, b->bite[i]);
         if (decks[i])
             leave_deck_locked(e, decks[i], 1, bad[i]);
+    }
     if (!pending)
         slot_free_locked(e, p); /* else pending_done gives the place back */
     if (!box->len)

@@ -152,3 +152,42 @@ Test(limits, a_higher_priority_runs_first)
     }
     exj_effects_release(&e);
 }
+
+/* In process nothing can end it: it is said, the row is tried elsewhere, the others go on. */
+Test(limits, a_call_that_never_comes_back_costs_its_worker_and_nothing_else)
+{
+    char input[400];
+    exj_reply r;
+    bool told = false;
+    int64_t until;
+
+    exj_daemon_set(&d, "EXELLIX_JOBS_MAX_CONCURRENT_CLAIMS", "4");
+    exj_daemon_set(&d, "EXELLIX_JOBS_LEASE_SECONDS", "1");
+    exj_daemon_set(&d, "EXELLIX_JOBS_PLUGINS_GRACE_SECONDS", "0");
+    cr_assert(exj_daemon_start(&d));
+    exj_daemon_graph(&d, "g", "{\"timeoutSeconds\":1}");
+    snprintf(input, sizeof(input),
+             "{\"count\":1,\"prefix\":\"deaf\",\"record\":{\"deaf\":true,\"gate\":\"%s\"}}",
+             exj_tmp_path(&d.tmp, "gate"));
+    exj_daemon_matrix(&d, "stuck", "[\"g\"]", "record", input, ",\"maxAttempts\":2");
+    until = exj_test_now_ms() + 30000;
+    while (!told && exj_test_now_ms() < until) {
+        exj_http(d.port, "GET", "/v1/workers/status", NULL, NULL, &r);
+        told = strstr(r.body, "\"writtenOff\":2") != NULL;
+        exj_reply_release(&r);
+    }
+    cr_assert(told, "both attempts took a worker with them");
+    matrix_of_busy("others", "[\"g\"]", 20, 1);
+    cr_assert(exj_daemon_wait_done(&d, "others", 20, 20000));
+    cr_expect_eq(exj_daemon_tally(&d, "others").completed, 20);
+    fclose(fopen(exj_tmp_path(&d.tmp, "gate"), "w"));
+    cr_assert(exj_daemon_wait_done(&d, "stuck", 1, 20000));
+    /* The second call's answer counts if it comes before its lease was reaped. */
+    cr_expect_eq(exj_daemon_tally(&d, "stuck").failed + exj_daemon_tally(&d, "stuck").completed, 1);
+    for (told = false; !told && exj_test_now_ms() < until;) {
+        exj_http(d.port, "GET", "/v1/workers/status", NULL, NULL, &r);
+        told = strstr(r.body, "\"writtenOff\":0") != NULL;
+        exj_reply_release(&r);
+    }
+    cr_expect(told, "they came back and are counted again");
+}

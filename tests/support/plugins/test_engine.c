@@ -9,6 +9,7 @@
  *                   "suspended" (answers), "final", "input" (results), "crash" (abort),
  *                   "schema", "none", "twice", "huge", "latin1" (bad manners)
  *   "gate":"PATH"   wait until a file of this name exists
+ *   "deaf":true     do not look whether it is to stop
  * EXJ_TEST_ENGINE_CREATE=fail makes create fail.
  */
 #include "exellix/plugin.h"
@@ -140,14 +141,14 @@ static exj_result end_as(struct engine *e, exj_call c, const char *then)
 }
 
 /* Waits for the time or the gate. False: asked to stop. */
-static int work(struct engine *e, exj_call c, long ms, const char *gate)
+static int work(struct engine *e, exj_call c, long ms, const char *gate, int deaf)
 {
     long long end = now_ns() + ms * 1000000LL;
 
     while (now_ns() < end || (*gate && access(gate, F_OK) != 0)) {
         long long left = (end - now_ns()) / 1000000;
 
-        if (e->host->cancelled(e->host->ctx, c))
+        if (!deaf && e->host->cancelled(e->host->ctx, c))
             return 0;
         poll(NULL, 0, left > 0 && left < 5 ? (int)left : 5);
     }
@@ -186,7 +187,8 @@ static exj_result execute(void *instance, exj_call c, const exj_args *a)
         goto out;
     word_of(text, "then", then, sizeof(then));
     word_of(text, "gate", gate, sizeof(gate));
-    if (!work(e, c, number_of(text, "sleepMs"), gate)) {
+    if (!work(e, c, number_of(text, "sleepMs"), gate,
+              value_of(text, "deaf") != NULL)) {
         r = EXJ_R_CANCELLED;
         goto out;
     }

@@ -2,6 +2,7 @@
 #include "tests/plugins/ffi/host.h"
 
 #include <fcntl.h>
+#include <jansson.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -480,6 +481,28 @@ Test(ffi, more_manifests_than_are_kept_all_work)
             free(s.answer);
         }
     guest_close(&g);
+}
+
+/* ---- the page -------------------------------------------------------------------------- */
+
+Test(ffi, the_example_of_the_page_gives_what_the_page_says)
+{
+    static char page[65536];
+    FILE *f = fopen(EXJ_SOURCE_DIR "/docs/ffi.md", "r");
+    size_t n = f ? fread(page, 1, sizeof page - 1, f) : 0;
+    char *from = strstr(page, "```json\n"), *end = from ? strstr(from + 8, "```") : NULL;
+    json_t *graph, *model;
+    char *text;
+
+    cr_assert(f && fclose(f) == 0 && n > 0 && end);
+    graph = json_loadb(from + 8, (size_t)(end - from - 8), 0, NULL);
+    model = json_object_get(json_object_get(graph, "payload"), "model");
+    text = json_dumps(model, JSON_COMPACT);
+    cr_assert(text, "the first JSON of docs/ffi.md is no graph");
+    cr_assert(strstr(page, "{\"crc\":{\"return\":907060870}}"));
+    gives(text, "{\"text\":\"hello\"}", "{\"crc\":{\"return\":907060870}}");
+    free(text);
+    json_decref(graph);
 }
 
 /* ---- threads ----------------------------------------------------------------------- */

@@ -16,6 +16,7 @@ static struct {
     int reason;
 } early[EARLY];
 static unsigned early_next;
+static bool early_any; /* some entry has been made */
 
 /* ---- life ----------------------------------------------------------------------------- */
 
@@ -47,7 +48,7 @@ exj_job *exj_job_open(uint64_t call, size_t answer_max)
     atomic_store(&j->refs, 1);
 
     pthread_mutex_lock(&mu);
-    for (unsigned k = 0; k < EARLY; k++)
+    for (unsigned k = 0; early_any && k < EARLY; k++)
         if (early[k].reason && early[k].call == call) {
             atomic_store(&j->reason, early[k].reason);
             early[k].reason = 0;
@@ -102,6 +103,7 @@ exj_job *exj_job_cancel(uint64_t call, int reason)
         early[early_next].call = call;
         early[early_next].reason = reason;
         early_next = (early_next + 1) % EARLY;
+        early_any = true;
     }
     pthread_mutex_unlock(&mu);
     return j;

@@ -17,7 +17,7 @@ static exj_str str_of(const char *text)
     return (exj_str){ text, strlen(text) };
 }
 
-/* ---- the pump's thread -------------------------------------------------------------------- */
+/* ---- the pump's thread ------------------------------------------------------------ */
 
 /* It runs, or is started. Returns an errno. */
 static int have_pump_locked(exj_remote *r)
@@ -28,7 +28,8 @@ static int have_pump_locked(exj_remote *r)
     if (r->pumping && !r->over)
         return 0;
     if (r->pumping)
-        pthread_join(r->thread, NULL); /* it has let go of mu for the last time, or soon will */
+        pthread_join(r->thread,
+                     NULL); /* it has let go of mu for the last time, or soon will */
     r->over = false;
     r->wakes_at = 0;
     r->used_at = exj_clock_mono_ns();
@@ -67,10 +68,12 @@ static exj_result submit_locked(exj_remote *r, const exj_rcall *what, bool *ret_
     *c = *what;
     exj_rcalls_add(&r->waiting, c);
     if (!r->wakes_at)
-        return EXJ_R_PENDING; /* the pump is awake: it sends all that has gathered at once */
+        return EXJ_R_PENDING; /* the pump is awake: it sends all that has gathered at once
+                               */
     if (!r->now)
         exj_remote_wake_locked(r);
-    else /* a host that has enough to do says so with its next RESULT, which wakes the pump */
+    else /* a host that has enough to do says so with its next RESULT, which wakes the
+            pump */
         *ret_push = r->sent.n < ENOUGH && exj_remote_can_send_locked(r);
     return EXJ_R_PENDING;
 }
@@ -101,7 +104,7 @@ static exj_result submit(exj_remote *r, const exj_rcall *what)
     return result;
 }
 
-/* ---- the functions ------------------------------------------------------------------------ */
+/* ---- the functions ---------------------------------------------------------------- */
 
 static void destroy(void *self)
 {
@@ -112,7 +115,8 @@ static void destroy(void *self)
     exj_remote_wake_locked(r);
     pthread_mutex_unlock(&r->mu);
     if (r->pumping)
-        pthread_join(r->thread, NULL); /* says BYE and waits for the end, at most for grace_ms */
+        pthread_join(r->thread,
+                     NULL); /* says BYE and waits for the end, at most for grace_ms */
     while (r->spare) {
         exj_rcall *c = r->spare;
 
@@ -135,9 +139,11 @@ static exj_result create(const exj_host *t, exj_str config, void **ret)
     exj_remote *r = calloc(1, sizeof *r);
 
     if (!r || (r->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0) {
-        t->error(t->ctx, 0, EXJ_R_RETRY, str_of("HostStart"),
-                 str_of(r ? "no descriptor left for a plugin host (raise the limit of open files)"
-                          : "out of memory"));
+        t->error(
+            t->ctx, 0, EXJ_R_RETRY, str_of("HostStart"),
+            str_of(
+                r ? "no descriptor left for a plugin host (raise the limit of open files)"
+                  : "out of memory"));
         free(r);
         return EXJ_R_RETRY;
     }
@@ -169,12 +175,14 @@ static exj_result execute(void *self, exj_call c, const exj_args *a)
     exj_remote *r = self;
     exj_rcall call = { .id = c, .kind = EXJ_RCALL_EXECUTE, .args = a };
 
-    if (a->model.n > EXJ_WIRE_MAX || a->runtime.n > EXJ_WIRE_MAX || a->job_id.n > EXJ_WIRE_MAX ||
-        a->record_id.n > EXJ_WIRE_MAX ||
-        a->model.n + a->runtime.n + a->job_id.n + a->record_id.n + OTHER_FIELDS > EXJ_WIRE_MAX) {
-        r->table->error(r->table->ctx, c, EXJ_R_INPUT, str_of("RecordTooLarge"),
-                        str_of("model and record have more than the 32 MiB that a plugin host "
-                               "can be given; make them smaller"));
+    if (a->model.n > EXJ_WIRE_MAX || a->runtime.n > EXJ_WIRE_MAX ||
+        a->job_id.n > EXJ_WIRE_MAX || a->record_id.n > EXJ_WIRE_MAX ||
+        a->model.n + a->runtime.n + a->job_id.n + a->record_id.n + OTHER_FIELDS >
+            EXJ_WIRE_MAX) {
+        r->table->error(
+            r->table->ctx, c, EXJ_R_INPUT, str_of("RecordTooLarge"),
+            str_of("model and record have more than the 32 MiB that a plugin host "
+                   "can be given; make them smaller"));
         return EXJ_R_INPUT;
     }
     if (a->deadline_ns != UINT64_MAX) {
@@ -220,7 +228,8 @@ static exj_result resolve_model(void *self, exj_call c, exj_str graph_id)
     return submit(self, &call);
 }
 
-/* Waits: this function has no call to be PENDING. Each later host is given the state too. */
+/* Waits: this function has no call to be PENDING. Each later host is given the state too.
+ */
 static exj_result load_state(void *self, uint32_t from_version, exj_str state)
 {
     exj_remote *r = self;
@@ -236,7 +245,8 @@ static exj_result load_state(void *self, uint32_t from_version, exj_str state)
     r->has_state = true;
     r->load_over = false;
     if (r->now) {
-        exj_rcall call = { .id = EXJ_RCALL_OWN, .kind = EXJ_RCALL_LOAD,
+        exj_rcall call = { .id = EXJ_RCALL_OWN,
+                           .kind = EXJ_RCALL_LOAD,
                            .timeout = exj_rhost_start_ns(r->settings) };
 
         bool mine;
@@ -266,7 +276,8 @@ void exj_remote_vt(uint32_t has, exj_plugin *ret)
     ret->create = create;
     ret->execute = execute;
     ret->destroy = destroy;
-    ret->cancel = cancel; /* also without EXJ_VT_CANCEL: its cancelled() hears of it sooner */
+    ret->cancel =
+        cancel; /* also without EXJ_VT_CANCEL: its cancelled() hears of it sooner */
     ret->self_test = has & EXJ_VT_SELF_TEST ? self_test : NULL;
     ret->save_state = has & EXJ_VT_SAVE_STATE ? save_state : NULL;
     ret->load_state = has & EXJ_VT_LOAD_STATE ? load_state : NULL;
@@ -274,7 +285,7 @@ void exj_remote_vt(uint32_t has, exj_plugin *ret)
     ret->extension = NULL;
 }
 
-/* ---- from outside ------------------------------------------------------------------------- */
+/* ---- from outside ----------------------------------------------------------------- */
 
 void exj_remote_look(exj_instance *i, exj_remote_view *ret)
 {
@@ -351,16 +362,20 @@ static exj_code hear_hello(exj_rhost *h, const exj_remote_settings *s, const cha
             return exj_err_set(err, EXJ_INVALID, "%s", said);
         }
         if (rc == EXJ_OK && f.type == EXJ_F_HOST_HELLO) {
-            rc = exj_remote_read_hello(&f, &h->cage, ret, ret_len, &broken) ? EXJ_OK : EXJ_INVALID;
+            rc = exj_remote_read_hello(&f, &h->cage, ret, ret_len, &broken) ? EXJ_OK
+                                                                            : EXJ_INVALID;
             exj_frame_release(&f);
-            return rc ? exj_err_set(err, rc, "%s: its plugin host: %s", shown, broken.text) : rc;
+            return rc ? exj_err_set(err, rc, "%s: its plugin host: %s", shown,
+                                    broken.text)
+                      : rc;
         }
         if (rc == EXJ_OK && (f.type == EXJ_F_LOG || f.type == EXJ_F_MISDEED)) {
             exj_frame_release(&f);
             continue;
         }
         if (rc == EXJ_OK) {
-            exj_err_set(&broken, EXJ_INVALID, "a frame of type %d before HELLO", (int)f.type);
+            exj_err_set(&broken, EXJ_INVALID, "a frame of type %d before HELLO",
+                        (int)f.type);
             exj_frame_release(&f);
             rc = EXJ_INVALID;
         }
@@ -368,20 +383,22 @@ static exj_code hear_hello(exj_rhost *h, const exj_remote_settings *s, const cha
             exj_death d;
 
             exj_rhost_autopsy(h, shown, rc == EXJ_INVALID ? broken.text : "", &d);
-            return exj_err_set(err, EXJ_INVALID, "%s: while it was loaded in a plugin host it %s%s%s",
+            return exj_err_set(err, EXJ_INVALID,
+                               "%s: while it was loaded in a plugin host it %s%s%s",
                                shown, d.what, d.trace_n ? ": " : "", d.trace);
         }
         if (left <= 0)
-            return exj_err_set(err, EXJ_INVALID, "%s: its plugin host was not ready after %lld ms",
-                               shown, (long long)(exj_rhost_start_ns(s) / 1000000));
+            return exj_err_set(err, EXJ_INVALID,
+                               "%s: its plugin host was not ready after %lld ms", shown,
+                               (long long)(exj_rhost_start_ns(s) / 1000000));
         if (poll(p, 2, (int)(left / 1000000 + 1)) > 0 && p[1].revents)
             exj_rhost_print(h, shown);
     }
 }
 
-exj_code exj_remote_describe(const exj_remote_settings *s, exj_lane lane, const char *copy,
-                             const char *shown, exj_remote_plugin **ret, size_t *ret_len,
-                             exj_err *err)
+exj_code exj_remote_describe(const exj_remote_settings *s, exj_lane lane,
+                             const char *copy, const char *shown, exj_remote_plugin **ret,
+                             size_t *ret_len, exj_err *err)
 {
     exj_rhost *h = NULL;
     exj_code rc = exj_rhost_start(s, lane, copy, shown, "", &h, err);

@@ -23,7 +23,7 @@ static exj_slice slice_of(exj_str s)
     return (exj_slice){ s.p, (size_t)s.n };
 }
 
-/* ---- sending ------------------------------------------------------------------------------ */
+/* ---- sending ---------------------------------------------------------------------- */
 
 /* [send_mu] */
 static void flush(exj_rhost *h)
@@ -67,7 +67,8 @@ static bool encode(exj_remote *r, const exj_rhost *h, const exj_rcall *c)
     exj_buf_reset(b);
     switch (c->kind) {
     case EXJ_RCALL_EXECUTE:
-        same = h->has_model && exj_slice_equal(exj_buf_slice(&h->model), slice_of(a->model));
+        same =
+            h->has_model && exj_slice_equal(exj_buf_slice(&h->model), slice_of(a->model));
         exj_wire_u32(b, a->attempt);
         exj_wire_u64(b, (uint64_t)c->timeout);
         exj_wire_u64(b, a->token);
@@ -94,8 +95,8 @@ static bool encode(exj_remote *r, const exj_rhost *h, const exj_rcall *c)
 /* [send_mu] EXJ_OK: it will be in the host's hands. */
 static exj_code queue_call(exj_remote *r, exj_rhost *h, exj_rcall *c)
 {
-    static const exj_frame_type types[] = { EXJ_F_CALL, EXJ_F_MODEL, EXJ_F_TEST, EXJ_F_SAVE,
-                                            EXJ_F_LOAD };
+    static const exj_frame_type types[] = { EXJ_F_CALL, EXJ_F_MODEL, EXJ_F_TEST,
+                                            EXJ_F_SAVE, EXJ_F_LOAD };
     bool same = encode(r, h, c);
     exj_slice body;
     exj_code rc;
@@ -143,7 +144,8 @@ static unsigned queue_some_locked(exj_remote *r)
         exj_code rc = queue_call(r, r->now, c);
 
         if (rc == EXJ_IO)
-            atomic_store(&r->now->broken, true); /* what is left waits for the next host */
+            atomic_store(&r->now->broken,
+                         true); /* what is left waits for the next host */
         if (rc)
             break;
         bytes += r->scratch.n;
@@ -182,7 +184,7 @@ bool exj_remote_push(exj_remote *r)
     return !more;
 }
 
-/* ---- HELLO -------------------------------------------------------------------------------- */
+/* ---- HELLO ------------------------------------------------------------------------ */
 
 static bool read_plugin(exj_wire_reader *w, exj_remote_plugin *p)
 {
@@ -200,8 +202,8 @@ static bool read_plugin(exj_wire_reader *w, exj_remote_plugin *p)
     return p->id && p->version && exj_buf_add_slice(&p->describe, describe);
 }
 
-bool exj_remote_read_hello(const exj_frame *f, uint32_t *ret_cage, exj_remote_plugin **ret,
-                           size_t *ret_len, exj_err *err)
+bool exj_remote_read_hello(const exj_frame *f, uint32_t *ret_cage,
+                           exj_remote_plugin **ret, size_t *ret_len, exj_err *err)
 {
     exj_wire_reader w = { .left = f->body };
     uint32_t version = exj_wire_get_u32(&w), n;
@@ -211,8 +213,10 @@ bool exj_remote_read_hello(const exj_frame *f, uint32_t *ret_cage, exj_remote_pl
     *ret_cage = exj_wire_get_u32(&w);
     n = exj_wire_get_u32(&w);
     if (w.failed || version != EXJ_WIRE_VERSION || n > PLUGINS_MAX) {
-        exj_err_set(err, EXJ_INVALID, "it speaks version %u and has %u plugins; wanted version "
-                    "%u and at most %u", version, n, EXJ_WIRE_VERSION, PLUGINS_MAX);
+        exj_err_set(err, EXJ_INVALID,
+                    "it speaks version %u and has %u plugins; wanted version "
+                    "%u and at most %u",
+                    version, n, EXJ_WIRE_VERSION, PLUGINS_MAX);
         return false;
     }
     if (!ret)
@@ -230,7 +234,7 @@ bool exj_remote_read_hello(const exj_frame *f, uint32_t *ret_cage, exj_remote_pl
     return true;
 }
 
-/* ---- questions ---------------------------------------------------------------------------- */
+/* ---- questions -------------------------------------------------------------------- */
 
 static exj_code code_of(exj_result r)
 {
@@ -274,8 +278,8 @@ static void reply(exj_remote *r, exj_rhost *h, uint64_t call, uint32_t code, exj
     pthread_mutex_unlock(&r->send_mu);
 }
 
-static void answer_question(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_slice key,
-                            exj_slice body, int64_t delta)
+static void answer_question(exj_remote *r, exj_rhost *h, const exj_frame *f,
+                            exj_slice key, exj_slice body, int64_t delta)
 {
     const exj_host *t = r->table;
     const exj_ext_kv *kv = NULL;
@@ -318,7 +322,8 @@ static void answer_question(exj_remote *r, exj_rhost *h, const exj_frame *f, exj
     reply(r, h, f->call, (uint32_t)code_of(result), text);
 }
 
-static void take_metric(exj_remote *r, uint64_t call, uint32_t kind, exj_slice name, double value)
+static void take_metric(exj_remote *r, uint64_t call, uint32_t kind, exj_slice name,
+                        double value)
 {
     const exj_host *t = r->table;
     const exj_ext_metrics *m = t->extension(t->ctx, EXJ_EXT_METRICS);
@@ -333,7 +338,7 @@ static void take_metric(exj_remote *r, uint64_t call, uint32_t kind, exj_slice n
         m->observe_seconds(t->ctx, call, str_of(name), value);
 }
 
-/* ---- ends of calls ------------------------------------------------------------------------ */
+/* ---- ends of calls ---------------------------------------------------------------- */
 
 /* The call that has begun and is not over; NULL: none of that id. */
 static exj_rcall *find_begun_locked(exj_remote *r, uint64_t id)
@@ -379,7 +384,8 @@ static exj_code take_pending(exj_remote *r, const exj_frame *f, exj_err *err)
     pthread_mutex_unlock(&r->mu);
     if (good)
         return EXJ_OK;
-    return exj_err_set(err, EXJ_INVALID, "PENDING of a call that does not run, or without "
+    return exj_err_set(err, EXJ_INVALID,
+                       "PENDING of a call that does not run, or without "
                        "EXJ_FLAG_ASYNC");
 }
 
@@ -426,7 +432,8 @@ static exj_code take_result(exj_remote *r, exj_rhost *h, const exj_frame *f, exj
         return EXJ_OK;
     if (result >= EXJ_R_CRASHED)
         result = -1; /* these are ours to give; call.c says that it is unknown */
-    if (emits && !(kind == EXJ_RCALL_EXECUTE && r->guest->vt.kind == EXJ_KIND_SOURCE_RESOLVER) &&
+    if (emits &&
+        !(kind == EXJ_RCALL_EXECUTE && r->guest->vt.kind == EXJ_KIND_SOURCE_RESOLVER) &&
         t->emit(t->ctx, id, str_of(answer)) == EXJ_R_RETRY)
         result = EXJ_R_RETRY; /* no memory for it */
     if (code.n || text.n)
@@ -435,7 +442,7 @@ static exj_code take_result(exj_remote *r, exj_rhost *h, const exj_frame *f, exj
     return EXJ_OK;
 }
 
-/* ---- all frames --------------------------------------------------------------------------- */
+/* ---- all frames ------------------------------------------------------------------- */
 
 static exj_code take_start(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_err *err)
 {
@@ -484,7 +491,8 @@ static exj_code take_start(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_
         pthread_mutex_unlock(&r->mu);
         return EXJ_OK;
     }
-    return exj_err_set(err, EXJ_INVALID, "a frame of type %d while it is started", (int)f->type);
+    return exj_err_set(err, EXJ_INVALID, "a frame of type %d while it is started",
+                       (int)f->type);
 }
 
 static exj_code take_note(exj_remote *r, const exj_frame *f, exj_err *err)
@@ -552,14 +560,16 @@ exj_code exj_remote_take(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_er
         value = exj_wire_get_f64(&w);
         break;
     default:
-        return exj_err_set(err, EXJ_INVALID, "a frame of type %d is not a plugin host's to send",
+        return exj_err_set(err, EXJ_INVALID,
+                           "a frame of type %d is not a plugin host's to send",
                            (int)f->type);
     }
     if (!exj_wire_done(&w))
-        return exj_err_set(err, EXJ_INVALID, "a frame of type %d is cut short or too long",
-                           (int)f->type);
+        return exj_err_set(err, EXJ_INVALID,
+                           "a frame of type %d is cut short or too long", (int)f->type);
     if (h != r->now || !is_begun(r, f->call))
-        return exj_err_set(err, EXJ_INVALID, "a frame of type %d for a call that does not run",
+        return exj_err_set(err, EXJ_INVALID,
+                           "a frame of type %d for a call that does not run",
                            (int)f->type);
     if (f->call == EXJ_RCALL_OWN)
         return EXJ_OK; /* load_state has nobody to talk to */

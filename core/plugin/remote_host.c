@@ -1,4 +1,5 @@
-/* core/plugin/remote_host.c - one plugin host: its start, what it prints, and how it died. */
+/* core/plugin/remote_host.c - one plugin host: its start, what it prints, and how it
+ * died. */
 #include "core/plugin/remote_inside.h"
 
 #include <errno.h>
@@ -40,8 +41,8 @@ exj_code exj_rhost_start(const exj_remote_settings *s, exj_lane lane, const char
         exj_wire_text(&hello, exj_slice_of(copy));
         exj_wire_text(&hello, exj_slice_of(shown));
         exj_wire_text(&hello, exj_slice_of(id));
-        if (hello.failed ||
-            exj_wire_send(h->wire, EXJ_F_HELLO, 0, exj_buf_slice(&hello), NULL) == EXJ_NOMEM)
+        if (hello.failed || exj_wire_send(h->wire, EXJ_F_HELLO, 0, exj_buf_slice(&hello),
+                                          NULL) == EXJ_NOMEM)
             rc = exj_err_set(err, EXJ_NOMEM, "plugin host of '%s': out of memory", shown);
         /* when it is gone already, reading tells how */
     }
@@ -65,7 +66,7 @@ void exj_rhost_free(exj_rhost *h)
     free(h);
 }
 
-/* ---- what it prints ----------------------------------------------------------------------- */
+/* ---- what it prints --------------------------------------------------------------- */
 
 static void end_line(exj_rhost *h, const char *id)
 {
@@ -74,7 +75,8 @@ static void end_line(exj_rhost *h, const char *id)
 
     if (now - h->lines_since >= 1000000000) {
         if (h->lines_dropped)
-            exj_log(EXJ_LOG_WARN, "plugin", "%s: %u more lines were printed and are not shown", id,
+            exj_log(EXJ_LOG_WARN, "plugin",
+                    "%s: %u more lines were printed and are not shown", id,
                     h->lines_dropped);
         h->lines_since = now;
         h->lines = h->lines_dropped = 0;
@@ -83,7 +85,8 @@ static void end_line(exj_rhost *h, const char *id)
         size_t n = exj_clean_text(h->line, h->line_n, text, sizeof text);
 
         if (n || h->line_cut)
-            exj_log(EXJ_LOG_INFO, "plugin", "%s: %s%s", id, text, h->line_cut ? " …" : "");
+            exj_log(EXJ_LOG_INFO, "plugin", "%s: %s%s", id, text,
+                    h->line_cut ? " …" : "");
         h->lines++;
     } else {
         h->lines_dropped++;
@@ -97,7 +100,8 @@ void exj_rhost_print(exj_rhost *h, const char *id)
     char bytes[4096];
     ssize_t n = 0;
 
-    for (unsigned k = 0; k < 16 && h->child.log >= 0; k++) { /* then others have their turn */
+    for (unsigned k = 0; k < 16 && h->child.log >= 0;
+         k++) { /* then others have their turn */
         n = read(h->child.log, bytes, sizeof bytes);
         if (n < 0 && errno == EINTR)
             continue;
@@ -120,7 +124,7 @@ void exj_rhost_print(exj_rhost *h, const char *id)
     }
 }
 
-/* ---- how it died -------------------------------------------------------------------------- */
+/* ---- how it died ------------------------------------------------------------------ */
 
 /* What the crash handler left. It is the host's memory: nothing in it is believed. */
 static void read_crash(exj_rhost *h, exj_death *d)
@@ -163,7 +167,8 @@ void exj_rhost_autopsy(exj_rhost *h, const char *id, const char *rule, exj_death
     read_crash(h, ret);
     if (rule[0]) {
         snprintf(ret->name, sizeof ret->name, "broken wire");
-        snprintf(ret->what, sizeof ret->what, "broke the rules of its connection (%.180s)", rule);
+        snprintf(ret->what, sizeof ret->what,
+                 "broke the rules of its connection (%.180s)", rule);
     } else if (ret->signal) {
         exj_signal_name((int)ret->signal, ret->name, sizeof ret->name);
         snprintf(ret->what, sizeof ret->what, "crashed with %s", ret->name);
@@ -177,7 +182,8 @@ void exj_rhost_autopsy(exj_rhost *h, const char *id, const char *rule, exj_death
         ret->signal = (uint32_t)fate.status;
         exj_signal_name(fate.status, ret->name, sizeof ret->name);
         if (fate.status == SIGKILL)
-            snprintf(ret->what, sizeof ret->what, "was killed by SIGKILL (out of memory?)");
+            snprintf(ret->what, sizeof ret->what,
+                     "was killed by SIGKILL (out of memory?)");
         else
             snprintf(ret->what, sizeof ret->what, "crashed with %s", ret->name);
     }

@@ -1,16 +1,16 @@
 /* core/plugin/remote_inside.h - what the files of a remote guest share; nobody else's.
  *
- * A REMOTE is what a remote guest's create makes: one instance's queue of calls, the thread
- * that pumps, and the hosts that it has just now. A call is in one of three lists:
+ * A REMOTE is what a remote guest's create makes: one instance's queue of calls, the
+ * thread that pumps, and the hosts that it has just now. A call is in one of three lists:
  *
  *     waiting ──sent──▶ sent (the first one executes) ──RESULT──▶ over
  *        ◀──host died──┘      └──PENDING──▶ pending ──RESULT──▶ over
  *
- * Threads: the pump alone takes calls off `sent` and `pending`, reads a wire, and makes and
- *          ends hosts. Whoever calls execute appends to `waiting`; he sends it himself when the
- *          pump sleeps and the host is about to have nothing to do, else the pump sends what
- *          has gathered. The sending side of all wires is guarded by send_mu, which is taken
- *          before mu; nothing is sent through a wire with mu held.
+ * Threads: the pump alone takes calls off `sent` and `pending`, reads a wire, and makes
+ * and ends hosts. Whoever calls execute appends to `waiting`; he sends it himself when
+ * the pump sleeps and the host is about to have nothing to do, else the pump sends what
+ *          has gathered. The sending side of all wires is guarded by send_mu, which is
+ * taken before mu; nothing is sent through a wire with mu held.
  */
 #ifndef EXJ_CORE_PLUGIN_REMOTE_INSIDE_H
 #define EXJ_CORE_PLUGIN_REMOTE_INSIDE_H
@@ -55,14 +55,14 @@ typedef struct exj_rhost {
     exj_child child;
     exj_wire *wire; /* sending: guarded by send_mu; receiving: the pump's */
     enum { EXJ_RHOST_HELLO, EXJ_RHOST_CREATE, EXJ_RHOST_READY, EXJ_RHOST_LEAVES } state;
-    exj_nsec until;  /* HELLO, CREATE: must be ready; LEAVES: must be gone */
+    exj_nsec until;         /* HELLO, CREATE: must be ready; LEAVES: must be gone */
     atomic_bool has_unsent; /* poll for POLLOUT; written with send_mu */
     atomic_bool broken;     /* it does not take frames any more */
     atomic_bool our_fault;  /* and not because of what it did: memory was short */
-    bool ending;     /* we sent TERM or KILL: what dies now did not crash. guarded by mu */
-    bool deaf;       /* nothing more can be read. the pump's, as all below */
-    bool more;       /* frames were left unread for the others' sake */
-    bool bye_due;    /* it LEAVES and was not told */
+    bool ending;  /* we sent TERM or KILL: what dies now did not crash. guarded by mu */
+    bool deaf;    /* nothing more can be read. the pump's, as all below */
+    bool more;    /* frames were left unread for the others' sake */
+    bool bye_due; /* it LEAVES and was not told */
     uint32_t cage;
     exj_buf model; /* the last one sent. guarded by send_mu */
     bool has_model;
@@ -91,7 +91,7 @@ typedef struct exj_remote {
     const exj_host *table;
     const exj_remote_settings *settings;
     exj_buf config;
-    int wake; /* eventfd */
+    int wake;      /* eventfd */
     bool one_call; /* lane SANDBOX */
 
     pthread_mutex_t send_mu; /* taken before mu */
@@ -109,8 +109,8 @@ typedef struct exj_remote {
     exj_nsec wakes_at; /* the pump sleeps until then; 0: it is awake and will look */
     exj_nsec check_at; /* when a call that runs must be looked at; 0: none does */
     pthread_t thread;
-    exj_rhost *now;    /* takes calls */
-    exj_rhost *ahead;  /* SANDBOX: started, for the next call */
+    exj_rhost *now;   /* takes calls */
+    exj_rhost *ahead; /* SANDBOX: started, for the next call */
     exj_rhost *leaving;
     unsigned leaving_n;
     exj_nsec used_at;  /* a call was sent or answered */
@@ -119,14 +119,15 @@ typedef struct exj_remote {
     uint64_t starts, crashes;
     uint32_t cage;
     uint32_t state_version;
-    exj_buf state;     /* what load_state was given; each new host gets it */
+    exj_buf state; /* what load_state was given; each new host gets it */
     bool has_state, load_over;
     exj_result load_result;
 } exj_remote;
 
-#define EXJ_TICK_NS ((exj_nsec)100 * 1000000) /* between two questions whether a call is wanted */
+#define EXJ_TICK_NS                                                                      \
+    ((exj_nsec)100 * 1000000) /* between two questions whether a call is wanted */
 
-/* ---- lists ---------------------------------------------------------------------------------- */
+/* ---- lists ------------------------------------------------------------------------ */
 static inline void exj_rcalls_add(exj_rcalls *l, exj_rcall *c)
 {
     c->next = NULL;
@@ -165,38 +166,41 @@ static inline void exj_rcalls_drop(exj_rcalls *l, exj_rcall *c)
     l->n--;
 }
 
-/* ---- remote_host.c: one host --------------------------------------------------------------- */
+/* ---- remote_host.c: one host ------------------------------------------------------ */
 /* Start a process and say HELLO. `g` NULL: it shall only describe itself. */
 exj_code exj_rhost_start(const exj_remote_settings *s, exj_lane lane, const char *copy,
-                         const char *shown, const char *id, exj_rhost **ret, exj_err *err);
+                         const char *shown, const char *id, exj_rhost **ret,
+                         exj_err *err);
 /* Kills and reaps it if it lives. */
 void exj_rhost_free(exj_rhost *h);
 /* Log what it printed. `id` stands in front of each line. */
 void exj_rhost_print(exj_rhost *h, const char *id);
-/* It is dead, or shall be: reap it and say how it died. `rule`: what it broke; "" nothing. */
+/* It is dead, or shall be: reap it and say how it died. `rule`: what it broke; ""
+ * nothing. */
 void exj_rhost_autopsy(exj_rhost *h, const char *id, const char *rule, exj_death *ret);
 /* "of plugin ID": how long a start may take. */
 exj_nsec exj_rhost_start_ns(const exj_remote_settings *s);
 
-/* ---- remote_frames.c: what frames say ------------------------------------------------------ */
+/* ---- remote_frames.c: what frames say --------------------------------------------- */
 /* Read HOST_HELLO. False: it breaks the rules. `ret` NULL: only version and cage. */
-bool exj_remote_read_hello(const exj_frame *f, uint32_t *ret_cage, exj_remote_plugin **ret,
-                           size_t *ret_len, exj_err *err);
-/* Do what one frame of `h` says. Not EXJ_OK: the host is to be ended; EXJ_INVALID with the
- * rule that it broke, or (while it starts) EXJ_REFUSED with why it could not start. */
+bool exj_remote_read_hello(const exj_frame *f, uint32_t *ret_cage,
+                           exj_remote_plugin **ret, size_t *ret_len, exj_err *err);
+/* Do what one frame of `h` says. Not EXJ_OK: the host is to be ended; EXJ_INVALID with
+ * the rule that it broke, or (while it starts) EXJ_REFUSED with why it could not start.
+ */
 exj_code exj_remote_take(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_err *err);
 /* `c` runs from now on. */
 void exj_remote_begin_locked(exj_remote *r, exj_rcall *c);
 /* Is there a call that could be sent now? */
 bool exj_remote_can_send_locked(const exj_remote *r);
-/* Send what can be sent, unless somebody does it already, who then sends this as well. False:
- * it cannot be done now, though it should (memory is short). */
+/* Send what can be sent, unless somebody does it already, who then sends this as well.
+ * False: it cannot be done now, though it should (memory is short). */
 bool exj_remote_push(exj_remote *r);
 /* CREATE, BYE, REPLY. */
 void exj_remote_say(exj_remote *r, exj_rhost *h, exj_frame_type type, uint64_t call,
                     exj_slice body);
 
-/* ---- remote_pump.c ------------------------------------------------------------------------- */
+/* ---- remote_pump.c ---------------------------------------------------------------- */
 void *exj_remote_pump(void *remote);
 void exj_remote_wake_locked(exj_remote *r);
 /* End a call that is in no list any more. */

@@ -1,5 +1,5 @@
-/* core/plugin/remote_pump.c - the thread that serves one remote instance: it starts hosts,
- * listens to them, watches the clock, and buries them. */
+/* core/plugin/remote_pump.c - the thread that serves one remote instance: it starts
+ * hosts, listens to them, watches the clock, and buries them. */
 #include "core/plugin/remote_inside.h"
 
 #include <errno.h>
@@ -40,12 +40,14 @@ static exj_nsec grace_ns(const exj_remote *r)
 /* 0, 10, 20, … 5000 ms after 1, 2, 3, … failures in a row. */
 static exj_nsec back_off_ns(unsigned in_row)
 {
-    exj_nsec ms = in_row < 2 ? 0 : in_row > 12 ? BACK_OFF_MAX_MS : (exj_nsec)10 << (in_row - 2);
+    exj_nsec ms = in_row < 2    ? 0
+                  : in_row > 12 ? BACK_OFF_MAX_MS
+                                : (exj_nsec)10 << (in_row - 2);
 
     return (ms < BACK_OFF_MAX_MS ? ms : BACK_OFF_MAX_MS) * 1000000;
 }
 
-/* ---- ends --------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------- */
 
 static void load_is_over_locked(exj_remote *r, exj_result result)
 {
@@ -69,7 +71,8 @@ void exj_remote_end(exj_remote *r, exj_rcall *c, exj_result result, const char *
     pthread_mutex_unlock(&r->mu);
     if (own)
         return;
-    t->error(t->ctx, id, result, (exj_str){ code, strlen(code) }, (exj_str){ text, strlen(text) });
+    t->error(t->ctx, id, result, (exj_str){ code, strlen(code) },
+             (exj_str){ text, strlen(text) });
     t->complete(t->ctx, id, result);
 }
 
@@ -108,11 +111,12 @@ static void start_failed_locked(exj_remote *r, const char *why)
     snprintf(text, sizeof text, "plugin %s %s cannot be started in a plugin host: %s",
              r->guest->id, r->guest->version, why);
     exj_log(EXJ_LOG_WARN, "plugin", "%s", text);
-    end_waiting_locked(r, r->failures_in_row < FAILURES_MAX ? EXJ_R_RETRY : EXJ_R_NOT_STARTED,
-                       "HostStart", text);
+    end_waiting_locked(
+        r, r->failures_in_row < FAILURES_MAX ? EXJ_R_RETRY : EXJ_R_NOT_STARTED,
+        "HostStart", text);
 }
 
-/* ---- hosts come and go -------------------------------------------------------------------- */
+/* ---- hosts come and go ------------------------------------------------------------ */
 
 void exj_remote_leave_locked(exj_remote *r, exj_rhost *h)
 {
@@ -147,7 +151,8 @@ static void set_now_locked(exj_remote *r, exj_rhost *h)
             return; /* it begins without its state, as a new plugin would */
         if (c == r->spare)
             r->spare = c->next;
-        *c = (exj_rcall){ .id = EXJ_RCALL_OWN, .kind = EXJ_RCALL_LOAD,
+        *c = (exj_rcall){ .id = EXJ_RCALL_OWN,
+                          .kind = EXJ_RCALL_LOAD,
                           .timeout = exj_rhost_start_ns(r->settings) };
         exj_rcalls_add_first(&r->waiting, c);
     }
@@ -175,7 +180,8 @@ static void start_host_locked(exj_remote *r, bool ahead)
         else
             set_now_locked(r, h);
     } else if (ahead) {
-        r->start_at = exj_clock_mono_ns() + EXJ_TICK_NS; /* who needs it will say what is wrong */
+        r->start_at =
+            exj_clock_mono_ns() + EXJ_TICK_NS; /* who needs it will say what is wrong */
     } else if (!may) {
         end_waiting_locked(r, EXJ_R_NOT_STARTED, "Quarantined", err.text);
     } else {
@@ -194,7 +200,8 @@ static bool arrange_hosts_locked(exj_remote *r)
     exj_nsec now = exj_clock_mono_ns();
     bool idle = !is_busy_locked(r) && !r->warm;
 
-    if (r->stop || (idle && now >= r->used_at + (exj_nsec)r->settings->idle_ms * 1000000)) {
+    if (r->stop ||
+        (idle && now >= r->used_at + (exj_nsec)r->settings->idle_ms * 1000000)) {
         if (r->now)
             exj_remote_leave_locked(r, r->now);
         if (r->ahead)
@@ -213,26 +220,29 @@ static bool arrange_hosts_locked(exj_remote *r)
     if (r->one_call && r->now && !r->ahead && (r->sent.first || r->pending.first) &&
         exj_clock_mono_ns() >= r->start_at)
         start_host_locked(r, true);
+    if (r->waiting.first && !r->check_at)
+        r->check_at = exj_clock_mono_ns() + EXJ_TICK_NS;
     return r->now || r->ahead || r->leaving || is_busy_locked(r) || r->warm;
 }
 
-/* ---- death -------------------------------------------------------------------------------- */
+/* ---- death ------------------------------------------------------------------------ */
 
 static const char *function_name(exj_rcall_kind k)
 {
-    static const char *const names[] = { "execute", "resolve_model", "self_test", "save_state",
-                                         "load_state" };
+    static const char *const names[] = { "execute", "resolve_model", "self_test",
+                                         "save_state", "load_state" };
 
     return names[k];
 }
 
-static void write_death(const exj_remote *r, const exj_death *d, const char *where, char *ret,
-                        size_t cap)
+static void write_death(const exj_remote *r, const exj_death *d, const char *where,
+                        char *ret, size_t cap)
 {
     const exj_guest *g = r->guest;
 
-    snprintf(ret, cap, "plugin %s %s %s in %s (sha256 %.12s…)%s%s", g->id, g->version, d->what,
-             where, g->sha256 ? g->sha256 : "", d->trace_n ? ": " : "", d->trace);
+    snprintf(ret, cap, "plugin %s %s %s in %s (sha256 %.12s…)%s%s", g->id, g->version,
+             d->what, where, g->sha256 ? g->sha256 : "", d->trace_n ? ": " : "",
+             d->trace);
 }
 
 static void tell_crash(exj_remote *r, const exj_death *d)
@@ -251,7 +261,8 @@ static void died_in_start(exj_remote *r, exj_rhost *h, bool ahead, const char *w
 
     if (!why) {
         exj_rhost_autopsy(h, r->guest->id, rule, &d);
-        snprintf(text, sizeof text, "it %s%s%.1700s", d.what, d.trace_n ? ": " : "", d.trace);
+        snprintf(text, sizeof text, "it %s%s%.1700s", d.what, d.trace_n ? ": " : "",
+                 d.trace);
         tell_crash(r, &d);
     } else {
         exj_rhost_print(h, r->guest->id);
@@ -268,7 +279,8 @@ static void died_in_start(exj_remote *r, exj_rhost *h, bool ahead, const char *w
 }
 
 /* Whose fault it was; NULL: nobody's. */
-static exj_rcall *find_guilty_locked(exj_remote *r, const exj_rhost *h, const exj_death *d)
+static exj_rcall *find_guilty_locked(exj_remote *r, const exj_rhost *h,
+                                     const exj_death *d)
 {
     exj_rcall *head = r->sent.first;
 
@@ -352,18 +364,21 @@ static void died_in_service(exj_remote *r, exj_rhost *h, const char *rule)
     if (guilty && !crashed) {
         result = guilty->why;
         code = result == EXJ_R_DEADLINE ? "DeadlineExceeded" : "Cancelled";
-        snprintf(text, sizeof text, "plugin %s %s did not stop within %u ms %s; its host was ended",
+        snprintf(text, sizeof text,
+                 "plugin %s %s did not stop within %u ms %s; its host was ended",
                  r->guest->id, r->guest->version, r->settings->grace_ms,
                  result == EXJ_R_DEADLINE ? "of its deadline" : "after it was cancelled");
     } else {
-        write_death(r, &d, guilty ? function_name(guilty->kind) : "its host", text, sizeof text);
+        write_death(r, &d, guilty ? function_name(guilty->kind) : "its host", text,
+                    sizeof text);
     }
     exj_log(EXJ_LOG_WARN, "plugin", "%s", text);
     if (crashed && (guilty || others.n))
         tell_crash(r, &d);
     if (guilty)
         exj_remote_end(r, guilty, result, code, text);
-    snprintf(other_text, sizeof other_text, "ended because of another call: %.1900s", text);
+    snprintf(other_text, sizeof other_text, "ended because of another call: %.1900s",
+             text);
     end_all(r, &others, EXJ_R_RETRY, "HostDied", other_text);
     exj_rhost_free(h);
 }
@@ -396,17 +411,19 @@ static void bury(exj_remote *r, exj_rhost *h, const char *why, const char *rule)
     } else if (h->state != EXJ_RHOST_READY) {
         died_in_start(r, h, ahead, why, rule);
     } else if (ahead) { /* it died of idleness: nobody misses it */
-        exj_log(EXJ_LOG_WARN, "plugin", "plugin %s %s: a host that waited for a call ended",
-                r->guest->id, r->guest->version);
+        exj_log(EXJ_LOG_WARN, "plugin",
+                "plugin %s %s: a host that waited for a call ended", r->guest->id,
+                r->guest->version);
         exj_rhost_free(h);
     } else {
         died_in_service(r, h, rule);
     }
 }
 
-/* ---- time --------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------- */
 
-/* One step further towards the end of `c`, if it is time. Returns when the next is due. */
+/* One step further towards the end of `c`, if it is time. Returns when the next is due.
+ */
 static exj_nsec press(exj_remote *r, exj_rhost *h, exj_rcall *c, exj_nsec now)
 {
     const exj_host *t = r->table;
@@ -444,13 +461,42 @@ static exj_nsec press(exj_remote *r, exj_rhost *h, exj_rcall *c, exj_nsec now)
     return c->stop_at;
 }
 
+/* Calls that were not sent yet and that nobody wants any more end here. */
+static void watch_waiting(exj_remote *r)
+{
+    const exj_host *t = r->table;
+    exj_rcalls all, unwanted = { 0 };
+
+    pthread_mutex_lock(&r->mu);
+    all = r->waiting;
+    r->waiting = (exj_rcalls){ 0 };
+    pthread_mutex_unlock(&r->mu);
+    for (exj_rcall *c = all.first, *next; c; c = next) {
+        next = c->next;
+        if (c->kind == EXJ_RCALL_LOAD || !t->cancelled(t->ctx, c->id))
+            continue;
+        exj_rcalls_drop(&all, c);
+        exj_rcalls_add(&unwanted, c);
+    }
+    pthread_mutex_lock(&r->mu);
+    while (all.last) {
+        exj_rcall *c = all.last;
+
+        exj_rcalls_drop(&all, c);
+        exj_rcalls_add_first(&r->waiting, c);
+    }
+    pthread_mutex_unlock(&r->mu);
+    end_all(r, &unwanted, EXJ_R_CANCELLED, "Cancelled",
+            "it was cancelled before it began");
+}
+
 /* Look at the calls that run. Only the pump takes calls off these lists, so they may be
  * walked without the lock. */
 static void watch_calls(exj_remote *r)
 {
     exj_nsec now = exj_clock_mono_ns(), next = now + FAR_NS, due;
     exj_rcall *head, *first;
-    bool used;
+    bool used, waiting;
     exj_rhost *h;
 
     pthread_mutex_lock(&r->mu);
@@ -459,7 +505,10 @@ static void watch_calls(exj_remote *r)
     first = r->pending.first;
     r->check_at = 0;
     used = now < r->used_at + EXJ_TICK_NS;
+    waiting = r->waiting.first != NULL;
     pthread_mutex_unlock(&r->mu);
+    if (waiting)
+        watch_waiting(r);
     if (!h)
         return;
     if (head)
@@ -509,7 +558,7 @@ static exj_nsec next_time_locked(const exj_remote *r)
     return t;
 }
 
-/* ---- listening ---------------------------------------------------------------------------- */
+/* ---- listening -------------------------------------------------------------------- */
 
 /* False: it is to be buried; `why` or `rule` say of what. */
 static bool listen_to(exj_remote *r, exj_rhost *h, exj_err *why, exj_err *rule)
@@ -551,13 +600,16 @@ struct watch {
     size_t at; /* of three pollfds: wire, log, pidfd */
 };
 
-static void add_watch(struct watch *w, size_t *n, struct pollfd *fds, size_t *fds_n, exj_rhost *h)
+static void add_watch(struct watch *w, size_t *n, struct pollfd *fds, size_t *fds_n,
+                      exj_rhost *h)
 {
     if (!h || *n == HOSTS_MAX)
         return;
     w[(*n)++] = (struct watch){ h, *fds_n };
-    fds[(*fds_n)++] = (struct pollfd){ .fd = h->deaf ? -1 : exj_wire_fd(h->wire),
-                                       .events = (short)(POLLIN | (atomic_load(&h->has_unsent) ? POLLOUT : 0)) };
+    fds[(*fds_n)++] = (struct pollfd){
+        .fd = h->deaf ? -1 : exj_wire_fd(h->wire),
+        .events = (short)(POLLIN | (atomic_load(&h->has_unsent) ? POLLOUT : 0))
+    };
     fds[(*fds_n)++] = (struct pollfd){ .fd = h->child.log, .events = POLLIN };
     fds[(*fds_n)++] = (struct pollfd){ .fd = h->child.pidfd, .events = POLLIN };
 }
@@ -579,7 +631,8 @@ static void serve(exj_remote *r, exj_rhost *h, const struct pollfd *fds)
     pthread_mutex_lock(&r->mu);
     ending = h->ending;
     pthread_mutex_unlock(&r->mu);
-    if (!h->deaf && (fds[0].revents & (POLLIN | POLLHUP | POLLERR) || dead || broken || h->more)) {
+    if (!h->deaf &&
+        (fds[0].revents & (POLLIN | POLLHUP | POLLERR) || dead || broken || h->more)) {
         do
             alive = listen_to(r, h, &why, &rule);
         while (alive && (dead || broken) && h->more); /* all it said counts */
@@ -614,8 +667,10 @@ static bool say_what_is_due(exj_remote *r)
     return exj_remote_push(r);
 }
 
-/* Sleep until there is something to do. Returns how many hosts `watches` and `fds` hold. */
-static size_t wait_for_hosts(exj_remote *r, struct watch *watches, struct pollfd *fds, bool stuck)
+/* Sleep until there is something to do. Returns how many hosts `watches` and `fds` hold.
+ */
+static size_t wait_for_hosts(exj_remote *r, struct watch *watches, struct pollfd *fds,
+                             bool stuck)
 {
     size_t n = 0, fds_n = 1;
     exj_nsec wait = 0, now;
@@ -655,6 +710,7 @@ void *exj_remote_pump(void *remote)
     struct pollfd fds[1 + 3 * HOSTS_MAX];
     struct watch watches[HOSTS_MAX];
 
+    pthread_setname_np(pthread_self(), "exj-host");
     pthread_mutex_lock(&r->mu);
     while (arrange_hosts_locked(r)) {
         bool sent, check, busy;

@@ -41,12 +41,14 @@ static struct {
               .gone = PTHREAD_COND_INITIALIZER,
               .last = &spawner.first };
 
-/* ---- the spawner ------------------------------------------------------------------------ */
+/* ---- the spawner ------------------------------------------------------------------ */
 
 static bool may_inherit(const char *variable)
 {
-    static const char *const names[] = { "PATH=", "LANG=", "TZ=", "HOME=", "TMPDIR=",
-                                         "LD_LIBRARY_PATH=", "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
+    static const char *const names[] = { "PATH=",         "LANG=",
+                                         "TZ=",           "HOME=",
+                                         "TMPDIR=",       "LD_LIBRARY_PATH=",
+                                         "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
                                          "LSAN_OPTIONS=", "TSAN_OPTIONS=" };
 
     if (strncmp(variable, "LC_", 3) == 0 || strncmp(variable, "EXELLIX_PLUGIN_", 15) == 0)
@@ -75,11 +77,14 @@ static char **environment(void)
 static int spawn_with(struct order *o, posix_spawn_file_actions_t *actions,
                       posix_spawnattr_t *attr)
 {
-    static const int to[] = { EXJ_HOST_FD_SOCKET, EXJ_HOST_FD_CANCEL, EXJ_HOST_FD_CRASH, 1 };
+    static const int to[] = { EXJ_HOST_FD_SOCKET, EXJ_HOST_FD_CANCEL, EXJ_HOST_FD_CRASH,
+                              1 };
     const exj_remote_settings *s = o->settings;
     char memory[16], sandbox[] = "sandbox", host[] = "host", none[] = "-";
-    char *exe = strdup(s->host_exe), *hidden = s->hidden_dir ? strdup(s->hidden_dir) : none;
-    char *argv[] = { exe, o->lane == EXJ_LANE_SANDBOX ? sandbox : host, memory, hidden, NULL };
+    char *exe = strdup(s->host_exe),
+         *hidden = s->hidden_dir ? strdup(s->hidden_dir) : none;
+    char *argv[] = { exe, o->lane == EXJ_LANE_SANDBOX ? sandbox : host, memory, hidden,
+                     NULL };
     char **env = environment();
     sigset_t all, empty;
     int failed = exe && hidden && env ? 0 : ENOMEM;
@@ -92,9 +97,9 @@ static int spawn_with(struct order *o, posix_spawn_file_actions_t *actions,
     if (!failed)
         failed = posix_spawnattr_setsigmask(attr, &empty);
     if (!failed)
-        failed = posix_spawnattr_setflags(attr, (short)(POSIX_SPAWN_SETSID |
-                                                        POSIX_SPAWN_SETSIGDEF |
-                                                        POSIX_SPAWN_SETSIGMASK));
+        failed = posix_spawnattr_setflags(
+            attr,
+            (short)(POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK));
     if (!failed)
         failed = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
     for (size_t k = 0; k < 4 && !failed; k++)
@@ -132,6 +137,7 @@ static int spawn(struct order *o)
 static void *run_spawner(void *none)
 {
     (void)none;
+    pthread_setname_np(pthread_self(), "exj-spawn");
     pthread_mutex_lock(&spawner.mu);
     for (;;) {
         struct order *o = spawner.first;
@@ -191,7 +197,7 @@ static int have_spawned(struct order *o)
     return failed;
 }
 
-/* ---- descriptors ------------------------------------------------------------------------ */
+/* ---- descriptors ------------------------------------------------------------------ */
 
 static void close_fd(int *fd)
 {
@@ -219,8 +225,8 @@ static bool open_ends(exj_child *c, int theirs[4])
     int saved;
     bool good;
 
-    /* `cancel` is a pipe to the child; a socket because writing to it when the other end is
-     * closed must not raise SIGPIPE */
+    /* `cancel` is a pipe to the child; a socket because writing to it when the other end
+     * is closed must not raise SIGPIPE */
     good = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socket) == 0 &&
            socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, cancel) == 0 &&
            pipe2(log, O_CLOEXEC) == 0;
@@ -252,8 +258,10 @@ exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *
     exj_code rc = EXJ_OK;
 
     if (!open_ends(&c, o.fds))
-        rc = exj_err_set(err, EXJ_IO, "cannot start a plugin host: %s (raise the limit of open "
-                         "files?)", strerror(errno));
+        rc = exj_err_set(err, EXJ_IO,
+                         "cannot start a plugin host: %s (raise the limit of open "
+                         "files?)",
+                         strerror(errno));
     if (!rc) {
         int failed = have_spawned(&o);
 
@@ -263,7 +271,8 @@ exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *
                              strerror(failed),
                              failed == ENOENT || failed == EACCES
                                  ? " (install it beside exellix-jobs, or name it with "
-                                   "EXELLIX_JOBS_PLUGIN_HOST)" : "");
+                                   "EXELLIX_JOBS_PLUGIN_HOST)"
+                                 : "");
     }
     for (size_t k = 0; k < 4; k++)
         close_fd(&o.fds[k]);
@@ -282,7 +291,7 @@ exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *
     return EXJ_OK;
 }
 
-/* ---- ends ------------------------------------------------------------------------------- */
+/* ---- ends ------------------------------------------------------------------------- */
 
 void exj_child_signal(const exj_child *c, int sig)
 {
@@ -314,7 +323,8 @@ exj_child_fate exj_child_reap(exj_child *c, int ms)
     if (c->pid <= 0)
         return fate;
     fate.forced = !has_ended(c, ms);
-    kill(-c->pid, SIGKILL); /* its children too; while it is not reaped the group is its own */
+    kill(-c->pid,
+         SIGKILL); /* its children too; while it is not reaped the group is its own */
     memset(&si, 0, sizeof si);
     do
         rc = waitid(P_PID, (id_t)c->pid, &si, WEXITED);

@@ -1,10 +1,11 @@
 /* core/plugin/spawn.h - child processes that run somebody else's code.
  *
- * A child is started by ONE thread that lives as long as this process: PR_SET_PDEATHSIG, which
- * the plugin host asks for, follows the thread that spawned. It gets its own session, default
- * signals, an environment made of an allow-list, and the descriptors of wire.h and no others.
- * It is watched through a pidfd and always reaped; whatever is left of its process group is
- * killed before its leader is reaped, while the number cannot belong to anybody else.
+ * A child is started by ONE thread that lives as long as this process: PR_SET_PDEATHSIG,
+ * which the plugin host asks for, follows the thread that spawned. It gets its own
+ * session, default signals, an environment made of an allow-list, and the descriptors of
+ * wire.h and no others. It is watched through a pidfd and always reaped; whatever is left
+ * of its process group is killed before its leader is reaped, while the number cannot
+ * belong to anybody else.
  *
  * Memory:  exj_child belongs to its caller until exj_child_end.
  * Threads: exj_spawn_host from any; one child is one thread's at a time, save
@@ -22,13 +23,14 @@ typedef struct exj_child {
     int cancel, log, crash;
 } exj_child;
 
-#define EXJ_CHILD_NONE ((exj_child){ .pidfd = -1, .socket = -1, .cancel = -1, .log = -1, .crash = -1 })
+#define EXJ_CHILD_NONE                                                                   \
+    ((exj_child){ .pidfd = -1, .socket = -1, .cancel = -1, .log = -1, .crash = -1 })
 
 /* How a child ended. */
 typedef struct exj_child_fate {
-    bool exited;  /* `status` is what it gave exit(); else a signal */
+    bool exited; /* `status` is what it gave exit(); else a signal */
     int status;
-    bool forced;  /* it lived, and was killed by us */
+    bool forced; /* it lived, and was killed by us */
 } exj_child_fate;
 
 /* Errors: EXJ_IO (names host_exe and what to do), EXJ_NOMEM. */

@@ -174,6 +174,33 @@ Test(remote, call_that_nobody_wants_is_asked_and_then_forced)
     house_close(h);
 }
 
+static int32_t gone_after_two(void *user)
+{
+    return batch_has(((struct one *)user)->b, 2) ? EXJ_R_CANCELLED : 0;
+}
+
+Test(remote, call_that_nobody_wants_while_it_waits_is_not_begun)
+{
+    struct house *h = house_open(EXJ_LANE_SANDBOX); /* one call at a time is sent */
+    struct batch *b = batch_new(4);
+
+    says_runtime(&b->all[0], "polite");
+    b->all[0].ports.cancelled = gone_after_two; /* so it keeps the others waiting */
+    for (unsigned k = 1; k < 3; k++) {
+        b->all[k].ports.cancelled = gone;
+        says_runtime(&b->all[k], "abort");
+    }
+    batch_run(h, b);
+    for (unsigned k = 0; k < 3; k++)
+        cr_assert_eq(b->all[k].result, EXJ_R_CANCELLED);
+    says(b->all[1].text, "before it began");
+    says(b->all[2].text, "before it began");
+    is_ok(&b->all[3], "echo");
+    cr_assert_eq(h->crashes, 0);
+    batch_free(b);
+    house_close(h);
+}
+
 Test(remote, deadline_begins_when_the_call_begins)
 {
     struct house *h = house_open(EXJ_LANE_HOST);

@@ -7,6 +7,7 @@
 #include "core/http/exchange.h"
 
 #define PREFIX_MIN 8u
+#define ID_MAX 80u /* core/plugin/shelf.h */
 #define PATH_MAX_BYTES 4095u
 
 static const char *text_in(const json_t *o, const char *key)
@@ -41,22 +42,30 @@ bool exj_at_to_text(json_t *list)
     return true;
 }
 
-exj_code exj_plugin_id_of(const exj_api *api, exj_slice text, char **ret_id, exj_err *err)
+bool exj_take_plugin_id(exj_exchange *x, char **ret_id)
 {
-    json_t *list = api->engine ? exj_engine_executors(api->engine) : NULL, *item;
+    json_t *list = x->api->engine ? exj_engine_executors(x->api->engine) : NULL, *item;
+    char *id = NULL;
     size_t i;
 
-    *ret_id = NULL;
     json_array_foreach(list, i, item) {
-        if (*text_in(item, "plugin") && exj_slice_is(text, text_in(item, "executor"))) {
-            *ret_id = strdup(text_in(item, "plugin"));
+        if (*text_in(item, "plugin") && exj_slice_is(x->id, text_in(item, "executor"))) {
+            id = strdup(text_in(item, "plugin"));
             break;
         }
     }
     json_decref(list);
-    if (!*ret_id)
-        *ret_id = exj_slice_dup(text);
-    return *ret_id ? EXJ_OK : exj_err_set(err, EXJ_NOMEM, "out of memory");
+    if (!id && x->id.n > ID_MAX) {
+        exj_answer_error(x, 400, "ValidationError", "a plugin's id has at most %u bytes, not %zu",
+                         ID_MAX, x->id.n);
+        return false;
+    }
+    if (!id && !(id = exj_slice_dup(x->id))) {
+        exj_answer_take(x, 500, NULL);
+        return false;
+    }
+    *ret_id = id;
+    return true;
 }
 
 bool exj_is_sha_prefix(exj_slice text)
@@ -342,13 +351,9 @@ void exj_route_plugin_pin(exj_exchange *x)
     json_t *body = NULL;
     const char *wanted;
     char *id = NULL;
-    exj_err err = { 0 };
 
-    if (!exj_take_shelf(x) || !take_one_text(x, "sha256", &body, &wanted))
-        ; /* answered */
-    else if (exj_plugin_id_of(x->api, x->id, &id, &err) != EXJ_OK)
-        exj_answer_failure(x, &err);
-    else
+    if (exj_take_shelf(x) && take_one_text(x, "sha256", &body, &wanted) &&
+        exj_take_plugin_id(x, &id))
         pin(x, id, wanted);
     json_decref(body);
     free(id);
@@ -360,11 +365,9 @@ void exj_route_plugin_unpin(exj_exchange *x)
     exj_err err = { 0 };
     exj_code rc;
 
-    if (!exj_take_shelf(x))
+    if (!exj_take_shelf(x) || !exj_take_plugin_id(x, &id))
         return;
-    rc = exj_plugin_id_of(x->api, x->id, &id, &err);
-    if (!rc)
-        rc = exj_shelf_pinned(x->api->shelf, id, before, &err);
+    rc = exj_shelf_pinned(x->api->shelf, id, before, &err);
     if (!rc)
         rc = exj_shelf_unpin(x->api->shelf, id, &err);
     if (rc == EXJ_NOT_FOUND) {

@@ -25,11 +25,10 @@ void exj_route_plugin_history(exj_exchange *x)
     exj_code rc;
 
     if (!exj_take_shelf(x) ||
-        !exj_take_i64(x, "limit", 1, EXJ_SHELF_HISTORY_MAX, 100, &limit))
+        !exj_take_i64(x, "limit", 1, EXJ_SHELF_HISTORY_MAX, 100, &limit) ||
+        !exj_take_plugin_id(x, &id))
         return;
-    rc = exj_plugin_id_of(x->api, x->id, &id, &err);
-    if (!rc)
-        rc = exj_shelf_history(x->api->shelf, id, (size_t)limit, &events, &err);
+    rc = exj_shelf_history(x->api->shelf, id, (size_t)limit, &events, &err);
     if (rc)
         exj_answer_failure(x, &err);
     else if (json_array_size(events) == 0)
@@ -72,19 +71,16 @@ static exj_code add_versions(const exj_api *api, const char *id, const json_t *k
 
 void exj_route_plugin_versions(exj_exchange *x)
 {
-    json_t *kept = NULL, *events = NULL, *list = json_array();
+    json_t *kept = NULL, *events = NULL, *list;
     char *id = NULL;
     exj_err err = { 0 };
     exj_code rc;
 
-    if (!exj_take_shelf(x)) {
-        json_decref(list);
+    if (!exj_take_shelf(x) || !exj_take_plugin_id(x, &id))
         return;
-    }
-    rc = list ? exj_plugin_id_of(x->api, x->id, &id, &err)
+    list = json_array();
+    rc = list ? exj_shelf_kept(x->api->shelf, &kept, &err)
               : exj_err_set(&err, EXJ_NOMEM, "out of memory");
-    if (!rc)
-        rc = exj_shelf_kept(x->api->shelf, &kept, &err);
     if (!rc)
         rc = exj_shelf_history(x->api->shelf, id, 0, &events, &err);
     if (!rc)

@@ -101,19 +101,16 @@ static exj_code release(const exj_api *api, const json_t *contents, json_t *ret,
 
 void exj_route_quarantine_release(exj_exchange *x)
 {
-    json_t *contents = NULL, *released = json_array();
+    json_t *contents = NULL, *released;
     exj_err err = { 0 };
     char *id = NULL;
     exj_code rc;
 
-    if (!exj_take_shelf(x)) {
-        json_decref(released);
+    if (!exj_take_shelf(x) || !exj_take_plugin_id(x, &id))
         return;
-    }
-    rc = released ? exj_plugin_id_of(x->api, x->id, &id, &err)
+    released = json_array();
+    rc = released ? find_contents(x->api, exj_slice_of(id), &contents, &err)
                   : exj_err_set(&err, EXJ_NOMEM, "out of memory");
-    if (!rc)
-        rc = find_contents(x->api, exj_slice_of(id), &contents, &err);
     if (rc == EXJ_NOT_FOUND) {
         exj_answer_error(x, 404, "NotQuarantined", "no plugin or content \"%s\" is in quarantine; "
                          "`exellix-jobs quarantine list` names them", id);

@@ -103,9 +103,9 @@ bool exj_take_shelf(exj_exchange *x);
 /* What the shelf remembers, kept as milliseconds: as RFC 3339, in place, wherever it is called
  * "at" in a list of objects. False: no memory. */
 bool exj_at_to_text(json_t *list);
-/* `text` is a plugin's id as the shelf knows it, or the name an executor is configured with.
- * *ret_id: owned. Errors: EXJ_NOMEM. */
-exj_code exj_plugin_id_of(const exj_api *api, exj_slice text, char **ret_id, exj_err *err);
+/* The id of the path: a plugin's, or the name an executor is configured with. *ret_id: the
+ * plugin's, owned. False: answered. */
+bool exj_take_plugin_id(exj_exchange *x, char **ret_id);
 /* The entry of `list` (objects with "sha256") whose content begins with `prefix`, at least 8
  * hexadecimal digits of either case; borrowed. Errors: EXJ_INVALID (no such digits, or several
  * begin so), EXJ_NOT_FOUND. */

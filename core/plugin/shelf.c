@@ -268,7 +268,12 @@ exj_code exj_shelf_parse_root(const exj_shelf_doc *d, exj_slice text, json_t **r
     rc = exj_json_parse(text, &root, err);
     if (rc) {
         exj_err_prefix(err, "%s", d->name);
-        return rc == EXJ_INVALID ? EXJ_CORRUPT : rc;
+        if (rc == EXJ_INVALID) { /* of ours, not of who asks */
+            rc = EXJ_CORRUPT;
+            if (err)
+                err->code = rc;
+        }
+        return rc;
     }
     if (json_integer_value(json_object_get(root, "version")) != 1) {
         json_decref(root);

@@ -1,5 +1,7 @@
 /* What a row's quarantine needs of a store: how often did it fail for one reason, and which
  * rows were set aside for one. */
+#include <stdio.h>
+
 #include "contract.h"
 
 static exj_code finish_as(struct fixture *f, const exj_claim *c, exj_event e, const char *code)
@@ -53,6 +55,60 @@ CONTRACT(quarantine, failures_are_counted_by_code_and_row)
     expect_int(crashes(f, b), 0);
     fixture_reopen(f);
     expect_int(crashes(f, a), 3);
+}
+
+struct failures_seen {
+    char codes[200]; /* "B2 A1 " */
+    size_t most, n;
+    int64_t token;
+    exj_msec at;
+    bool falling;
+};
+
+static bool see_failure(void *user, const exj_failure_view *v)
+{
+    struct failures_seen *s = user;
+
+    s->falling = s->falling && (!s->n || v->token < s->token);
+    s->token = v->token;
+    s->at = v->at;
+    snprintf(s->codes + strlen(s->codes), sizeof s->codes - strlen(s->codes), "%.*s%u ",
+             (int)v->code.n, v->code.p, v->attempt);
+    return ++s->n < s->most;
+}
+
+static struct failures_seen failures(struct fixture *f, int64_t seq, size_t limit, size_t most)
+{
+    struct failures_seen s = { .most = most, .falling = true };
+
+    expect_code(f->s->v->failure_each(f->s, seq, limit, see_failure, &s, NULL), EXJ_OK);
+    cr_assert(s.falling);
+    return s;
+}
+
+CONTRACT(quarantine, failures_are_shown_newest_first_over_a_retry)
+{
+    int64_t p = pool(f, "m", "", "g"), a = insert_as(f, p, "a", 0, 9, 0);
+    exj_op retry = { .kind = EXJ_OP_RETRY, .u.retry.seq = a };
+    exj_err err = { 0 };
+    size_t n = 0;
+
+    cr_assert_str_eq(failures(f, a, 10, 10).codes, "");
+    cr_assert_str_eq(failures(f, 4711, 10, 10).codes, "");
+    attempt(f, p, 1, EXJ_EV_FAIL_RETRY, "A");
+    attempt(f, p, 2, EXJ_EV_FAIL_DEAD, "B");
+    cr_assert_str_eq(failures(f, a, 10, 10).codes, "B2 A1 ");
+    cr_assert_gt(failures(f, a, 10, 10).at, 0);
+    expect_code(exj_store_do(f->s, &retry, NULL), EXJ_OK);
+    attempt(f, p, 3, EXJ_EV_FAIL_DEAD, "C");
+    cr_assert_str_eq(failures(f, a, 10, 10).codes, "C1 B2 A1 ");
+    cr_assert_str_eq(failures(f, a, 2, 10).codes, "C1 B2 ");
+    cr_assert_str_eq(failures(f, a, 10, 1).codes, "C1 ");
+    for (size_t limit = 0; limit <= 1001; limit += 1001) {
+        expect_code(f->s->v->failure_each(f->s, a, limit, see_failure, &n, &err), EXJ_INVALID);
+        cr_assert(strstr(err.text, "1 to 1000"), "%s", err.text);
+        exj_err_clear(&err);
+    }
 }
 
 CONTRACT(quarantine, an_attempt_given_back_is_no_crash)

@@ -75,6 +75,17 @@ static exj_code failures(exj_err *err)
     return rc;
 }
 
+static bool ignore_failure(void *user, const exj_failure_view *v)
+{
+    (void)user;
+    return v->code.n > 0;
+}
+
+static exj_code each_failure(exj_err *err)
+{
+    return s->v->failure_each(s, 1, 10, ignore_failure, NULL, err);
+}
+
 /* Every allocation of the first read (which opens a connection) and of a later one fails once:
  * the text says where and the next try is good. */
 static void fails_and_passes(exj_code (*read)(exj_err *))
@@ -112,4 +123,9 @@ Test(short_memory, a_page_of_keys_says_so)
 Test(short_memory, a_count_of_failures_says_so)
 {
     fails_and_passes(failures);
+}
+
+Test(short_memory, the_failures_of_a_row_say_so)
+{
+    fails_and_passes(each_failure);
 }

@@ -198,9 +198,10 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
         }
     }
     x = exj_run_executor(e, o->executor ? o->executor : "stub", EXJ_LANE_DEFAULT);
-    /* A plugin that cannot be had is a mistake in the settings. One whose create fails may
-     * be well tomorrow: its rows wait, and health says why. */
-    if (!x || !x->found) {
+    /* A plugin that cannot be had is a mistake in the settings. One whose create fails, or
+     * that may not run (quarantine, trust), may be well tomorrow: its rows wait, and health says
+     * why. A plugin that crashes must not keep the worker from starting. */
+    if (!x || (!x->found && (x->error.code != EXJ_REFUSED || !e->watch || o->one_cycle))) {
         rc = exj_err_set(err, x ? x->error.code : EXJ_NOMEM, "executor %s: %s",
                          o->executor ? o->executor : "stub",
                          x ? x->error.text : "out of memory");

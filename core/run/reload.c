@@ -11,6 +11,7 @@
 #include "core/run/reload.h"
 
 #define TICK_MS 100 /* while something is being watched or drains */
+#define REFUSED_MS 1000 /* how often a plugin that may not be loaded is looked at */
 #define TRAFFIC_NS ((exj_nsec)EXJ_CANARY_TRAFFIC_MS * 1000000)
 #define KEPT_VERSIONS 5u
 
@@ -491,6 +492,23 @@ static void look_at_stopped(exj_engine *e, struct executor *x)
     pthread_mutex_unlock(&e->mu);
 }
 
+/* It could not even be loaded because it may not be used: its file does not change when it is
+ * released or trusted. */
+static void look_at_refused(exj_engine *e, struct executor *x)
+{
+    exj_nsec now = exj_clock_mono_ns();
+    bool due;
+
+    pthread_mutex_lock(&e->mu);
+    due = !x->current && x->error.code == EXJ_REFUSED &&
+          now - x->traffic_at >= (exj_nsec)REFUSED_MS * 1000000;
+    if (due)
+        x->traffic_at = now;
+    pthread_mutex_unlock(&e->mu);
+    if (due)
+        exj_reload_look_for(e, x);
+}
+
 static void tell_end(void *user, const exj_guest_info *i)
 {
     exj_engine *e = user;
@@ -552,12 +570,17 @@ static void drain(exj_engine *e, struct executor *x)
 /* Until when may the reloader sleep? -1: until something happens. */
 static int sleep_ms_locked(const exj_engine *e)
 {
+    int ms = (int)EXJ_CANARY_TRAFFIC_MS;
+
     if (e->orders)
         return 0;
-    for (const struct executor *x = e->executors; x; x = x->next)
+    for (const struct executor *x = e->executors; x; x = x->next) {
         if (x->canary || x->before || x->old || x->stopped)
             return TICK_MS;
-    return (int)EXJ_CANARY_TRAFFIC_MS;
+        if (!x->current && x->error.code == EXJ_REFUSED)
+            ms = REFUSED_MS;
+    }
+    return ms;
 }
 
 void *exj_run_reloader(void *engine)
@@ -588,6 +611,7 @@ void *exj_run_reloader(void *engine)
         for (; x && !stopping; x = x->next) {
             judge(e, x);
             look_at_stopped(e, x);
+            look_at_refused(e, x);
             drain(e, x);
         }
     }

@@ -173,4 +173,57 @@ static inline bool wait_alone(exj_daemon *d)
     return exj_until(is_alone, d, d->prog.pidfd, 50, 20000);
 }
 
+/* ---- how long it takes ---------------------------------------------------------------------- */
+
+#define CRASHES_A_COPY 4 /* one less than the quarantine of a plugin's content */
+
+static inline bool note_slow(void *user, const json_t *row)
+{
+    if (json_integer_value(json_object_get(row, "attempts")) != 1)
+        snprintf(user, 256, "%s", json_string_value(json_object_get(row, "matrixRowId")));
+    return true;
+}
+
+/* With each of `copies`, four times: of ten rows the last crashes its host, once. Into
+ * ret_ns[4 * copies]: from the crash to the begin of the next attempt of that row. */
+static inline void time_crashes(exj_daemon *d, unsigned copies, int64_t *ret_ns)
+{
+    for (unsigned k = 0; k < copies * CRASHES_A_COPY; k++) {
+        char matrix[24], execution[80], graph[24], graphs[40], name[256] = "";
+        json_t *row;
+
+        snprintf(execution, sizeof(execution), "{\"executor\":\"evil-engine-%04u\"}",
+                 k / CRASHES_A_COPY);
+        snprintf(graph, sizeof(graph), "g%u", k / CRASHES_A_COPY);
+        exj_daemon_graph(d, graph, execution);
+        snprintf(graphs, sizeof(graphs), "[\"%s\"]", graph);
+        snprintf(matrix, sizeof(matrix), "m%u", k);
+        exj_daemon_matrix(d, matrix, graphs, "record",
+                          "{\"count\":10,\"record\":{\"deed\":\"once\",\"at\":9}}",
+                          ",\"maxAttempts\":5");
+        NEED(exj_daemon_wait_done(d, matrix, 10, 60000));
+        exj_daemon_rows(d, matrix, note_slow, name);
+        NEED(*name);
+        row = row_whole(d, name);
+        ret_ns[k] = json_integer_value(json_object_get(deed_of(row), "number"));
+        json_decref(row);
+    }
+}
+
+static inline int compare_ns(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Sorts. */
+static inline void print_crash_times(const char *lane, int64_t *ns, size_t n)
+{
+    qsort(ns, n, sizeof(*ns), compare_ns);
+    fprintf(stderr, "crash to next attempt, lane %s, %zu crashes: p50 %.1f ms, p99 %.1f ms, most "
+            "%.1f ms\n", lane, n, (double)ns[n / 2] / 1e6, (double)ns[(n * 99 + 99) / 100 - 1] / 1e6,
+            (double)ns[n - 1] / 1e6);
+}
+
 #endif /* EXJ_TESTS_DAEMON_EVIL_SUPPORT_H */

@@ -351,13 +351,6 @@ static exj_rcall *find_begun_locked(exj_remote *r, uint64_t id)
     return NULL;
 }
 
-/* The head of `sent` is another one from now on. */
-static void next_begins_locked(exj_remote *r)
-{
-    if (r->sent.first)
-        exj_remote_begin_locked(r, r->sent.first);
-}
-
 static bool is_begun(exj_remote *r, uint64_t id)
 {
     bool is;
@@ -379,7 +372,8 @@ static exj_code take_pending(exj_remote *r, const exj_frame *f, exj_err *err)
     if (good) {
         exj_rcalls_drop(&r->sent, c);
         exj_rcalls_add(&r->pending, c);
-        next_begins_locked(r);
+        if (r->sent.first)
+            exj_remote_begin_locked(r, r->sent.first);
     }
     pthread_mutex_unlock(&r->mu);
     if (good)
@@ -411,9 +405,10 @@ static exj_code take_result(exj_remote *r, exj_rhost *h, const exj_frame *f, exj
 
         kind = c->kind;
         exj_rcalls_drop(head ? &r->sent : &r->pending, c);
-        if (head)
-            next_begins_locked(r);
-        r->used_at = exj_clock_mono_ns();
+        if (head && r->sent.first)
+            exj_remote_begin_locked(r, r->sent.first);
+        else
+            r->used_at = exj_clock_mono_ns();
         r->crashes_in_row = 0;
         if (kind == EXJ_RCALL_LOAD) {
             r->load_over = true;

@@ -18,7 +18,7 @@
 #define FAR_NS ((exj_nsec)3600 * 1000000000)
 #define BACK_OFF_MAX_MS 5000
 #define FAILURES_MAX 3u
-#define BUSY 4u /* calls that a host has */
+#define BUSY 2u /* calls that a host has, so that waking up for each would cost more */
 #define TEXT_BYTES 2048
 
 void exj_remote_wake_locked(exj_remote *r)

@@ -111,7 +111,8 @@ static exj_exit inspect_path(exj_cli *c, exj_reach *r, const char *file, exj_ans
     if (strlen(slash + 1) > 3 && strcmp(slash + strlen(slash + 1) - 2, ".so") == 0)
         slash[strlen(slash + 1) - 2] = '\0';
     exj_add_encoded(&path, slash + 1);
-    if (path.failed || exj_registry_new(dirs, NULL, &r->plugins, &err) != EXJ_OK)
+    if (path.failed || exj_house_open(&r->house, &c->settings, &err) != EXJ_OK ||
+        exj_house_registry(&r->house, dirs, NULL, &r->plugins, &err) != EXJ_OK)
         status = path.failed ? exj_fail(c, EXJ_EXIT_FAILED, "out of memory")
                              : exj_fail_err(c, &err);
     else

@@ -114,13 +114,13 @@ void exj_house_close(exj_house *h)
     *h = (exj_house){ 0 };
 }
 
-exj_code exj_house_registry(exj_house *h, const char *private_dir, exj_registry **ret,
-                            exj_err *err)
+exj_code exj_house_registry(exj_house *h, const char *const *dirs, const char *private_dir,
+                            exj_registry **ret, exj_err *err)
 {
     const exj_settings *s = h->settings;
     const char *word = exj_settings_text(s, EXJ_SET_ISOLATION);
     exj_registry_options o = {
-        .dirs = (const char *const *)s->plugin_dirs,
+        .dirs = dirs ? dirs : (const char *const *)s->plugin_dirs,
         .private_dir = private_dir,
         .shipped_dirs = (const char *const *)s->own_dirs,
         .shipped = shipped,

@@ -23,8 +23,9 @@ typedef struct exj_house {
 exj_code exj_house_open(exj_house *h, const exj_settings *s, exj_err *err);
 void exj_house_close(exj_house *h); /* accepts a zeroed one */
 
-/* A registry under these rules. `private_dir` as in exj_registry_options. */
-exj_code exj_house_registry(exj_house *h, const char *private_dir, exj_registry **ret,
-                            exj_err *err);
+/* A registry under these rules. `dirs` NULL: those of the settings. `private_dir` as in
+ * exj_registry_options. */
+exj_code exj_house_registry(exj_house *h, const char *const *dirs, const char *private_dir,
+                            exj_registry **ret, exj_err *err);
 
 #endif /* EXJ_CORE_MAIN_HOUSE_H */

@@ -190,7 +190,7 @@ exj_code exj_call_plugins(exj_reach *r, const char *path, const char *query,
         exj_code rc = open_house(r, err);
 
         if (rc == EXJ_OK)
-            rc = exj_house_registry(&r->house, NULL, &r->plugins, err);
+            rc = exj_house_registry(&r->house, NULL, NULL, &r->plugins, err);
         if (rc != EXJ_OK)
             return rc;
     }

@@ -208,6 +208,8 @@ static json_t *replay(struct replay *p, const json_t *about, bool no_deadline, e
     const char *graph = json_string_value(json_object_get(about, "graphId"));
     int64_t timeout = json_integer_value(json_object_get(about, "timeoutMs"));
     char file[4200], copies[4200];
+    exj_registry_options rules = { .dirs = (const char *const[]){ p->dir, NULL },
+                                   .private_dir = copies, .throw_away = true };
     exj_registry *r = NULL;
     exj_guest *g = NULL;
     exj_instance *i = NULL;
@@ -225,7 +227,7 @@ static json_t *replay(struct replay *p, const json_t *about, bool no_deadline, e
         goto out;
     }
     /* Copies stay in the bundle: gdb reads symbols from them. */
-    if (exj_registry_new((const char *const[]){ p->dir, NULL }, copies, &r, err) != EXJ_OK ||
+    if (exj_registry_open(&rules, &r, err) != EXJ_OK ||
         exj_registry_find(r, file, EXJ_KIND_GRAPH_ENGINE, &g, err) != EXJ_OK ||
         exj_instance_new(g, EXJ_SLICE_LITERAL("{}"), &i, err) != EXJ_OK ||
         exj_call_slot_new(EXJ_ANSWER_MAX_BYTES, &slot, err) != EXJ_OK ||

@@ -20,7 +20,7 @@ static exj_code open_plugins(void *user, const char *private_dir, exj_registry *
     exj_code rc = exj_house_open(&w->house, w->settings, err); /* the data folder is there now */
 
     if (rc == EXJ_OK)
-        rc = exj_house_registry(&w->house, private_dir, ret, err);
+        rc = exj_house_registry(&w->house, NULL, private_dir, ret, err);
     w->wiring.o.shelf = w->wiring.api.shelf = w->house.shelf;
     return rc;
 }

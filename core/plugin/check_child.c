@@ -361,7 +361,7 @@ int exj_plugin_check_child(const char *file, int level)
         goto done;
     grade = 2;
     exj_check_phase("load", "");
-    if (exj_registry_new(NULL, NULL, &r, &err) != EXJ_OK ||
+    if (exj_registry_open(&(exj_registry_options){ .throw_away = true }, &r, &err) != EXJ_OK ||
         exj_registry_open_file(r, path, &f, &err) != EXJ_OK) {
         exj_check_find("fail", "Refused", "", "%s", err.text);
         goto out;

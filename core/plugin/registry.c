@@ -253,7 +253,8 @@ exj_code exj_registry_load(exj_registry *r, exj_plugin_file *f, const char *from
         f->closable = is_closable(f);
     if (!rc)
         rc = exj_plugin_file_load(f, r, r->o.remote, err);
-    for (size_t k = 0; !rc && f->lane == EXJ_LANE_IN_PROCESS && k < f->guests_len; k++)
+    for (size_t k = 0; !rc && f->lane == EXJ_LANE_IN_PROCESS && !r->o.throw_away && k < f->guests_len;
+         k++)
         if (!strcmp(f->guests[k].id, FFI_ID))
             rc = exj_err_set(err, EXJ_REFUSED,
                              "%s: plugin %s calls foreign functions and never runs in process: "

@@ -44,6 +44,8 @@ exj_job *exj_job_open(uint64_t call, size_t answer_max)
     j->begun = exj_clock_mono_ns();
     j->deadline = UINT64_MAX;
     j->answered = false;
+    j->emitted_at = j->emitted_n = 0;
+    j->refused = EXJ_R_OK;
     atomic_store(&j->reason, 0);
     atomic_store(&j->refs, 1);
 
@@ -146,20 +148,44 @@ static exj_code ask(exj_job *j, exj_frame_type type, exj_slice key, const exj_sl
     return code <= EXJ_BUG ? (exj_code)code : EXJ_IO;
 }
 
+/* The verdict about the oldest of what is on its way. */
+static void take_verdict(exj_job *j)
+{
+    exj_ask *a = &j->emitted[j->emitted_at];
+    uint32_t r = exj_link_wait(a);
+
+    exj_buf_release(&a->text);
+    if (j->refused == EXJ_R_OK && r != EXJ_R_OK)
+        j->refused = r <= EXJ_R_INTERNAL ? (exj_result)r : EXJ_R_INTERNAL;
+    j->emitted_at = (j->emitted_at + 1) % EXJ_EMITS_AHEAD;
+    j->emitted_n--;
+}
+
+exj_result exj_job_settle(exj_job *j)
+{
+    while (j->emitted_n)
+        take_verdict(j);
+    return j->refused;
+}
+
 static exj_result emit(void *user, exj_slice json)
 {
     exj_job *j = user;
     exj_buf b = EXJ_BUF_INIT;
-    uint32_t r;
 
+    if (j->emitted_n == EXJ_EMITS_AHEAD)
+        take_verdict(j);
+    if (j->refused != EXJ_R_OK)
+        return j->refused;
     exj_wire_text(&b, json);
     if (b.failed) {
         exj_buf_release(&b);
         return EXJ_R_RETRY;
     }
-    r = exj_link_ask(EXJ_F_EMIT, j->call, exj_buf_slice(&b), NULL, NULL);
+    exj_link_post(&j->emitted[(j->emitted_at + j->emitted_n++) % EXJ_EMITS_AHEAD], EXJ_F_EMIT,
+                  j->call, exj_buf_slice(&b));
     exj_buf_release(&b);
-    return r <= EXJ_R_INTERNAL ? (exj_result)r : EXJ_R_INTERNAL;
+    return EXJ_R_OK;
 }
 
 static void progress(void *user, double at, exj_slice note)

@@ -11,6 +11,10 @@
 #include "core/host/link.h"
 #include "core/plugin/plugin.h"
 
+/* A resolver's records are on their way while it makes the next ones: so many at most. A
+ * refusal is told to one of the next emissions, or decides how the call ends. */
+#define EXJ_EMITS_AHEAD 32u
+
 typedef struct exj_job {
     struct exj_job *next; /* guarded by job.c's lock: of the open ones, or of the free ones */
     uint64_t call;        /* set before it is open, as all below */
@@ -23,6 +27,9 @@ typedef struct exj_job {
     uint64_t deadline;    /* UINT64_MAX: none */
     atomic_int reason;    /* why it shall stop; 0: it shall not */
     atomic_uint refs;
+    exj_ask emitted[EXJ_EMITS_AHEAD]; /* of a resolver, on their way; the oldest first at: */
+    unsigned emitted_at, emitted_n;   /* one emission at a time: the door's lock guards them */
+    exj_result refused;   /* how the core refused one of them; OK: none yet */
     bool answered;        /* guarded by the link's lock: RESULT has been said */
 } exj_job;
 
@@ -38,6 +45,8 @@ exj_job *exj_job_cancel(uint64_t call, int reason);
 
 /* What a plugin may ask in a call, as frames; `user` is the job. */
 void exj_job_ports(exj_job *j, bool is_resolver);
+/* Wait for the verdicts about what was emitted. Returns the first refusal, or EXJ_R_OK. */
+exj_result exj_job_settle(exj_job *j);
 /* For calls other than execute: cancelled() only. */
 void exj_job_no_ports(exj_job *j);
 

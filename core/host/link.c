@@ -10,21 +10,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-struct ask {
-    struct ask *next;
-    uint64_t call;
-    bool done;
-    uint32_t code;
-    exj_buf text;
-};
-
 static exj_wire *wire;
 static pthread_mutex_t send_mu = PTHREAD_MUTEX_INITIALIZER; /* the wire's sending side */
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
 /* guarded by mu */
 static bool leading; /* somebody is at the wire's receiving side */
-static struct ask *asks, **asks_end = &asks;
+static exj_ask *asks, **asks_end = &asks;
 static exj_order *orders, **orders_end = &orders;
 
 void exj_die(const char *format, ...)
@@ -108,7 +100,7 @@ static void take_order_locked(exj_frame *f)
 static void take_reply_locked(const exj_frame *f)
 {
     exj_wire_reader r = { .left = f->body };
-    struct ask **at = &asks, *a;
+    exj_ask **at = &asks, *a;
     exj_slice text;
 
     while (*at && (*at)->call != f->call)
@@ -253,26 +245,41 @@ void exj_link_say(exj_frame_type type, uint64_t call, exj_slice body)
     exj_link_unlock();
 }
 
-uint32_t exj_link_ask(exj_frame_type type, uint64_t call, exj_slice body, exj_buf *ret,
-                      exj_err *err)
+void exj_link_post(exj_ask *a, exj_frame_type type, uint64_t call, exj_slice body)
 {
-    struct ask a = { .call = call };
     int before;
 
+    *a = (exj_ask){ .call = call };
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
     pthread_mutex_lock(&send_mu);
     pthread_mutex_lock(&mu);
-    *asks_end = &a;
-    asks_end = &a.next;
+    *asks_end = a;
+    asks_end = &a->next;
     pthread_mutex_unlock(&mu);
     exj_link_say_locked(type, call, body);
     pthread_mutex_unlock(&send_mu);
+    pthread_setcancelstate(before, NULL);
+}
 
+uint32_t exj_link_wait(exj_ask *a)
+{
+    int before;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
     pthread_mutex_lock(&mu);
-    await_locked(&a.done);
+    await_locked(&a->done);
     pthread_mutex_unlock(&mu);
     pthread_setcancelstate(before, NULL);
+    return a->code;
+}
 
+uint32_t exj_link_ask(exj_frame_type type, uint64_t call, exj_slice body, exj_buf *ret,
+                      exj_err *err)
+{
+    exj_ask a;
+
+    exj_link_post(&a, type, call, body);
+    exj_link_wait(&a);
     if (a.code)
         exj_err_set(err, (exj_code)a.code, "%.*s", (int)(a.text.n < 500 ? a.text.n : 500),
                     a.text.n ? a.text.p : "");

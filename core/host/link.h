@@ -48,6 +48,19 @@ void exj_link_lock(void);
 void exj_link_say_locked(exj_frame_type type, uint64_t call, exj_slice body);
 void exj_link_unlock(void);
 
+/* A question on its way, where it lies until it is answered. */
+typedef struct exj_ask {
+    struct exj_ask *next;
+    uint64_t call;
+    bool done;
+    uint32_t code;
+    exj_buf text;
+} exj_ask;
+/* Ask without waiting; then wait. Answers to one call come in the order of its questions.
+ * Wait returns the u32 of the REPLY; its text is the caller's to release. */
+void exj_link_post(exj_ask *a, exj_frame_type type, uint64_t call, exj_slice body);
+uint32_t exj_link_wait(exj_ask *a);
+
 /* Ask and wait for the answer. Returns the u32 of the REPLY; its text is appended to `ret`
  * (NULL: not wanted) when that is 0, else it becomes the text of `err`. */
 uint32_t exj_link_ask(exj_frame_type type, uint64_t call, exj_slice body, exj_buf *ret,

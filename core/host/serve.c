@@ -108,9 +108,13 @@ void exj_serve_cancels(void)
 
 static void say_result(exj_job *j, const exj_call_end *end)
 {
+    exj_result refused = exj_job_settle(j), result = end->result;
     exj_buf b = EXJ_BUF_INIT;
 
-    exj_wire_u32(&b, (uint32_t)end->result);
+    /* What the plugin could not know any more: its last records were refused. */
+    if (result == EXJ_R_OK && refused != EXJ_R_CANCELLED)
+        result = refused;
+    exj_wire_u32(&b, (uint32_t)result);
     exj_wire_u32(&b, end->emits);
     exj_wire_text(&b, end->error_code);
     exj_wire_text(&b, end->error_text);

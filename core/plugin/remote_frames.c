@@ -509,6 +509,15 @@ static exj_code take_note(exj_remote *r, const exj_frame *f, exj_err *err)
     return EXJ_OK;
 }
 
+static exj_result take_record(exj_remote *r, exj_rhost *h, exj_call call, exj_slice json)
+{
+    if (h->refused != EXJ_R_OK && h->refused_call == call)
+        return h->refused;
+    h->refused = r->table->emit(r->table->ctx, call, str_of(json));
+    h->refused_call = call;
+    return h->refused;
+}
+
 exj_code exj_remote_take(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_err *err)
 {
     exj_wire_reader w = { .left = f->body };
@@ -573,8 +582,7 @@ exj_code exj_remote_take(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_er
     else if (f->type == EXJ_F_METRIC)
         take_metric(r, f->call, kind, key, value);
     else if (f->type == EXJ_F_EMIT)
-        reply(r, h, f->call, (uint32_t)t->emit(t->ctx, f->call, str_of(key)),
-              (exj_str){ "", 0 });
+        reply(r, h, f->call, (uint32_t)take_record(r, h, f->call, key), (exj_str){ "", 0 });
     else
         answer_question(r, h, f, key, body, delta);
     return EXJ_OK;

@@ -66,6 +66,9 @@ typedef struct exj_rhost {
     uint32_t cage;
     exj_buf model; /* the last one sent. guarded by send_mu */
     bool has_model;
+    /* Records that were on their way when one was refused get the same answer, unseen. */
+    exj_call refused_call;
+    exj_result refused;
     /* what it prints */
     char line[EXJ_LINE_BYTES];
     size_t line_n;

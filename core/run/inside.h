@@ -218,7 +218,8 @@ struct exj_engine {
     struct matrix *matrices; /* mu */
     struct executor *executors; /* mu; only grows */
     struct batch *batches;  /* mu */
-    struct outbox *outboxes; /* mu; free ones */
+    struct outbox *outboxes; /* mu; free ones, no more than two a worker: */
+    uint32_t outboxes_len;   /* mu */
     uint32_t sleeping;      /* mu; workers waiting */
     bool starved;           /* mu; one of them for memory, that is for an outbox */
     uint32_t executing;     /* mu; over all pools */

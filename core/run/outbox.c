@@ -19,6 +19,7 @@ bool exj_box_spare(exj_engine *e)
     pthread_mutex_lock(&e->mu);
     box->next = e->outboxes;
     e->outboxes = box;
+    e->outboxes_len++;
     pthread_mutex_unlock(&e->mu);
     return true;
 }
@@ -44,8 +45,10 @@ struct outbox *exj_box_take_locked(exj_engine *e)
         pthread_mutex_lock(&e->mu);
     }
     box = e->outboxes;
-    if (box)
+    if (box) {
         e->outboxes = box->next;
+        e->outboxes_len--;
+    }
     return box;
 }
 

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "core/base/json.h"
@@ -388,6 +389,18 @@ exj_code exj_plugin_file_take(exj_plugin_file *f, exj_registry *owner, const exj
 
 /* ---- together ------------------------------------------------------------------------- */
 
+/* Why a library did not load, when the reason is known and not in what the loader says. */
+static void add_cause(const char *copy, char *text, size_t cap)
+{
+    const char *slash = strrchr(copy, '/');
+    size_t n = strlen(text);
+    struct statvfs fs;
+
+    if (slash && statvfs(copy, &fs) == 0 && (fs.f_flag & ST_NOEXEC))
+        snprintf(text + n, cap - n, ": %.*s, where copies of plugins are kept, is mounted noexec; "
+                 "mount it with exec or choose another folder", (int)(slash - copy), copy);
+}
+
 /* Map the copy and take what its entry gives. A refused library stays mapped: its threads, if
  * any, would fall otherwise. */
 static exj_code map_copy(exj_plugin_file *f, exj_registry *owner, exj_err *err)
@@ -404,6 +417,7 @@ static exj_code map_copy(exj_plugin_file *f, exj_registry *owner, exj_err *err)
         char shown[300];
 
         exj_clean_text(why ? why : "unknown", why ? strlen(why) : 7, shown, sizeof shown);
+        add_cause(f->copy, shown, sizeof shown);
         return exj_err_set(err, EXJ_INVALID, "%s: does not load: %s", f->source, shown);
     }
     symbol.object = dlsym(library, "exellix_plugin_v1");

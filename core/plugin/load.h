@@ -13,7 +13,7 @@
 
 /* One content of one file on one lane: a generation (plugin.h). */
 typedef struct exj_plugin_file {
-    char *source; /* owned; real path */
+    char *source; /* owned; exj_plugin_source */
     struct stat seen;
     exj_probe probe;
     exj_lane lane;

@@ -70,6 +70,11 @@ exj_code exj_registry_find_lane(exj_registry *r, const char *name, uint32_t kind
                                 exj_lane lane, exj_guest **ret, exj_err *err);
 void exj_guest_release(exj_guest *g); /* accepts NULL */
 
+/* How the file at `path` is called as long as it is there: absolute, without "." and "//", and
+ * links not followed: who turns a link over changes the content of the same plugin. Owned;
+ * NULL: no such file, or no memory (errno). */
+char *exj_plugin_source(const char *path);
+
 /* The plugins of a bundle that is part of this program: judged as a file's are, called in
  * process for ever (they are trusted as the program is), found by id or by `name` (1..64 of
  * [A-Za-z0-9._-]; copied). The bundle is borrowed until the registry is freed.

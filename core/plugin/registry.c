@@ -151,41 +151,84 @@ static bool is_in(const char *const *list, const char *text, size_t n)
     return false;
 }
 
-static bool is_shipped(const exj_registry *r, const char *real)
+/* The folder counts, not where a link in it leads. */
+static bool is_shipped(const exj_registry *r, const char *source)
 {
-    const char *slash = strrchr(real, '/');
+    const char *slash = strrchr(source, '/');
+    char *folder, *real;
+    bool is;
 
-    return slash && ends_in_so(slash + 1) &&
-           is_in(r->o.shipped_dirs, real, (size_t)(slash - real)) &&
-           is_in(r->o.shipped, slash + 1, strlen(slash + 1) - 3);
+    if (!slash || !ends_in_so(slash + 1) || !is_in(r->o.shipped, slash + 1, strlen(slash + 1) - 3))
+        return false;
+    folder = strndup(source, (size_t)(slash - source) + 1);
+    real = folder ? realpath(folder, NULL) : NULL;
+    is = real && is_in(r->o.shipped_dirs, real, strlen(real));
+    free(folder);
+    free(real);
+    return is;
 }
 
-static exj_lane lane_of(const exj_registry *r, const char *real, exj_lane wanted)
+static exj_lane lane_of(const exj_registry *r, const char *source, exj_lane wanted)
 {
-    const char *slash = strrchr(real, '/');
+    const char *slash = strrchr(source, '/');
 
     if (wanted != EXJ_LANE_DEFAULT)
         return wanted;
     if (r->o.remote && r->o.lane != EXJ_LANE_SANDBOX && slash && !strcmp(slash, "/" FFI_FILE))
         return EXJ_LANE_HOST;
-    return r->o.lane == EXJ_LANE_DEFAULT || is_shipped(r, real) ? EXJ_LANE_IN_PROCESS : r->o.lane;
+    return r->o.lane == EXJ_LANE_DEFAULT || is_shipped(r, source) ? EXJ_LANE_IN_PROCESS : r->o.lane;
 }
 
 /* ---- files ---------------------------------------------------------------------------- */
 
-exj_plugin_file *exj_registry_current_locked(exj_registry *r, const char *real, exj_lane lane)
+char *exj_plugin_source(const char *path)
+{
+    char *here = path[0] == '/' ? strdup("") : getcwd(NULL, 0), *joined = NULL, *to;
+    struct stat st;
+
+    if (here && stat(path, &st) == 0 && asprintf(&joined, "%s/%s", here, path) < 0)
+        joined = NULL;
+    free(here);
+    if (!joined)
+        return NULL;
+    to = joined;
+    for (const char *at = joined; *at;) {
+        if (at[0] == '/' && (at[1] == '/' || (at[1] == '.' && at[2] == '/')))
+            at += at[1] == '/' ? 1 : 2;
+        else
+            *to++ = *at++;
+    }
+    *to = '\0';
+    return joined;
+}
+
+exj_plugin_file *exj_registry_current_locked(exj_registry *r, const char *source, exj_lane lane)
 {
     for (exj_plugin_file *f = r->files; f; f = f->next)
         if (f->loaded && f->state == EXJ_GEN_CURRENT && (f->lane == lane || f->is_static) &&
-            strcmp(f->source, real) == 0)
+            strcmp(f->source, source) == 0)
             return f;
     return NULL;
 }
 
-static exj_plugin_file *refused_file(exj_registry *r, const char *real, exj_lane lane)
+static exj_plugin_file *refused_file(exj_registry *r, const char *source, exj_lane lane)
 {
     for (exj_plugin_file *f = r->files; f; f = f->next)
-        if (f->error && f->lane == lane && strcmp(f->source, real) == 0)
+        if (f->error && f->lane == lane && strcmp(f->source, source) == 0)
+            return f;
+    return NULL;
+}
+
+/* The same file under another name: a folder that is a link, a link beside it. */
+static exj_plugin_file *alias_of(exj_registry *r, const char *source, exj_lane lane)
+{
+    struct stat mine, its;
+
+    if (stat(source, &mine) < 0)
+        return NULL;
+    for (exj_plugin_file *f = r->files; f; f = f->next)
+        if (f->loaded && !f->is_static && f->state == EXJ_GEN_CURRENT && f->lane == lane &&
+            stat(f->source, &its) == 0 && its.st_dev == mine.st_dev && its.st_ino == mine.st_ino)
             return f;
     return NULL;
 }
@@ -294,25 +337,27 @@ static void unlist_file(exj_registry *r, exj_plugin_file *f)
 static exj_code open_file(exj_registry *r, const char *path, exj_lane lane,
                           exj_plugin_file **ret, exj_err *err)
 {
-    char *real = realpath(path, NULL);
+    char *source = exj_plugin_source(path);
     exj_plugin_file *f, *refused;
     exj_err mine = { 0 };
     exj_code rc;
 
-    if (!real)
+    if (!source)
         return exj_err_set(err, errno == ENOENT || errno == ENOTDIR ? EXJ_NOT_FOUND : EXJ_IO,
                            "%s: %s", path, strerror(errno));
-    lane = lane_of(r, real, lane);
-    f = exj_registry_current_locked(r, real, lane);
-    refused = f ? NULL : refused_file(r, real, lane);
+    lane = lane_of(r, source, lane);
+    f = exj_registry_current_locked(r, source, lane);
+    refused = f ? NULL : refused_file(r, source, lane);
     if (refused && is_unchanged(refused)) {
-        free(real);
+        free(source);
         return exj_err_set(err, refused->error_code, "%s", refused->error);
     }
     if (!f)
-        f = twin_of(r, real, lane);
+        f = alias_of(r, source, lane);
+    if (!f)
+        f = twin_of(r, source, lane);
     if (f) {
-        free(real);
+        free(source);
         *ret = f;
         return EXJ_OK;
     }
@@ -322,14 +367,14 @@ static exj_code open_file(exj_registry *r, const char *path, exj_lane lane,
     }
     f = calloc(1, sizeof *f);
     if (!f) {
-        free(real);
+        free(source);
         return exj_err_set(err, EXJ_NOMEM, "%s: out of memory", path);
     }
-    f->source = real;
+    f->source = source;
     f->lane = lane;
-    if (stat(real, &f->seen) < 0)
+    if (stat(source, &f->seen) < 0)
         memset(&f->seen, 0, sizeof f->seen);
-    rc = exj_registry_load(r, f, real, &mine);
+    rc = exj_registry_load(r, f, source, &mine);
     if (!rc) {
         f->state = EXJ_GEN_CURRENT;
         list_file(r, f);
@@ -594,19 +639,19 @@ struct listing {
 /* The generations of the file at `path`, current ones first, held. */
 static size_t take_generations(exj_registry *r, const char *path, exj_plugin_file **ret)
 {
-    char *real = realpath(path, NULL);
+    char *source = exj_plugin_source(path);
     size_t n = 0;
 
     pthread_mutex_lock(&r->mu);
-    for (int current = 1; real && current >= 0; current--)
+    for (int current = 1; source && current >= 0; current--)
         for (exj_plugin_file *f = r->files; f && n < LISTED_MAX; f = f->next)
             if (f->loaded && (f->state == EXJ_GEN_CURRENT) == current &&
-                strcmp(f->source, real) == 0) {
+                strcmp(f->source, source) == 0) {
                 f->holds++;
                 ret[n++] = f;
             }
     pthread_mutex_unlock(&r->mu);
-    free(real);
+    free(source);
     return n;
 }
 

@@ -25,7 +25,8 @@ struct exj_registry {
 };
 
 /* The current generation of this source and lane; NULL. */
-exj_plugin_file *exj_registry_current_locked(exj_registry *r, const char *real, exj_lane lane);
+exj_plugin_file *exj_registry_current_locked(exj_registry *r, const char *source,
+                                             exj_lane lane);
 void exj_guest_describe_locked(const exj_guest *g, exj_guest_info *ret);
 /* Copy the file `from`, judge and load it as `f` (source and lane set). Under `loading`. */
 exj_code exj_registry_load(exj_registry *r, exj_plugin_file *f, const char *from, exj_err *err);

@@ -4,6 +4,7 @@
  * in one generation. The life of a version: docs/reload.md. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
@@ -316,21 +317,25 @@ void exj_reload_look_for(exj_engine *e, struct executor *x)
     pthread_mutex_unlock(&e->mu);
 }
 
-static bool runs_file(const struct executor *x, const char *real)
+/* By its name, or by another one of the same file. */
+static bool runs_file(const struct executor *x, const char *source)
 {
+    struct stat mine, its;
     exj_guest_info i;
 
     if (!x->current)
         return false;
     exj_guest_describe(x->current->guest, &i);
-    return strcmp(i.path, real) == 0;
+    return strcmp(i.path, source) == 0 ||
+           (stat(i.path, &mine) == 0 && stat(source, &its) == 0 && mine.st_dev == its.st_dev &&
+            mine.st_ino == its.st_ino);
 }
 
 /* Resolvers have no deck: each cycle asks the registry anew. */
-static void refresh_resolvers(exj_engine *e, const char *real)
+static void refresh_resolvers(exj_engine *e, const char *source)
 {
     exj_guest *held[8], *fresh;
-    size_t n = exj_registry_hold_current(e->o.plugins, real, held, 8);
+    size_t n = exj_registry_hold_current(e->o.plugins, source, held, 8);
 
     for (size_t k = 0; k < n; k++) {
         exj_instance *tried = NULL;
@@ -369,25 +374,25 @@ struct executor *exj_first_executor(exj_engine *e)
 
 static void file_changed(exj_engine *e, const char *path)
 {
-    char *real = realpath(path, NULL);
+    char *source = exj_plugin_source(path);
     bool used = false;
 
-    for (struct executor *x = exj_first_executor(e); x && real; x = x->next) {
+    for (struct executor *x = exj_first_executor(e); x && source; x = x->next) {
         json_t *report = NULL;
         exj_err err = { 0 };
 
         if (!x->current) {
             exj_reload_look_for(e, x);
-        } else if (runs_file(x, real)) {
+        } else if (runs_file(x, source)) {
             used = true;
             if (exj_reload_take(e, x, NULL, false, &report, &err) == EXJ_BUSY)
                 exj_watch_again(e->watch, path);
             json_decref(report);
         }
     }
-    if (real && !used)
-        refresh_resolvers(e, real);
-    free(real);
+    if (source && !used)
+        refresh_resolvers(e, source);
+    free(source);
 }
 
 /* ---- watching -------------------------------------------------------------------------------- */

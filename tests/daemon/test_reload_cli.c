@@ -2,6 +2,7 @@
 #include "cli_support.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define VARIANTS EXJ_BINARY_DIR "/tests/daemon/reload"
 #define ID "acme.turn"
@@ -377,6 +378,43 @@ ON_BOTH_LANES(a_trial_takes_nothing_and_a_pin_switches, "1.0.0")
     expect_refusal(RUN("plugin", "history", "acme.none"), 3, "nothing is remembered");
     cr_assert_eq(RUN("plugin", "list"), 0, "%s", said_err);
     cr_expect(strstr(said_out, "graph-engine"), "what lies on the disk: %s", said_out);
+}
+
+/* ---- other ways to put a file in place ------------------------------------------------------------ */
+
+/* As a config map does it: turn.so -> ..data/turn.so, ..data -> ..VERSION, and ..data is turned
+ * over. */
+static void turn_over(const char *version)
+{
+    char folder[300], to[340], from[400], link[300], beside[300];
+
+    snprintf(from, sizeof(from), VARIANTS "/turn-%s.so", version);
+    snprintf(folder, sizeof(folder), "%s/plugins/..%s", d.tmp.path, version);
+    cr_assert_eq(mkdir(folder, 0700), 0);
+    snprintf(to, sizeof(to), "%s/turn.so", folder);
+    copy(from, to);
+    snprintf(beside, sizeof(beside), "%s/plugins/..data_new", d.tmp.path);
+    snprintf(link, sizeof(link), "%s/plugins/..data", d.tmp.path);
+    cr_assert_eq(symlink(strrchr(folder, '/') + 1, beside), 0);
+    cr_assert_eq(rename(beside, link), 0);
+}
+
+ON_BOTH_LANES(a_link_that_is_turned_over_is_a_new_version, "1.0.0")
+{
+    char link[300];
+
+    wait_version("1.0.0");
+    turn_over("2.0.0");
+    snprintf(link, sizeof(link), "%s/plugins/turn.so.link", d.tmp.path);
+    cr_assert_eq(symlink("..data/turn.so", link), 0);
+    cr_assert_eq(rename(link, exj_tmp_path(&d.tmp, "plugins/turn.so")), 0);
+    wait_version("2.0.0"); /* a link in the place of the file */
+    turn_over("3.0.0");
+    wait_version("3.0.0"); /* a link on its way is turned over */
+    cr_assert_eq(RUN("plugin", "list"), 0, "%s", said_err);
+    cr_expect(strstr(said_out, ID "\t3.0.0\t"), "%s", said_out);
+    cr_assert_eq(RUN("plugin", "rollback", ID), 0, "%s", said_err);
+    expect_version("2.0.0");
 }
 
 /* ---- what crashes -------------------------------------------------------------------------------------- */

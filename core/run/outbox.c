@@ -187,6 +187,14 @@ static exj_event judge_crash(const struct outbox *box, const struct row *r, bool
     return attempts_left && before + 1 < e->o.row_crashes ? EXJ_EV_FAIL_RETRY : EXJ_EV_BLOCK;
 }
 
+/* Does the text begin as `prefix` ("plugin ID VERSION: ") does, with a colon or a verb? */
+static bool names_plugin(exj_slice text, const char *prefix)
+{
+    size_t n = strlen(prefix) - 2;
+
+    return text.n > n && !memcmp(text.p, prefix, n) && (text.p[n] == ' ' || text.p[n] == ':');
+}
+
 /* The one place where the end of an execution becomes an outcome. Returns whether the plugin
  * is to blame. */
 bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
@@ -237,7 +245,7 @@ bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
 
             code = box_keep(box, "", said.n ? said : exj_slice_of(result_word(end->result)));
             said = end->error_text;
-            if (said.n >= strlen(prefix) && !memcmp(said.p, prefix, strlen(prefix)))
+            if (names_plugin(said, prefix))
                 prefix[0] = '\0'; /* the host's own words name the plugin already */
             text = box_keep(box, prefix,
                             said.n ? said : exj_slice_of(result_word(end->result)));

@@ -241,7 +241,9 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
     args.record_id = (exj_str){ r->record_id.p, r->record_id.n };
     args.token = (uint64_t)r->claim.token;
 
-    if (x->deadline && !d->remote)
+    if (d->remote)
+        x->deadline = 0; /* that lane keeps the time itself: from when the call begins there, */
+    else if (x->deadline) /* so that no row pays for the one that it waits behind */
         atomic_store(&r->overdue_at, x->deadline + (exj_nsec)e->o.grace_ms * 1000000);
     x->latch = latch;
     if (may_pend) {

@@ -88,6 +88,7 @@ static void check_error(const struct deed *deed, unsigned number, const json_t *
     contains(deed, text, deed->says);
     snprintf(id, sizeof(id), "evil-engine-%04u 6.6.6", number);
     contains(deed, text, id);
+    cr_assert_null(strstr(strstr(text, id) + 1, id), "%s is named twice: %s", id, text);
     if (deed->end != SET_ASIDE)
         return;
     sha_start(number, sha);

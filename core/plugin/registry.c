@@ -614,7 +614,7 @@ void exj_guest_describe_locked(const exj_guest *g, exj_guest_info *ret)
                              .sha256 = g->sha256, .kind = g->vt.kind, .flags = g->vt.flags,
                              .abi_minor = g->abi_minor, .describe = g->describe,
                              .loaded = true, .generation = f->number, .lane = f->lane,
-                             .state = f->state, .uses = f->uses };
+                             .state = f->state, .uses = f->uses, .copy = f->copy };
     exj_guest_look(g, &ret->stats);
 }
 
@@ -632,9 +632,17 @@ struct listing {
     bool load;
     bool (*visit)(void *user, const exj_guest_info *i);
     void *user;
+    exj_buf seen; /* the numbers of generations that were shown */
+    bool enough;  /* the visitor said so */
 };
 
 #define LISTED_MAX 16u /* generations of one file that are shown */
+
+static bool show(struct listing *l, const exj_guest_info *i)
+{
+    l->enough = !l->visit(l->user, i);
+    return !l->enough;
+}
 
 /* The generations of the file at `path`, current ones first, held. */
 static size_t take_generations(exj_registry *r, const char *path, exj_plugin_file **ret)
@@ -661,16 +669,42 @@ static bool list_generations(struct listing *l, const char *path, exj_plugin_fil
     bool go = true;
 
     for (size_t at = 0; at < n; at++) {
+        exj_buf_add(&l->seen, (const char *)&files[at]->number, sizeof files[at]->number);
         for (size_t k = 0; go && k < files[at]->guests_len; k++) {
             exj_guest_info info;
 
             exj_guest_describe(&files[at]->guests[k], &info);
-            info.path = path;
-            go = l->visit(l->user, &info);
+            if (path)
+                info.path = path;
+            go = show(l, &info);
         }
         exj_guest_release(&files[at]->guests[0]);
     }
     return go;
+}
+
+static bool was_shown(const struct listing *l, uint64_t number)
+{
+    for (size_t at = 0; at + sizeof number <= l->seen.n; at += sizeof number)
+        if (memcmp(l->seen.p + at, &number, sizeof number) == 0)
+            return true;
+    return false;
+}
+
+/* What is loaded and stands in no folder: named by its path, or its file is gone. */
+static void list_rest(struct listing *l)
+{
+    exj_plugin_file *files[LISTED_MAX];
+    size_t n = 0;
+
+    pthread_mutex_lock(&l->r->mu);
+    for (exj_plugin_file *f = l->r->files; f && n < LISTED_MAX; f = f->next)
+        if (f->loaded && !f->is_static && !was_shown(l, f->number)) {
+            f->holds++;
+            files[n++] = f;
+        }
+    pthread_mutex_unlock(&l->r->mu);
+    list_generations(l, NULL, files, n);
 }
 
 static bool list_one(void *user, const char *path)
@@ -699,14 +733,14 @@ static bool list_one(void *user, const char *path)
         rc = exj_probe_file(path, &probe, &err);
     if (rc) {
         info.error = err.text;
-        return l->visit(l->user, &info);
+        return show(l, &info);
     }
     info.sha256 = probe.sha256;
     info.flags = probe.flags;
     info.abi_minor = probe.abi_minor;
     info.kind = probe.kinds & (1u << EXJ_KIND_GRAPH_ENGINE) ? EXJ_KIND_GRAPH_ENGINE
                                                             : EXJ_KIND_SOURCE_RESOLVER;
-    return l->visit(l->user, &info);
+    return show(l, &info);
 }
 
 /* What is part of the program stands in no folder, and is never swept. False: the visitor has
@@ -725,7 +759,7 @@ static bool list_static(struct listing *l)
     for (size_t at = 0; at < n; at++)
         for (size_t k = 0; k < files[at]->guests_len; k++) {
             exj_guest_describe(&files[at]->guests[k], &info);
-            if (!l->visit(l->user, &info))
+            if (!show(l, &info))
                 return false;
         }
     return true;
@@ -735,10 +769,15 @@ exj_code exj_registry_each(exj_registry *r, bool load,
                            bool (*visit)(void *user, const exj_guest_info *i), void *user,
                            exj_err *err)
 {
-    struct listing l = { r, load, visit, user };
+    struct listing l = { .r = r, .load = load, .visit = visit, .user = user };
+    bool failed;
 
-    (void)err;
-    if (list_static(&l))
+    if (list_static(&l)) {
         each_path(r, list_one, &l);
-    return EXJ_OK;
+        if (!l.enough)
+            list_rest(&l);
+    }
+    failed = l.seen.failed;
+    exj_buf_release(&l.seen);
+    return failed ? exj_err_set(err, EXJ_NOMEM, "plugins: out of memory") : EXJ_OK;
 }

@@ -417,6 +417,22 @@ ON_BOTH_LANES(a_link_that_is_turned_over_is_a_new_version, "1.0.0")
     expect_version("2.0.0");
 }
 
+Test(reload_cli, what_stands_in_no_folder_is_shown_all_the_same)
+{
+    json_t *g;
+
+    start("host", "1.0.0");
+    wait_version("1.0.0");
+    cr_assert_eq(remove(exj_tmp_path(&d.tmp, "plugins/turn.so")), 0);
+    g = generation_in("current");
+    cr_expect_str_eq(text_of(g, "version"), "1.0.0", "its file is gone, it runs on");
+    json_decref(g);
+    expect_version("1.0.0");
+    drop("2.0.0");
+    wait_version("2.0.0");
+    end();
+}
+
 /* ---- what crashes -------------------------------------------------------------------------------------- */
 
 static bool is_quarantined(void *unused)

@@ -135,9 +135,11 @@ struct exj_guest_info {
     exj_lane lane;
     exj_gen_state state;
     uint32_t uses; /* instances */
+    const char *copy; /* the private copy: what runs, whatever has become of the file */
     exj_guest_stats stats;
 };
-/* Visit every .so of the directories, and every generation of it. `load` false: only probe (no
+/* Visit every .so of the directories, and every generation of it; then what else is loaded: by
+ * its path, or from a file that is gone. `load` false: only probe (no
  * code runs; id, version and describe are empty unless it is loaded already). */
 exj_code exj_registry_each(exj_registry *r, bool load,
                            bool (*visit)(void *user, const exj_guest_info *i), void *user,
@@ -216,7 +218,11 @@ void exj_call_cancel(exj_call_slot *s);
 exj_code exj_instance_model(exj_instance *i, exj_slice graph_id, exj_buf *ret, exj_err *err);
 /* The plugin's own test. EXJ_NOT_FOUND: it has none; EXJ_INVALID: it failed, and says why. */
 exj_code exj_instance_self_test(exj_instance *i, exj_err *err);
-/* State from an old generation to a new one [control, idle]. Save appends to *ret.
+/* The same; `cancelled` (as in exj_call_ports) ends it, in another process by force. */
+exj_code exj_instance_self_test_until(exj_instance *i, int32_t (*cancelled)(void *user),
+                                      void *user, exj_err *err);
+/* State from an old generation to a new one [control, idle]. Save appends to *ret; it is
+ * cancelled after 10 s, for rows wait meanwhile.
  * EXJ_NOT_FOUND: it has no such function; EXJ_INVALID: it refused. */
 exj_code exj_instance_save_state(exj_instance *i, exj_buf *ret, exj_err *err);
 exj_code exj_instance_load_state(exj_instance *i, uint32_t from_version, exj_slice state,

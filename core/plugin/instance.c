@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "core/base/clock.h"
 #include "core/base/json.h"
 #include "core/base/log.h"
 
@@ -145,6 +146,7 @@ exj_code exj_instance_model(exj_instance *i, exj_slice graph_id, exj_buf *ret, e
 /* ---- self-test and state ------------------------------------------------------------------- */
 
 #define STATE_MAX_BYTES (16u * 1024u * 1024u)
+#define SAVE_NS ((exj_nsec)10 * 1000 * 1000 * 1000)
 
 static exj_result self_test(exj_instance *i, exj_call c, const void *user)
 {
@@ -159,10 +161,9 @@ static exj_result save_state(exj_instance *i, exj_call c, const void *user)
 }
 
 /* Call `body` and say in words how it failed. `ret`: where what it emits goes; may be NULL. */
-static exj_code ask(exj_instance *i, const char *what, exj_call_body body, exj_buf *ret,
-                    exj_err *err)
+static exj_code ask(exj_instance *i, const char *what, exj_call_body body,
+                    const exj_call_ports *ports, exj_buf *ret, exj_err *err)
 {
-    static const exj_call_ports ports = { 0 };
     const exj_guest *g = i->guest;
     exj_call_slot *s = NULL;
     exj_call_end end;
@@ -170,7 +171,7 @@ static exj_code ask(exj_instance *i, const char *what, exj_call_body body, exj_b
 
     if (rc)
         return rc;
-    exj_call_other(i, s, &ports, body, NULL, &end);
+    exj_call_other(i, s, ports, body, NULL, &end);
     if (end.result != EXJ_R_OK)
         rc = exj_err_set(err, EXJ_INVALID, "plugin %s %s: %s: %s%s%.*s%s%.*s", g->id, g->version,
                          what, name_of_result(end.result), end.error_code.n ? ": " : "",
@@ -182,20 +183,36 @@ static exj_code ask(exj_instance *i, const char *what, exj_call_body body, exj_b
     return rc;
 }
 
-exj_code exj_instance_self_test(exj_instance *i, exj_err *err)
+exj_code exj_instance_self_test_until(exj_instance *i, int32_t (*cancelled)(void *user),
+                                      void *user, exj_err *err)
 {
+    const exj_call_ports ports = { .user = user, .cancelled = cancelled };
+
     if (!i->guest->vt.self_test)
         return exj_err_set(err, EXJ_NOT_FOUND, "plugin %s %s has no self-test", i->guest->id,
                            i->guest->version);
-    return ask(i, "self-test", self_test, NULL, err);
+    return ask(i, "self-test", self_test, &ports, NULL, err);
+}
+
+exj_code exj_instance_self_test(exj_instance *i, exj_err *err)
+{
+    return exj_instance_self_test_until(i, NULL, NULL, err);
+}
+
+static int32_t is_late(void *until)
+{
+    return exj_clock_mono_ns() >= *(const exj_nsec *)until ? EXJ_R_DEADLINE : 0;
 }
 
 exj_code exj_instance_save_state(exj_instance *i, exj_buf *ret, exj_err *err)
 {
+    exj_nsec until = exj_clock_mono_ns() + SAVE_NS;
+    const exj_call_ports ports = { .user = &until, .cancelled = is_late };
+
     if (!i->guest->vt.save_state)
         return exj_err_set(err, EXJ_NOT_FOUND, "plugin %s %s saves no state", i->guest->id,
                            i->guest->version);
-    return ask(i, "save_state", save_state, ret, err);
+    return ask(i, "save_state", save_state, &ports, ret, err);
 }
 
 exj_code exj_instance_load_state(exj_instance *i, uint32_t from_version, exj_slice state,

@@ -315,6 +315,20 @@ void exj_remote_kill(exj_instance *i)
     pthread_mutex_unlock(&r->mu);
 }
 
+void exj_remote_retire(exj_instance *i)
+{
+    exj_remote *r = i->self;
+
+    if (i->guest->lane == EXJ_LANE_IN_PROCESS || !i->guest->remote || !r)
+        return;
+    pthread_mutex_lock(&r->mu);
+    if (r->now) {
+        atomic_store(&r->now->our_fault, true);
+        exj_child_signal(&r->now->child, SIGKILL);
+    }
+    pthread_mutex_unlock(&r->mu);
+}
+
 void exj_remote_warm(exj_instance *i)
 {
     exj_remote *r = i->self;

@@ -80,6 +80,9 @@ void exj_remote_look(exj_instance *i, exj_remote_view *ret); /* zeroed for in-pr
 
 /* Kill its host: the calls in it end as if it had crashed. [any thread] No host: nothing. */
 void exj_remote_kill(exj_instance *i);
+/* End its host for a reason that is not its own: every call in it is worth another attempt (code
+ * "HostDied"), and nothing is counted as a crash. [any thread] */
+void exj_remote_retire(exj_instance *i);
 /* Start the instance's host now, if it has none, without waiting for it. */
 void exj_remote_warm(exj_instance *i);
 

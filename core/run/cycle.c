@@ -291,6 +291,7 @@ static void ask(struct scan *s, const exj_matrix_config *c)
 out:
     exj_call_slot_free(slot);
     exj_instance_free(instance);
+    exj_guest_release(guest);
     exj_buf_release(&runtime);
     exj_buf_release(&last);
 }

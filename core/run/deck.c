@@ -106,6 +106,51 @@ void exj_executor_free(struct executor *x)
     free(x);
 }
 
+static bool holds(const char *path, const char *sha256)
+{
+    exj_probe probe;
+
+    return path && exj_probe_file(path, &probe, NULL) == EXJ_OK && !strcmp(probe.sha256, sha256);
+}
+
+exj_code exj_run_find_guest(exj_engine *e, const struct executor *x, exj_guest **ret, exj_err *err)
+{
+    exj_guest *found = NULL, *pinned = NULL;
+    exj_err why = { 0 };
+    char sha[65], *path;
+    exj_guest_info i;
+    exj_code rc = exj_registry_find_lane(e->o.plugins, x->name, EXJ_KIND_GRAPH_ENGINE, x->lane,
+                                         &found, err);
+
+    if (rc)
+        return rc;
+    exj_guest_describe(found, &i);
+    *ret = found;
+    if (!e->o.shelf || !i.copy)
+        return EXJ_OK;
+    if (exj_shelf_pinned(e->o.shelf, i.id, sha, &why) == EXJ_OK &&
+        (!sha[0] || !strcmp(sha, i.sha256)))
+        return EXJ_OK;
+    path = why.code ? NULL : exj_shelf_path_of(e->o.shelf, sha);
+    if (!holds(path, sha)) { /* perhaps its file was put in place after `found` was loaded */
+        free(path);
+        path = holds(i.path, sha) ? strdup(i.path) : NULL;
+    }
+    if (path && exj_guest_candidate(found, path, x->lane, &pinned, &why) == EXJ_OK) {
+        exj_guest_set_state(pinned, EXJ_GEN_CURRENT);
+        *ret = pinned;
+    } else {
+        rc = why.code ? exj_err_set(err, EXJ_REFUSED, "plugin %s is pinned: %s", i.id, why.text)
+                      : exj_err_set(err, EXJ_REFUSED, "plugin %s is pinned to the content %.12s…, of "
+                                    "which no whole copy is kept; put that file in place, or "
+                                    "`plugin unpin %s`", i.id, sha, i.id);
+    }
+    free(path);
+    exj_guest_release(found);
+    exj_registry_sweep(e->o.plugins, NULL, NULL);
+    return rc;
+}
+
 struct executor *exj_run_executor(exj_engine *e, const char *name, exj_lane lane)
 {
     struct executor *x;
@@ -123,8 +168,8 @@ struct executor *exj_run_executor(exj_engine *e, const char *name, exj_lane lane
         return NULL;
     }
     x->lane = lane;
-    if (exj_registry_find_lane(e->o.plugins, name, EXJ_KIND_GRAPH_ENGINE, lane, &guest,
-                               &x->error) == EXJ_OK) {
+    x->traffic_at = x->traffic_next_at = exj_clock_mono_ns();
+    if (exj_run_find_guest(e, x, &guest, &x->error) == EXJ_OK) {
         x->found = true;
         exj_deck_new(e, guest, &x->current, &x->error);
     }

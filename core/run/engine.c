@@ -30,6 +30,7 @@ static void wake_all_locked(exj_engine *e)
     pthread_cond_broadcast(&e->look);
     pthread_cond_broadcast(&e->cycle);
     pthread_cond_broadcast(&e->idle);
+    pthread_cond_broadcast(&e->calm);
 }
 
 void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op)
@@ -276,6 +277,8 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
     join(e->claimer_thread, &e->has_claimer);
 
     pthread_mutex_lock(&e->mu);
+    while (e->ordering) /* their orders are over; now they leave */
+        pthread_cond_wait(&e->ordered, &e->mu);
     for (struct pool *p = e->pools; p; p = p->next)
         exj_run_release_locked(e, p);
     wake_all_locked(e);

@@ -61,9 +61,12 @@ struct executor {
     exj_nsec canary_at;    /* mu; when the share began; and what `current` had counted then: */
     exj_canary_count canary_base; /* mu */
     uint64_t turn;         /* mu; raised with each change of `current` or `error` */
-    exj_canary_count traffic; /* mu; the count of `current` at `traffic_at` */
-    exj_nsec traffic_at;   /* mu */
+    /* The count of `current` at `traffic_at`, 10 to 20 s ago once it is that old; and the next
+     * such mark, so that there is always one old enough. */
+    exj_canary_count traffic, traffic_next; /* mu */
+    exj_nsec traffic_at, traffic_next_at;   /* mu */
     exj_err error;         /* mu; code EXJ_OK: it can be used */
+    exj_nsec again_at;     /* reloader only; its file is tried again: it was busy. 0: not */
 };
 
 /* What rows of one pool run with. Immutable, counted: a batch keeps the one it was claimed
@@ -238,8 +241,10 @@ struct exj_engine {
     pthread_t discovery_thread, claimer_thread, keeper_thread, reloader_thread;
     bool has_discovery, has_claimer, has_keeper, has_reloader;
     exj_watch *watch;         /* set before start, then read-only; NULL: nothing is watched */
+    uint32_t sweeps;          /* reloader only; to come: cycles may still run in an old resolver */
     struct order *orders;     /* mu; to the reloader, oldest first */
     pthread_cond_t ordered;   /* who waits for an order's end */
+    uint32_t ordering;        /* mu; how many do: the engine is not freed before they left */
     uint32_t workers_len;     /* wanted; set before start, then read-only */
     uint32_t workers_started; /* start and stop only */
     pthread_t *workers;
@@ -250,6 +255,9 @@ struct exj_engine {
 /* Discovery's thread, or before the threads start. NULL only on lack of memory. */
 struct executor *exj_run_executor(exj_engine *e, const char *name, exj_lane lane);
 void exj_executor_free(struct executor *x);
+/* What x runs first: the content that is pinned, though its file holds another. Held.
+ * Errors: those of exj_registry_find_lane; EXJ_REFUSED: what is pinned cannot be had. */
+exj_code exj_run_find_guest(exj_engine *e, const struct executor *x, exj_guest **ret, exj_err *err);
 /* Instances of `guest` for every worker. The hold on the guest is the deck's from now on,
  * also on failure. */
 exj_code exj_deck_new(exj_engine *e, exj_guest *guest, struct deck **ret, exj_err *err);
@@ -291,12 +299,12 @@ bool exj_run_request(const struct spec *spec, const struct pool *p, exj_slice re
 void *exj_run_reloader(void *engine);
 /* Tell of an executor's first version and keep a copy of it: a roll back leads there. */
 void exj_run_note_first(exj_engine *e, const struct executor *x);
-/* trial.c: let `guest`, a candidate for x, prove itself: create, self-test, and the newest
- * completed rows of x's pools again. *ret_report: {"selfTest","rows","same","different",
+/* trial.c: let `guest`, a candidate for x, prove itself: create with `config`, self-test, and
+ * the newest completed rows of x's pools again (x may be NULL without rows). *ret_report: {"selfTest","rows","same","different",
  * "differences":[{"matrixRowId","before","after"}]}, new reference, also on failure.
- * Errors: EXJ_INVALID, and the text says why it failed. */
-exj_code exj_run_trial(exj_engine *e, struct executor *x, exj_guest *guest, unsigned rows,
-                       json_t **ret_report, exj_err *err);
+ * Errors: EXJ_INVALID, and the text says why it failed; EXJ_CANCELLED: the engine stops. */
+exj_code exj_run_trial(exj_engine *e, struct executor *x, exj_guest *guest, exj_slice config,
+                       unsigned rows, json_t **ret_report, exj_err *err);
 /* kv.c: ports whose user is a struct execution */
 exj_code exj_run_kv_get(void *user, exj_slice key, exj_buf *ret, exj_err *err);
 exj_code exj_run_kv_put(void *user, exj_slice key, exj_slice json, exj_err *err);

@@ -166,11 +166,12 @@ static void obey(exj_engine *e, struct order *o)
         show(x, o);
 }
 
-static struct order *next_order(exj_engine *e)
+static struct order *next_order(exj_engine *e, bool *ret_stopping)
 {
     struct order *o;
 
     pthread_mutex_lock(&e->mu);
+    *ret_stopping |= e->stopping;
     o = e->orders;
     if (o)
         e->orders = o->next;
@@ -190,7 +191,7 @@ void exj_reload_obey(exj_engine *e, bool stopping)
 {
     struct order *o;
 
-    while ((o = next_order(e))) {
+    while ((o = next_order(e, &stopping))) {
         if (stopping)
             exj_err_set(&o->err, EXJ_CANCELLED, "the worker stops");
         else
@@ -213,9 +214,12 @@ exj_code exj_engine_order(exj_engine *e, exj_plugin_order kind, const char *plug
     for (at = &e->orders; *at; at = &(*at)->next)
         ;
     *at = &o;
+    e->ordering++;
     exj_watch_wake(e->watch);
     while (!o.over)
         pthread_cond_wait(&e->ordered, &e->mu);
+    if (--e->ordering == 0 && e->stopping)
+        pthread_cond_broadcast(&e->ordered);
     pthread_mutex_unlock(&e->mu);
     if (o.err.code) {
         json_decref(o.report);
@@ -281,5 +285,5 @@ void exj_run_note_first(exj_engine *e, const struct executor *x)
         return;
     exj_guest_describe(x->current->guest, &i);
     exj_reload_tell(e, x->current->guest, EXJ_PE_LOADED, NULL, NULL);
-    exj_shelf_keep(e->o.shelf, i.path, i.sha256, i.id, exj_clock_wall_ms(), NULL);
+    exj_shelf_keep(e->o.shelf, i.copy, i.sha256, i.id, exj_clock_wall_ms(), NULL);
 }

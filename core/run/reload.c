@@ -13,6 +13,9 @@
 
 #define TICK_MS 100 /* while something is being watched or drains */
 #define REFUSED_MS 1000 /* how often a plugin that may not be loaded is looked at */
+#define AGAIN_NS ((exj_nsec)5 * 1000 * 1000 * 1000) /* what was busy is tried again after */
+#define SWEEP_NS ((exj_nsec)1000 * 1000 * 1000)
+#define SWEEPS 30u
 #define TRAFFIC_NS ((exj_nsec)EXJ_CANARY_TRAFFIC_MS * 1000000)
 #define KEPT_VERSIONS 5u
 
@@ -41,19 +44,23 @@ void exj_reload_tell(exj_engine *e, const exj_guest *g, exj_plugin_event event, 
         exj_log(EXJ_LOG_WARN, "reload", "history of %s: %s", i.id, err.text);
 }
 
-static void tell_refusal(exj_engine *e, struct executor *x, const char *path, const exj_err *why)
+/* `x` NULL: of a resolver. */
+static void tell_refusal(exj_engine *e, struct executor *x, const exj_guest *current,
+                         const char *path, const exj_err *why)
 {
     char sha[65] = "";
     exj_guest_info i;
     exj_probe probe;
     exj_err err = { 0 };
 
-    exj_guest_describe(x->current->guest, &i);
+    exj_guest_describe(current, &i);
     if (exj_probe_file(path ? path : i.path, &probe, NULL) == EXJ_OK)
         snprintf(sha, sizeof(sha), "%s", probe.sha256);
     pthread_mutex_lock(&e->mu);
-    x->refusal = *why;
-    snprintf(x->refused_sha, sizeof(x->refused_sha), "%s", sha);
+    if (x) {
+        x->refusal = *why;
+        snprintf(x->refused_sha, sizeof(x->refused_sha), "%s", sha);
+    }
     pthread_mutex_unlock(&e->mu);
     exj_log(EXJ_LOG_ERROR, "reload", "%s stays at %s, generation %llu: the new content is refused: "
             "%s", i.id, i.version, (unsigned long long)i.generation, why->text);
@@ -104,8 +111,8 @@ static void make_current(exj_engine *e, struct executor *x, struct deck *d, bool
     x->current = d;
     d->since = exj_clock_mono_ns();
     d->count = (exj_canary_count){ 0 };
-    x->traffic = d->count;
-    x->traffic_at = d->since;
+    x->traffic = x->traffic_next = d->count;
+    x->traffic_at = x->traffic_next_at = d->since;
     x->error = (exj_err){ 0 };
     x->refusal = (exj_err){ 0 };
     x->stopped = false;
@@ -114,7 +121,7 @@ static void make_current(exj_engine *e, struct executor *x, struct deck *d, bool
     exj_guest_set_state(d->guest, EXJ_GEN_CURRENT);
     exj_guest_describe(d->guest, &i);
     exj_reload_tell(e, d->guest, EXJ_PE_CURRENT, NULL, NULL);
-    if (exj_shelf_keep(e->o.shelf, i.path, i.sha256, i.id, exj_clock_wall_ms(), &err) != EXJ_OK &&
+    if (exj_shelf_keep(e->o.shelf, i.copy, i.sha256, i.id, exj_clock_wall_ms(), &err) != EXJ_OK &&
         err.code != EXJ_UNSUPPORTED && err.code != EXJ_CONFLICT)
         exj_log(EXJ_LOG_WARN, "reload", "%s: no copy is kept for a roll back: %s", i.id, err.text);
     exj_shelf_prune(e->o.shelf, KEPT_VERSIONS, NULL, NULL);
@@ -153,6 +160,10 @@ static exj_code carry_state(exj_engine *e, struct executor *x, struct deck *from
     if (!hold_still(e, x, from))
         rc = exj_err_set(err, EXJ_BUSY, "its state cannot be carried over: rows still run after "
                          "%u ms", (unsigned)e->o.drain_ms);
+    if (!rc && to->instances_len < from->instances_len)
+        rc = exj_err_set(err, EXJ_INVALID, "its state cannot be carried over: %u instances have one, "
+                         "and the new version is CONCURRENT and has one instance; stop the worker "
+                         "to change that", (unsigned)from->instances_len);
     for (uint32_t i = 0; !rc && i < to->instances_len && i < from->instances_len; i++) {
         exj_buf_reset(&state);
         rc = exj_instance_save_state(from->instances[i], &state, err);
@@ -186,7 +197,7 @@ exj_code exj_reload_try(exj_engine *e, struct executor *x, const char *path, uns
         return rc;
     exj_guest_describe(guest, &i);
     replays = (i.flags & EXJ_FLAG_REPLAYABLE) != 0;
-    rc = exj_run_trial(e, x, guest, replays ? rows : 0, ret_report, err);
+    rc = exj_run_trial(e, x, guest, EXJ_SLICE_LITERAL("{}"), replays ? rows : 0, ret_report, err);
     if (*ret_report) { /* of what it is */
         json_object_set_new(*ret_report, "version", json_string(i.version));
         json_object_set_new(*ret_report, "sha256", json_string(i.sha256));
@@ -222,7 +233,7 @@ static exj_code install(exj_engine *e, struct executor *x, const char *path, boo
     exj_guest *guest = NULL;
     exj_canary_count recent;
     bool stateful, canary;
-    exj_nsec now = exj_clock_mono_ns(), window;
+    exj_nsec now, window;
     exj_code rc;
 
     rc = exj_guest_candidate(old->guest, path, EXJ_LANE_DEFAULT, &guest, err);
@@ -237,6 +248,7 @@ static exj_code install(exj_engine *e, struct executor *x, const char *path, boo
         return rc;
     }
     pthread_mutex_lock(&e->mu);
+    now = exj_clock_mono_ns();
     window = now - x->traffic_at;
     recent = (exj_canary_count){ old->count.calls - x->traffic.calls, 0 };
     canary = !stateful && !by_order && e->o.canary_percent && e->o.canary_percent < 100 &&
@@ -263,18 +275,38 @@ static exj_code install(exj_engine *e, struct executor *x, const char *path, boo
     return EXJ_OK;
 }
 
-/* The content that runs is not tried again. */
-static exj_code check_news(struct executor *x, const char *path, exj_err *err)
+/* What is current is what is wanted: a share that another content has ends, and what was refused
+ * is no longer what its file holds. */
+static void stay(exj_engine *e, struct executor *x, const char *path)
 {
-    exj_guest_info i;
+    if (x->canary)
+        exj_reload_back(e, x, x->canary, "the content before it was put back");
+    pthread_mutex_lock(&e->mu);
+    if (!path)
+        x->refusal = (exj_err){ 0 };
+    pthread_mutex_unlock(&e->mu);
+}
+
+/* The content that runs is not tried again, nor is one that has its share. */
+static exj_code check_news(exj_engine *e, struct executor *x, const char *path, exj_err *err)
+{
+    exj_guest_info i, c = { .sha256 = "" };
     exj_probe probe;
     exj_code rc;
 
     exj_guest_describe(x->current->guest, &i);
+    if (x->canary)
+        exj_guest_describe(x->canary->guest, &c);
     rc = exj_probe_file(path ? path : i.path, &probe, err);
-    if (!rc && !strcmp(probe.sha256, i.sha256))
-        rc = exj_err_set(err, EXJ_CONFLICT, "plugin %s: the content %.12s runs already, as "
-                         "generation %llu", i.id, i.sha256, (unsigned long long)i.generation);
+    if (!rc && !strcmp(probe.sha256, i.sha256)) {
+        stay(e, x, path);
+        return exj_err_set(err, EXJ_CONFLICT, "plugin %s: the content %.12s runs already, as "
+                           "generation %llu", i.id, i.sha256, (unsigned long long)i.generation);
+    }
+    if (!rc && !path && !strcmp(probe.sha256, c.sha256))
+        return exj_err_set(err, EXJ_CONFLICT, "plugin %s: the content %.12s has its share of the "
+                           "rows already, as generation %llu", i.id, c.sha256,
+                           (unsigned long long)c.generation);
     return rc;
 }
 
@@ -282,7 +314,7 @@ static exj_code check_news(struct executor *x, const char *path, exj_err *err)
 exj_code exj_reload_take(exj_engine *e, struct executor *x, const char *path, bool by_order,
                          json_t **ret_report, exj_err *err)
 {
-    exj_code rc = check_news(x, path, err);
+    exj_code rc = check_news(e, x, path, err);
 
     if (!rc)
         rc = check_pin(e, x->current->guest, path, err);
@@ -290,8 +322,8 @@ exj_code exj_reload_take(exj_engine *e, struct executor *x, const char *path, bo
         rc = exj_reload_try(e, x, path, by_order ? 0 : e->o.trial_rows, ret_report, err);
     if (!rc)
         rc = install(e, x, path, by_order, err);
-    if (rc && rc != EXJ_CONFLICT && rc != EXJ_BUSY)
-        tell_refusal(e, x, path, err);
+    if (rc && rc != EXJ_CONFLICT && rc != EXJ_BUSY && rc != EXJ_CANCELLED)
+        tell_refusal(e, x, x->current->guest, path, err);
     exj_registry_sweep(e->o.plugins, NULL, NULL);
     return rc;
 }
@@ -303,8 +335,7 @@ void exj_reload_look_for(exj_engine *e, struct executor *x)
     struct deck *d = NULL;
     exj_err err = { 0 };
 
-    if (exj_registry_find_lane(e->o.plugins, x->name, EXJ_KIND_GRAPH_ENGINE, x->lane, &guest,
-                               &err) == EXJ_OK &&
+    if (exj_run_find_guest(e, x, &guest, &err) == EXJ_OK &&
         exj_deck_new(e, guest, &d, &err) == EXJ_OK) {
         make_current(e, x, d, false);
         return;
@@ -331,6 +362,45 @@ static bool runs_file(const struct executor *x, const char *source)
             mine.st_ino == its.st_ino);
 }
 
+/* Does a matrix that names its resolver so mean this plugin? */
+static bool is_called(const exj_guest_info *i, const char *name)
+{
+    const char *slash = strrchr(i->path, '/');
+    size_t n = strlen(name);
+
+    if (!strcmp(name, i->id) || !strcmp(name, i->path))
+        return true;
+    return slash && !strncmp(slash + 1, name, n) && (!slash[1 + n] || !strcmp(slash + 1 + n, ".so"));
+}
+
+/* The candidate of a resolver, tried with the config that it is used with; held. */
+static exj_code try_resolver(exj_engine *e, exj_guest *current, exj_lane lane, exj_guest **ret,
+                             exj_err *err)
+{
+    exj_buf config = EXJ_BUF_INIT;
+    json_t *report = NULL;
+    exj_guest_info i;
+    exj_code rc;
+
+    exj_guest_describe(current, &i);
+    pthread_mutex_lock(&e->mu);
+    for (const struct matrix *m = e->matrices; m && !config.n; m = m->next)
+        if (m->config.resolver && m->config.resolver_config && is_called(&i, m->config.resolver))
+            exj_buf_add_text(&config, m->config.resolver_config);
+    pthread_mutex_unlock(&e->mu);
+    if (!config.n)
+        exj_buf_add_text(&config, "{}");
+    rc = exj_guest_candidate(current, NULL, lane, ret, err);
+    if (!rc) {
+        rc = exj_run_trial(e, NULL, *ret, exj_buf_slice(&config), 0, &report, err);
+        if (rc)
+            exj_guest_release(*ret);
+    }
+    json_decref(report);
+    exj_buf_release(&config);
+    return rc;
+}
+
 /* Resolvers have no deck: each cycle asks the registry anew. */
 static void refresh_resolvers(exj_engine *e, const char *source)
 {
@@ -338,25 +408,28 @@ static void refresh_resolvers(exj_engine *e, const char *source)
     size_t n = exj_registry_hold_current(e->o.plugins, source, held, 8);
 
     for (size_t k = 0; k < n; k++) {
-        exj_instance *tried = NULL;
+        exj_guest_info i;
         exj_err err = { 0 };
         exj_code rc = check_pin(e, held[k], NULL, &err);
 
-        if (!rc)
-            rc = exj_guest_candidate(held[k], NULL, EXJ_LANE_DEFAULT, &fresh, &err);
-        if (!rc) {
-            rc = exj_instance_new(fresh, EXJ_SLICE_LITERAL("{}"), &tried, &err);
-            if (!rc && exj_instance_self_test(tried, &err) == EXJ_INVALID)
-                rc = err.code;
-            exj_instance_free(tried);
-            if (!rc) {
-                exj_guest_set_state(fresh, EXJ_GEN_CURRENT);
-                exj_reload_tell(e, fresh, EXJ_PE_CURRENT, NULL, NULL);
-            }
-            exj_guest_release(fresh);
+        exj_guest_describe(held[k], &i);
+        if (!rc && i.lane == EXJ_LANE_IN_PROCESS && exj_registry_has_hosts(e->o.plugins)) {
+            rc = try_resolver(e, held[k], EXJ_LANE_HOST, &fresh, &err);
+            if (!rc)
+                exj_guest_release(fresh);
         }
-        if (rc && rc != EXJ_CONFLICT)
-            exj_reload_tell(e, held[k], EXJ_PE_REFUSED, err.text, NULL);
+        if (!rc)
+            rc = try_resolver(e, held[k], EXJ_LANE_DEFAULT, &fresh, &err);
+        if (!rc) {
+            exj_guest_set_state(fresh, EXJ_GEN_CURRENT);
+            exj_reload_tell(e, fresh, EXJ_PE_CURRENT, NULL, NULL);
+            exj_guest_release(fresh);
+            e->sweeps = SWEEPS;
+        }
+        if (rc == EXJ_BUSY)
+            exj_watch_again(e->watch, source);
+        else if (rc && rc != EXJ_CONFLICT && rc != EXJ_CANCELLED)
+            tell_refusal(e, NULL, held[k], NULL, &err);
         exj_guest_release(held[k]);
     }
 }
@@ -372,22 +445,34 @@ struct executor *exj_first_executor(exj_engine *e)
     return x;
 }
 
+/* Its file, seen by ourselves. What is busy now is tried again. */
+static void take_file(exj_engine *e, struct executor *x)
+{
+    json_t *report = NULL;
+    exj_err err = { 0 };
+
+    x->again_at = 0;
+    if (exj_reload_take(e, x, NULL, false, &report, &err) == EXJ_BUSY) {
+        x->again_at = exj_clock_mono_ns() + AGAIN_NS;
+        exj_log(EXJ_LOG_WARN, "reload", "executor %s: %s; it is tried again", x->name, err.text);
+        pthread_mutex_lock(&e->mu);
+        x->refusal = err;
+        pthread_mutex_unlock(&e->mu);
+    }
+    json_decref(report);
+}
+
 static void file_changed(exj_engine *e, const char *path)
 {
     char *source = exj_plugin_source(path);
     bool used = false;
 
     for (struct executor *x = exj_first_executor(e); x && source; x = x->next) {
-        json_t *report = NULL;
-        exj_err err = { 0 };
-
         if (!x->current) {
             exj_reload_look_for(e, x);
         } else if (runs_file(x, source)) {
             used = true;
-            if (exj_reload_take(e, x, NULL, false, &report, &err) == EXJ_BUSY)
-                exj_watch_again(e->watch, path);
-            json_decref(report);
+            take_file(e, x);
         }
     }
     if (source && !used)
@@ -420,6 +505,16 @@ void exj_reload_back(exj_engine *e, struct executor *x, struct deck *bad, const 
     exj_guest_set_state(x->current->guest, EXJ_GEN_CURRENT);
 }
 
+static bool is_pinned_elsewhere(exj_engine *e, const exj_guest *g)
+{
+    char pinned[65];
+    exj_guest_info i;
+
+    exj_guest_describe(g, &i);
+    return exj_shelf_pinned(e->o.shelf, i.id, pinned, NULL) == EXJ_OK && pinned[0] &&
+           strcmp(pinned, i.sha256);
+}
+
 static void judge(exj_engine *e, struct executor *x)
 {
     exj_nsec now = exj_clock_mono_ns();
@@ -428,6 +523,7 @@ static void judge(exj_engine *e, struct executor *x)
     exj_msec elapsed = 0;
     bool canary;
     char why[200];
+    exj_err err = { 0 };
 
     pthread_mutex_lock(&e->mu);
     canary = x->canary != NULL;
@@ -444,18 +540,26 @@ static void judge(exj_engine *e, struct executor *x)
     }
     if (watched)
         fresh = watched->count;
-    if (now - x->traffic_at >= TRAFFIC_NS && x->current) {
-        x->traffic = x->current->count;
-        x->traffic_at = now;
+    if (now - x->traffic_next_at >= TRAFFIC_NS && x->current) {
+        x->traffic = x->traffic_next;
+        x->traffic_at = x->traffic_next_at;
+        x->traffic_next = x->current->count;
+        x->traffic_next_at = now;
     }
     pthread_mutex_unlock(&e->mu);
     if (!watched)
         return;
+    if (exj_guest_may_start(watched->guest, &err) != EXJ_OK) { /* and the one before may */
+        exj_reload_back(e, x, watched, err.text);
+        return;
+    }
     switch (exj_canary_judge(old, fresh, elapsed, NULL)) {
     case EXJ_CANARY_KEEP_WATCHING:
         break;
     case EXJ_CANARY_PROMOTE:
-        if (canary) {
+        if (canary && is_pinned_elsewhere(e, watched->guest)) {
+            exj_reload_back(e, x, watched, "the plugin was pinned meanwhile");
+        } else if (canary) {
             make_current(e, x, watched, false);
         } else {
             pthread_mutex_lock(&e->mu);
@@ -547,7 +651,7 @@ static void drain(exj_engine *e, struct executor *x)
                     "ms", d->label, (unsigned long long)d->generation, d->users,
                     (unsigned)e->o.drain_ms);
             for (uint32_t i = 0; d->remote && i < d->instances_len; i++)
-                exj_remote_kill(d->instances[i]);
+                exj_remote_retire(d->instances[i]);
         }
         if (d->users) {
             at = &d->next;
@@ -575,14 +679,14 @@ static void drain(exj_engine *e, struct executor *x)
 /* Until when may the reloader sleep? -1: until something happens. */
 static int sleep_ms_locked(const exj_engine *e)
 {
-    int ms = (int)EXJ_CANARY_TRAFFIC_MS;
+    int ms = e->sweeps ? (int)(SWEEP_NS / 1000000) : (int)EXJ_CANARY_TRAFFIC_MS;
 
     if (e->orders)
         return 0;
     for (const struct executor *x = e->executors; x; x = x->next) {
         if (x->canary || x->before || x->old || x->stopped)
             return TICK_MS;
-        if (!x->current && x->error.code == EXJ_REFUSED)
+        if ((!x->current && x->error.code == EXJ_REFUSED) || x->again_at)
             ms = REFUSED_MS;
     }
     return ms;
@@ -592,6 +696,7 @@ void *exj_run_reloader(void *engine)
 {
     exj_engine *e = engine;
     bool stopping = false;
+    exj_nsec sweep_at = 0;
 
     while (!stopping) {
         exj_file_changes changes = { 0 };
@@ -614,10 +719,17 @@ void *exj_run_reloader(void *engine)
         exj_file_changes_release(&changes);
         exj_reload_obey(e, stopping);
         for (; x && !stopping; x = x->next) {
+            if (x->again_at && exj_clock_mono_ns() >= x->again_at)
+                take_file(e, x);
             judge(e, x);
             look_at_stopped(e, x);
             look_at_refused(e, x);
             drain(e, x);
+        }
+        if (!stopping && exj_clock_mono_ns() >= sweep_at) { /* what a cycle had still in use */
+            exj_registry_sweep(e->o.plugins, tell_end, e);
+            e->sweeps -= e->sweeps > 0;
+            sweep_at = exj_clock_mono_ns() + SWEEP_NS;
         }
     }
     return NULL;

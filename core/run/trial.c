@@ -8,7 +8,8 @@
 #include "core/job/outcome.h"
 #include "core/run/inside.h"
 
-#define ROW_NS ((exj_nsec)30 * 1000 * 1000 * 1000) /* a row without a time limit of its own */
+/* The self-test, and a row without a time limit of its own. */
+#define ROW_NS ((exj_nsec)30 * 1000 * 1000 * 1000)
 #define SHOWN_MAX 5u
 #define SHOWN_BYTES 300u
 
@@ -28,10 +29,22 @@ struct trial {
 
 /* ---- ports: reads are real, writes go nowhere ----------------------------------------------- */
 
+static bool is_stopping(exj_engine *e)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&e->mu);
+    stopping = e->stopping;
+    pthread_mutex_unlock(&e->mu);
+    return stopping;
+}
+
 static int32_t is_over(void *user)
 {
-    const struct trial *t = user;
+    struct trial *t = user;
 
+    if (is_stopping(t->engine))
+        return EXJ_R_CANCELLED;
     return exj_clock_mono_ns() >= t->until ? EXJ_R_DEADLINE : 0;
 }
 
@@ -203,8 +216,8 @@ static exj_code do_rows(struct trial *t, struct executor *x, unsigned rows)
     return t->err.code;
 }
 
-exj_code exj_run_trial(exj_engine *e, struct executor *x, exj_guest *guest, unsigned rows,
-                       json_t **ret_report, exj_err *err)
+exj_code exj_run_trial(exj_engine *e, struct executor *x, exj_guest *guest, exj_slice config,
+                       unsigned rows, json_t **ret_report, exj_err *err)
 {
     struct trial t = { .engine = e };
     const char *tested = "none";
@@ -212,11 +225,12 @@ exj_code exj_run_trial(exj_engine *e, struct executor *x, exj_guest *guest, unsi
 
     *ret_report = NULL;
     t.differences = json_array();
-    rc = t.differences ? exj_instance_new(guest, EXJ_SLICE_LITERAL("{}"), &t.instance, err)
+    rc = t.differences ? exj_instance_new(guest, config, &t.instance, err)
                        : exj_err_set(err, EXJ_NOMEM, "out of memory");
     if (rc)
         goto out;
-    rc = exj_instance_self_test(t.instance, err);
+    t.until = exj_clock_mono_ns() + ROW_NS;
+    rc = exj_instance_self_test_until(t.instance, is_over, &t, err);
     tested = rc == EXJ_OK ? "passed" : rc == EXJ_NOT_FOUND ? "none" : "failed";
     if (rc == EXJ_NOT_FOUND) {
         exj_err_clear(err);
@@ -227,6 +241,10 @@ exj_code exj_run_trial(exj_engine *e, struct executor *x, exj_guest *guest, unsi
     if (!rc && rows && (rc = do_rows(&t, x, rows)) != EXJ_OK)
         exj_err_set(err, rc, "%s", t.err.text);
 out:
+    if (rc && is_stopping(e)) { /* no fault of the plugin's */
+        exj_err_clear(err);
+        rc = exj_err_set(err, EXJ_CANCELLED, "the worker stops");
+    }
     exj_call_slot_free(t.slot);
     exj_instance_free(t.instance);
     exj_buf_release(&t.name);

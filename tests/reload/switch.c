@@ -97,7 +97,8 @@ static void canary(const char *lane)
     CHECK(rig_has_event(&r, "canary", "2.0.0", NULL) && rig_has_event(&r, "current", "2.0.0", NULL));
     CHECK(rig_has_event(&r, "drained", "1.0.0", NULL) &&
           rig_has_event(&r, "retired", "1.0.0", NULL));
-    CHECK(rig_generations(&r) == 1 && exj_registry_pinned(r.o.plugins) == 0);
+    WAIT(rig_generations(&r) == 1);
+    CHECK(exj_registry_pinned(r.o.plugins) == 0);
     rig_end(&r);
 }
 
@@ -151,7 +152,7 @@ static void canary_taken_away(const char *lane)
                   "1.0.0"));
     json_decref(x);
     check_all_good(3000);
-    CHECK(rig_generations(&r) == 1);
+    WAIT(rig_generations(&r) == 1);
     rig_end(&r);
 }
 
@@ -180,7 +181,7 @@ static void check_rolled_back(uint64_t rows, uint64_t from)
     CHECK(strstr(json_string_value(json_object_get(x, "refusal")), "rows failed"));
     json_decref(x);
     CHECK(rig_has_event(&r, "rolled-back", "3.0.0", "rows failed"));
-    CHECK(rig_generations(&r) == 1);
+    WAIT(rig_generations(&r) == 1);
 }
 
 static void back_canary(const char *lane)
@@ -272,7 +273,7 @@ static void state(const char *lane)
     json_decref(x);
     rig_wait_calm(&r);
     check_counts(rows);
-    CHECK(rig_generations(&r) == 1);
+    WAIT(rig_generations(&r) == 1);
     rig_end(&r);
 }
 
@@ -354,7 +355,7 @@ static void copy(const char *lane)
     rig_start(&r);
     rig_wait_version(&r, "1.0.0");
     rig_wait_done(&r, 40);
-    CHECK(rig_generations(&r) == 1);
+    WAIT(rig_generations(&r) == 1);
     CHECK(refused_reload(&why) == EXJ_REFUSED && strstr(why.text, "pinned"));
     CHECK(exj_shelf_unpin(r.o.shelf, "sw", &err) == EXJ_OK);
     reload();
@@ -450,7 +451,7 @@ static void trial(const char *lane)
     check_all_good(100);
     exj_engine_get_counts(r.engine, &c);
     CHECK(c.retried == 0 && c.claimed == 100);
-    CHECK(rig_generations(&r) == 1);
+    WAIT(rig_generations(&r) == 1);
     rig_end(&r);
 }
 
@@ -576,7 +577,7 @@ static void drain(const char *lane)
     CHECK(!strcmp(e[0].version, remote ? "2.0.0" : "1.0.0"));
     CHECK(e[0].attempts == (remote ? 2u : 1u));
     free(e);
-    CHECK(rig_generations(&r) == 1);
+    WAIT(rig_generations(&r) == 1);
     rig_end(&r);
 }
 

@@ -322,6 +322,24 @@ static void take_back_locked(exj_remote *r)
     }
 }
 
+/* A host that was started before this crash put its plugin into quarantine runs no call. */
+static void dismiss_ahead(exj_remote *r)
+{
+    const exj_remote_settings *s = r->settings;
+    exj_err why = { 0 };
+    bool has;
+
+    pthread_mutex_lock(&r->mu);
+    has = r->ahead != NULL;
+    pthread_mutex_unlock(&r->mu);
+    if (!has || !s->may_start || s->may_start(s->user, r->guest, &why))
+        return;
+    pthread_mutex_lock(&r->mu);
+    if (r->ahead)
+        exj_remote_leave_locked(r, r->ahead);
+    pthread_mutex_unlock(&r->mu);
+}
+
 static void died_in_service(exj_remote *r, exj_rhost *h, const char *rule)
 {
     exj_rcalls others = { 0 };
@@ -373,8 +391,10 @@ static void died_in_service(exj_remote *r, exj_rhost *h, const char *rule)
                     sizeof text);
     }
     exj_log(EXJ_LOG_WARN, "plugin", "%s", text);
-    if (crashed && (guilty || others.n))
+    if (crashed && (guilty || others.n)) {
         tell_crash(r, &d);
+        dismiss_ahead(r);
+    }
     if (guilty)
         exj_remote_end(r, guilty, result, code, text);
     snprintf(other_text, sizeof other_text, "ended because of another call: %.1900s",

@@ -143,6 +143,15 @@ Test(evil_end, plugin_in_quarantine_waits_until_it_is_released)
     check_end();
 }
 
+Test(evil_end, sandboxed_plugin_in_quarantine_waits_until_it_is_released)
+{
+    crash_into_quarantine("sandbox");
+    check_waiting();
+    cr_assert_eq(exj_daemon_call(&d, "POST", "/v1/quarantine/plugins/evil-engine-0000/release",
+                                 NULL, NULL), 200);
+    check_end();
+}
+
 Test(evil_end, plugin_in_quarantine_goes_on_when_its_file_changes)
 {
     const char *path;

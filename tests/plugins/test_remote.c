@@ -553,6 +553,30 @@ Test(remote, sandbox_is_started_ahead)
     house_close(h);
 }
 
+Test(remote, sandbox_started_ahead_is_not_used_once_its_plugin_is_in_quarantine)
+{
+    struct house *h = house_open(EXJ_LANE_SANDBOX);
+    struct batch *b = batch_new(1);
+    struct one o;
+
+    says_runtime(&b->all[0], "hang");
+    one_start(h, &b->all[0]);
+    for (unsigned k = 0; look(h).starts < 2 && k < 2000; k++)
+        poll(NULL, 0, 5);
+    cr_assert_eq(look(h).starts, 2, "one that runs and one ahead");
+    pthread_mutex_lock(&h->mu);
+    h->quarantined = true; /* as the crash that is coming would make it */
+    pthread_mutex_unlock(&h->mu);
+    exj_remote_kill(h->i);
+    batch_wait(b, 1);
+    cr_assert_eq(b->all[0].result, EXJ_R_CRASHED);
+    o = ask(h, "echo");
+    cr_assert_eq(o.result, EXJ_R_NOT_STARTED, "result %d", o.result);
+    cr_assert_str_eq(o.code, "Quarantined");
+    batch_free(b);
+    house_close(h);
+}
+
 Test(remote, host_that_cannot_be_started_says_why_and_gives_rows_back)
 {
     struct house *h = house_open(EXJ_LANE_HOST);

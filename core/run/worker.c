@@ -426,10 +426,20 @@ static void bite_take_locked(struct bench *b, struct pool *p, uint32_t want)
 
     for (b->len = 0; b->len < want && p->head; b->len++) {
         struct row *r = p->head;
+        struct executor *x = r->batch->spec->executor;
 
+        if (b->len && x->held)
+            break;
+        r->deck = exj_deck_take_locked(x, r->record_id);
+        if (r->deck && r->deck->pends) { /* a bite of its own: it may leave the worker */
+            if (b->len) {
+                exj_deck_leave_locked(e, r->deck);
+                break;
+            }
+            want = 1;
+        }
         b->bite[b->len] = r;
         p->head = r->next;
-        r->deck = exj_deck_take_locked(r->batch->spec->executor, r->record_id);
         atomic_store_explicit(&r->phase, ROW_TAKEN, memory_order_relaxed);
     }
     if (!p->head)

@@ -150,6 +150,16 @@ static void go_on(exj_engine *e, struct executor *x)
     pthread_mutex_unlock(&e->mu);
 }
 
+static bool is_stopping(exj_engine *e)
+{
+    bool stopping;
+
+    pthread_mutex_lock(&e->mu);
+    stopping = e->stopping;
+    pthread_mutex_unlock(&e->mu);
+    return stopping;
+}
+
 /* Every instance's state goes to the one of the same place. Held still meanwhile. */
 static exj_code carry_state(exj_engine *e, struct executor *x, struct deck *from, struct deck *to,
                             exj_err *err)
@@ -158,8 +168,9 @@ static exj_code carry_state(exj_engine *e, struct executor *x, struct deck *from
     exj_code rc = EXJ_OK;
 
     if (!hold_still(e, x, from))
-        rc = exj_err_set(err, EXJ_BUSY, "its state cannot be carried over: rows still run after "
-                         "%u ms", (unsigned)e->o.drain_ms);
+        rc = is_stopping(e) ? exj_err_set(err, EXJ_CANCELLED, "the worker stops")
+                            : exj_err_set(err, EXJ_BUSY, "its state cannot be carried over: rows "
+                                          "still run after %u ms", (unsigned)e->o.drain_ms);
     if (!rc && to->instances_len < from->instances_len)
         rc = exj_err_set(err, EXJ_INVALID, "its state cannot be carried over: %u instances have one, "
                          "and the new version is CONCURRENT and has one instance; stop the worker "

@@ -363,3 +363,53 @@ void rig_let(rig *r, const char *name, unsigned rows)
     WAIT(poll(&p, 1, 0) == 0); /* they are read: what is in a FIFO goes with its last descriptor */
     close(fd);
 }
+
+/* ---- together ---------------------------------------------------------------------------------- */
+
+/* A first good version runs and did `rows` rows. */
+void rig_begin(rig *r, const char *lane, const char *first, uint64_t rows)
+{
+    rig_make(r, lane);
+    rig_drop(r, first, "sw", 0);
+    rig_feed(r, rows);
+}
+
+void rig_start_done(rig *r, uint64_t rows)
+{
+    rig_start(r);
+    rig_wait_done(r, rows);
+}
+
+void rig_reload(rig *r)
+{
+    exj_err why = { 0 };
+
+    if (rig_order(r, EXJ_ORDER_RELOAD, NULL, NULL, &why) != EXJ_OK) {
+        fprintf(stderr, "reload: %s\n", why.text);
+        abort();
+    }
+}
+
+exj_code rig_refused(rig *r, exj_err *why)
+{
+    exj_err err = { 0 };
+    exj_code rc;
+
+    *why = (exj_err){ 0 };
+    rc = rig_order(r, EXJ_ORDER_RELOAD, NULL, NULL, why);
+    CHECK(rc != EXJ_OK && why->text[0]);
+    return rc;
+}
+
+/* All completed at the first attempt. */
+void rig_check_all_good(rig *r, uint64_t rows)
+{
+    exj_err err = { 0 };
+    ended *e;
+    size_t n = rig_rows(r, "m", &e);
+
+    CHECK(n == rows);
+    for (size_t k = 0; k < n; k++)
+        CHECK(e[k].status == EXJ_COMPLETED && e[k].attempts == 1);
+    free(e);
+}

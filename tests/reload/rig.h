@@ -57,6 +57,23 @@ unsigned rig_generations(rig *r);  /* of sw.so, all states */
 const char *rig_fifo(rig *r, const char *name);
 void rig_let(rig *r, const char *name, unsigned rows);
 
+/* Together: a first good version, `rows` rows fed; started, so many done; RELOAD that must go well,
+ * and one that must not; all rows of "m" completed at the first attempt. */
+void rig_begin(rig *r, const char *lane, const char *first, uint64_t rows);
+void rig_start_done(rig *r, uint64_t rows);
+void rig_reload(rig *r);
+exj_code rig_refused(rig *r, exj_err *why);
+void rig_check_all_good(rig *r, uint64_t rows);
+
+/* switch_end.c: scenarios. */
+void rig_stop_trial(const char *lane);
+void rig_stop_replay(const char *lane);
+void rig_stop_hold(const char *lane);
+void rig_stop_canary(const char *lane);
+void rig_gone(const char *lane);
+void rig_watch(const char *lane);
+void rig_config_map(const char *lane);
+
 /* Ask again and again until it holds; not for ever. */
 #define WAIT(what)                                                                        \
     do {                                                                                  \

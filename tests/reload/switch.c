@@ -1,12 +1,8 @@
 /* reload_switch SCENARIO LANE - one part of the life of a plugin's version at a time. */
-#include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/job/canary.h"
@@ -15,52 +11,6 @@
 static rig r;
 static exj_err err;
 
-/* A first good version runs and did `rows` rows. */
-static void begin(const char *lane, const char *first, uint64_t rows)
-{
-    rig_make(&r, lane);
-    rig_drop(&r, first, "sw", 0);
-    rig_feed(&r, rows);
-}
-
-static void start(uint64_t rows)
-{
-    rig_start(&r);
-    rig_wait_done(&r, rows);
-}
-
-static void reload(void)
-{
-    exj_err why = { 0 };
-
-    if (rig_order(&r, EXJ_ORDER_RELOAD, NULL, NULL, &why) != EXJ_OK) {
-        fprintf(stderr, "reload: %s\n", why.text);
-        abort();
-    }
-}
-
-static exj_code refused_reload(exj_err *why)
-{
-    exj_code rc;
-
-    *why = (exj_err){ 0 };
-    rc = rig_order(&r, EXJ_ORDER_RELOAD, NULL, NULL, why);
-    CHECK(rc != EXJ_OK && why->text[0]);
-    return rc;
-}
-
-/* All completed at the first attempt. */
-static void check_all_good(uint64_t rows)
-{
-    ended *e;
-    size_t n = rig_rows(&r, "m", &e);
-
-    CHECK(n == rows);
-    for (size_t k = 0; k < n; k++)
-        CHECK(e[k].status == EXJ_COMPLETED && e[k].attempts == 1);
-    free(e);
-}
-
 /* ---- 1: canary --------------------------------------------------------------------------------- */
 
 static void canary(const char *lane)
@@ -68,10 +18,10 @@ static void canary(const char *lane)
     size_t n, to_new = 0, in_share = 0, was = 0;
     ended *e;
 
-    begin(lane, "plain1", 2000);
-    start(2000);
+    rig_begin(&r, lane, "plain1", 2000);
+    rig_start_done(&r, 2000);
     rig_drop(&r, "plain2", "sw", 0);
-    reload();
+    rig_reload(&r);
     rig_wait_state(&r, "canary");
     rig_feed(&r, 2300); /* some 30 for the share: not proven */
     rig_wait_done(&r, 2300);
@@ -93,7 +43,7 @@ static void canary(const char *lane)
     rig_wait_done(&r, 4000);
     rig_wait_version(&r, "2.0.0");
     rig_wait_calm(&r);
-    check_all_good(4000);
+    rig_check_all_good(&r, 4000);
     CHECK(rig_has_event(&r, "canary", "2.0.0", NULL) && rig_has_event(&r, "current", "2.0.0", NULL));
     CHECK(rig_has_event(&r, "drained", "1.0.0", NULL) &&
           rig_has_event(&r, "retired", "1.0.0", NULL));
@@ -107,11 +57,11 @@ static void canary_window(const char *lane)
 {
     json_t *report = NULL;
 
-    begin(lane, "plain1", 0);
+    rig_begin(&r, lane, "plain1", 0);
     r.o.trial_rows = 0;
     rig_start(&r);
     rig_drop(&r, "plain1", "sw", 1); /* current at once: its window begins now */
-    reload();
+    rig_reload(&r);
     {
         exj_nsec began = exj_clock_mono_ns();
         uint64_t rows = 0;
@@ -135,15 +85,15 @@ static void canary_taken_away(const char *lane)
     exj_err why;
     json_t *x;
 
-    begin(lane, "plain1", 2000);
-    start(2000);
+    rig_begin(&r, lane, "plain1", 2000);
+    rig_start_done(&r, 2000);
     rig_drop(&r, "plain2", "sw", 0);
-    reload();
+    rig_reload(&r);
     rig_wait_state(&r, "canary");
-    CHECK(refused_reload(&why) == EXJ_CONFLICT); /* the same content: it has its share already */
+    CHECK(rig_refused(&r, &why) == EXJ_CONFLICT); /* the same content: it has its share already */
     CHECK(rig_count_events(&r, "canary") == 1);
     rig_drop(&r, "plain1", "sw", 0);
-    CHECK(refused_reload(&why) == EXJ_CONFLICT);
+    CHECK(rig_refused(&r, &why) == EXJ_CONFLICT);
     rig_feed(&r, 3000);
     rig_wait_done(&r, 3000);
     rig_wait_calm(&r);
@@ -151,7 +101,7 @@ static void canary_taken_away(const char *lane)
     CHECK(!strcmp(json_string_value(json_object_get(json_object_get(x, "current"), "version")),
                   "1.0.0"));
     json_decref(x);
-    check_all_good(3000);
+    rig_check_all_good(&r, 3000);
     WAIT(rig_generations(&r) == 1);
     rig_end(&r);
 }
@@ -186,11 +136,11 @@ static void check_rolled_back(uint64_t rows, uint64_t from)
 
 static void back_canary(const char *lane)
 {
-    begin(lane, "plain1", 2000);
+    rig_begin(&r, lane, "plain1", 2000);
     r.o.trial_rows = 0;
-    start(2000);
+    rig_start_done(&r, 2000);
     rig_drop(&r, "fails_rows", "sw", 0);
-    reload();
+    rig_reload(&r);
     rig_wait_state(&r, "canary");
     rig_feed(&r, 2200);
     check_rolled_back(2200, 2000);
@@ -202,17 +152,17 @@ static void back_idle(const char *lane)
     exj_err why;
     json_t *x;
 
-    begin(lane, "plain1", 30);
+    rig_begin(&r, lane, "plain1", 30);
     r.o.trial_rows = 0;
-    start(30);
+    rig_start_done(&r, 30);
     rig_drop(&r, "fails_rows", "sw", 0);
-    reload();
+    rig_reload(&r);
     rig_wait_state(&r, "watched");
     rig_feed(&r, 60);
     check_rolled_back(60, 30);
     /* What was there is there again: nothing is refused any more. */
     rig_drop(&r, "plain1", "sw", 0);
-    CHECK(refused_reload(&why) == EXJ_CONFLICT);
+    CHECK(rig_refused(&r, &why) == EXJ_CONFLICT);
     x = rig_executor(&r);
     CHECK(json_is_null(json_object_get(x, "refusal")));
     json_decref(x);
@@ -252,18 +202,18 @@ static void state(const char *lane)
     exj_err why;
     json_t *x;
 
-    begin(lane, "state1", rows);
-    start(100);
+    rig_begin(&r, lane, "state1", rows);
+    rig_start_done(&r, 100);
     for (unsigned n = 1; n <= 8; n++) {
         rig_drop(&r, files[n > 3], "sw", n);
-        reload();
+        rig_reload(&r);
         rig_feed(&r, rows += 300);
     }
     rig_wait_done(&r, rows);
     rig_wait_version(&r, "2.0.0");
     /* One that cannot take the state is refused, and nothing is lost. */
     rig_drop(&r, "state_refuses", "sw", 0);
-    CHECK(refused_reload(&why) == EXJ_INVALID && strstr(why.text, "load_state"));
+    CHECK(rig_refused(&r, &why) == EXJ_INVALID && strstr(why.text, "load_state"));
     rig_feed(&r, rows += 200);
     rig_wait_done(&r, rows);
     x = rig_executor(&r);
@@ -284,24 +234,24 @@ static void state_busy(const char *lane)
     exj_err why;
     exj_nsec began;
 
-    begin(lane, "state1", 40);
+    rig_begin(&r, lane, "state1", 40);
     r.o.drain_ms = 400;
     r.o.trial_rows = 0; /* the long one would be done again */
-    start(40);
+    rig_start_done(&r, 40);
     snprintf(payload, sizeof(payload), "\"count\":1,\"prefix\":\"long\",\"record\":{\"hold\":\"%s\"}",
              rig_fifo(&r, "gate"));
     rig_matrix(&r, "long", "g", payload);
     rig_wait_running(&r, 1);
     rig_drop(&r, "state2", "sw", 0);
     began = exj_clock_mono_ns();
-    CHECK(refused_reload(&why) == EXJ_BUSY);
+    CHECK(rig_refused(&r, &why) == EXJ_BUSY);
     printf("%s, after %lld ms\n", why.text, (long long)((exj_clock_mono_ns() - began) / 1000000));
     CHECK(strstr(why.text, "state cannot be carried over") && strstr(why.text, "400 ms"));
     rig_feed(&r, 80); /* rows go on */
     rig_wait_done(&r, 80);
     rig_let(&r, "gate", 1);
     rig_wait_done(&r, 81);
-    reload();
+    rig_reload(&r);
     rig_feed(&r, 120);
     rig_wait_done(&r, 121);
     rig_wait_version(&r, "2.0.0");
@@ -324,21 +274,21 @@ static void copy(const char *lane)
     char first[65], pinned[65];
     exj_err why;
 
-    begin(lane, "plain1", 20);
+    rig_begin(&r, lane, "plain1", 20);
     r.o.canary_percent = 0;
-    start(20);
+    rig_start_done(&r, 20);
     rig_sha(&r, "sw", first);
     rig_drop(&r, "plain2", "sw", 0);
-    reload();
+    rig_reload(&r);
     rig_drop(&r, "other_answer", "sw", 0);
-    reload();
+    rig_reload(&r);
     rig_wait_version(&r, "5.0.0");
     rig_feed(&r, 200); /* proven, so that kept copies are what leads back */
     rig_wait_done(&r, 200);
     rig_wait_calm(&r);
     CHECK(rig_order(&r, EXJ_ORDER_ROLL_BACK, NULL, NULL, &err) == EXJ_OK);
     rig_wait_version(&r, "2.0.0");
-    CHECK(refused_reload(&why) == EXJ_REFUSED && strstr(why.text, "pinned"));
+    CHECK(rig_refused(&r, &why) == EXJ_REFUSED && strstr(why.text, "pinned"));
     rig_feed(&r, 260);
     rig_wait_done(&r, 260);
     rig_wait_calm(&r);
@@ -356,9 +306,9 @@ static void copy(const char *lane)
     rig_wait_version(&r, "1.0.0");
     rig_wait_done(&r, 40);
     WAIT(rig_generations(&r) == 1);
-    CHECK(refused_reload(&why) == EXJ_REFUSED && strstr(why.text, "pinned"));
+    CHECK(rig_refused(&r, &why) == EXJ_REFUSED && strstr(why.text, "pinned"));
     CHECK(exj_shelf_unpin(r.o.shelf, "sw", &err) == EXJ_OK);
-    reload();
+    rig_reload(&r);
     rig_wait_version(&r, "5.0.0");
     rig_end_engine(&r);
 
@@ -390,8 +340,8 @@ static void copy_lost(const char *lane)
     char sha[65], *path;
     json_t *x;
 
-    begin(lane, "plain1", 20);
-    start(20);
+    rig_begin(&r, lane, "plain1", 20);
+    rig_start_done(&r, 20);
     rig_sha(&r, "sw", sha);
     CHECK(exj_shelf_pin(r.o.shelf, "sw", sha, exj_clock_wall_ms(), &err) == EXJ_OK);
     path = exj_shelf_path_of(r.o.shelf, sha);
@@ -404,7 +354,7 @@ static void copy_lost(const char *lane)
     CHECK(strstr(json_string_value(json_object_get(x, "error")), "pinned"));
     json_decref(x);
     rig_drop(&r, "plain1", "sw", 0); /* in place again */
-    reload();
+    rig_reload(&r);
     rig_wait_version(&r, "1.0.0");
     rig_end(&r);
 }
@@ -422,8 +372,8 @@ static void trial(const char *lane)
     exj_engine_counts c;
     exj_err why;
 
-    begin(lane, "plain1", 50);
-    start(50);
+    rig_begin(&r, lane, "plain1", 50);
+    rig_start_done(&r, 50);
     rig_drop(&r, "plain2", "sw", 0);
     CHECK(rig_order(&r, EXJ_ORDER_TRIAL, NULL, &report, &err) == EXJ_OK);
     CHECK(number(report, "rows") == 3 && number(report, "same") == 3 &&
@@ -439,16 +389,16 @@ static void trial(const char *lane)
     rig_wait_version(&r, "1.0.0"); /* only tried */
 
     rig_drop(&r, "picky", "sw", 0);
-    CHECK(refused_reload(&why) == EXJ_INVALID);
+    CHECK(rig_refused(&r, &why) == EXJ_INVALID);
     CHECK(strstr(why.text, "was completed before and fails now"));
     if (r.ro.lane == EXJ_LANE_HOST || r.ro.remote) {
         rig_drop(&r, "crashes", "sw", 0);
-        CHECK(refused_reload(&why) == EXJ_INVALID && strstr(why.text, "SIGSEGV"));
+        CHECK(rig_refused(&r, &why) == EXJ_INVALID && strstr(why.text, "SIGSEGV"));
     }
     CHECK(rig_count_events(&r, "refused") == 2);
     rig_feed(&r, 100);
     rig_wait_done(&r, 100);
-    check_all_good(100);
+    rig_check_all_good(&r, 100);
     exj_engine_get_counts(r.engine, &c);
     CHECK(c.retried == 0 && c.claimed == 100);
     WAIT(rig_generations(&r) == 1);
@@ -499,7 +449,7 @@ static unsigned sources(void)
 
 static void resolver(const char *lane)
 {
-    begin(lane, "plain1", 0);
+    rig_begin(&r, lane, "plain1", 0);
     r.o.manual_reload = false;
     rig_drop(&r, "src1", "source", 0);
     put(r.store, EXJ_DOC_MATRIX, "of",
@@ -533,16 +483,16 @@ static void drain(const char *lane)
     ended *e;
     size_t n;
 
-    begin(lane, "plain1", 20);
+    rig_begin(&r, lane, "plain1", 20);
     r.o.drain_ms = 600;
     r.o.canary_percent = 0;
-    start(20);
+    rig_start_done(&r, 20);
     snprintf(payload, sizeof(payload), "\"count\":1,\"prefix\":\"long\",\"record\":{\"hold\":\"%s\"}",
              rig_fifo(&r, "gate"));
     rig_matrix(&r, "long", "g", payload);
     rig_wait_running(&r, 1);
     rig_drop(&r, "plain2", "sw", 0);
-    reload();
+    rig_reload(&r);
     rig_wait_version(&r, "2.0.0");
     for (uint64_t rows = 40; rows < 100; rows += 20) {
         rig_feed(&r, rows);
@@ -581,264 +531,6 @@ static void drain(const char *lane)
     rig_end(&r);
 }
 
-/* ---- 8: the engine stops in the midst ---------------------------------------------------------------- */
-
-static atomic_uint cancelled, ended_orders;
-
-static void *order(void *arg)
-{
-    exj_err why = { 0 };
-    exj_code rc = rig_order(&r, EXJ_ORDER_RELOAD, NULL, NULL, &why);
-
-    (void)arg;
-    atomic_fetch_add(&cancelled, rc == EXJ_CANCELLED);
-    atomic_fetch_add(&ended_orders, 1);
-    if (rc != EXJ_CANCELLED)
-        printf("an order: %d %s\n", (int)rc, why.text);
-    return NULL;
-}
-
-static void stop_with_orders(unsigned first_may_end)
-{
-    exj_nsec began = exj_clock_mono_ns();
-    pthread_t t[4];
-
-    for (unsigned k = 0; k < 4; k++)
-        CHECK(pthread_create(&t[k], NULL, order, NULL) == 0);
-    poll(NULL, 0, 300); /* the first is being carried out, the others wait */
-    CHECK(atomic_load(&ended_orders) == 0);
-    CHECK(exj_engine_stop(r.engine, 300) == 0);
-    r.engine = NULL;
-    for (unsigned k = 0; k < 4; k++)
-        pthread_join(t[k], NULL);
-    printf("stopped after %lld ms\n", (long long)((exj_clock_mono_ns() - began) / 1000000));
-    CHECK(exj_clock_mono_ns() - began < (exj_nsec)6 * 1000000000);
-    CHECK(atomic_load(&cancelled) + first_may_end >= 4);
-}
-
-/* In the self-test of a trial. */
-static void stop_trial(const char *lane)
-{
-    begin(lane, "plain1", 20);
-    start(20);
-    rig_drop(&r, "test_hangs", "sw", 0);
-    stop_with_orders(1);
-    rig_end(&r);
-}
-
-/* In a trial that does a row again which waits. */
-static void stop_replay(const char *lane)
-{
-    char payload[400];
-
-    begin(lane, "plain1", 0);
-    snprintf(payload, sizeof(payload), "\"count\":1,\"prefix\":\"long\",\"record\":{\"hold\":\"%s\"}",
-             rig_fifo(&r, "gate"));
-    rig_matrix(&r, "long", "g", payload);
-    rig_start(&r);
-    rig_wait_running(&r, 1);
-    rig_let(&r, "gate", 1);
-    rig_wait_done(&r, 1);
-    rig_drop(&r, "plain2", "sw", 0);
-    stop_with_orders(1);
-    rig_end(&r);
-}
-
-static void *stop(void *arg)
-{
-    (void)arg;
-    CHECK(exj_engine_stop(r.engine, 20000) == 0);
-    r.engine = NULL;
-    return NULL;
-}
-
-/* While rows are held; the row they wait for comes back after that. */
-static void stop_hold(const char *lane)
-{
-    char payload[400];
-    pthread_t t[5];
-
-    begin(lane, "state1", 20);
-    start(20);
-    snprintf(payload, sizeof(payload), "\"count\":1,\"prefix\":\"long\",\"record\":{\"hold\":\"%s\"}",
-             rig_fifo(&r, "gate"));
-    rig_matrix(&r, "long", "g", payload);
-    rig_wait_running(&r, 1);
-    rig_drop(&r, "state2", "sw", 0);
-    for (unsigned k = 0; k < 4; k++)
-        CHECK(pthread_create(&t[k], NULL, order, NULL) == 0);
-    rig_wait_state(&r, "switching");
-    CHECK(pthread_create(&t[4], NULL, stop, NULL) == 0);
-    WAIT(atomic_load(&ended_orders) == 4);
-    CHECK(atomic_load(&cancelled) >= 3);
-    rig_let(&r, "gate", 1);
-    for (unsigned k = 0; k < 5; k++)
-        pthread_join(t[k], NULL);
-    rig_end(&r);
-}
-
-static void stop_canary(const char *lane)
-{
-    begin(lane, "plain1", 2000);
-    start(2000);
-    rig_drop(&r, "plain2", "sw", 0);
-    reload();
-    rig_wait_state(&r, "canary");
-    rig_feed(&r, 4000);
-    rig_end_engine(&r);
-    rig_start(&r); /* the file is what counts for the next one */
-    rig_wait_version(&r, "2.0.0");
-    rig_feed(&r, 4100);
-    WAIT(({
-        ended *e;
-        size_t n = rig_rows(&r, "m", &e), done = 0;
-
-        for (size_t k = 0; k < n; k++)
-            done += e[k].status == EXJ_COMPLETED;
-        free(e);
-        done == 4100;
-    }));
-    rig_end_engine(&r);
-    check_all_good(4100);
-    rig_end(&r);
-}
-
-/* ---- 9: a file that goes -------------------------------------------------------------------------- */
-
-static void gone(const char *lane)
-{
-    char path[300];
-    exj_err why;
-
-    begin(lane, "plain1", 20);
-    r.o.manual_reload = false;
-    r.o.canary_percent = 0;
-    start(20);
-    snprintf(path, sizeof(path), "%s/plugins/sw.so", r.tmp.path);
-    CHECK(unlink(path) == 0);
-    poll(NULL, 0, 700); /* it is noticed */
-    refused_reload(&why);
-    CHECK(strstr(why.text, "sw.so"));
-    rig_feed(&r, 60);
-    rig_wait_done(&r, 60);
-    rig_wait_version(&r, "1.0.0");
-    rig_drop(&r, "plain2", "sw", 0);
-    rig_wait_version(&r, "2.0.0");
-    rig_feed(&r, 100);
-    rig_wait_done(&r, 100);
-    check_all_good(100);
-    rig_end(&r);
-}
-
-/* ---- 10: noticed by itself -------------------------------------------------------------------------- */
-
-static uint64_t rows_fed;
-
-static bool row_of(const char *version)
-{
-    ended *e;
-    bool has;
-    size_t n;
-
-    rig_feed(&r, ++rows_fed);
-    rig_wait_done(&r, rows_fed);
-    n = rig_rows(&r, "m", &e);
-    has = !strcmp(e[n - 1].version, version);
-    free(e);
-    return has;
-}
-
-static void watch(const char *lane)
-{
-    char path[300], sha[65];
-    exj_nsec began, took;
-    unsigned before;
-    json_t *x;
-
-    begin(lane, "plain1", rows_fed = 20);
-    r.o.manual_reload = false;
-    r.o.canary_percent = 0;
-    start(20);
-    rig_drop(&r, "plain2", "sw", 0);
-    began = exj_clock_mono_ns();
-    WAIT(row_of("2.0.0"));
-    took = (exj_clock_mono_ns() - began) / 1000000;
-    printf("a row on the new version %lld ms after the rename\n", (long long)took);
-    CHECK(took < 5000);
-
-    /* Touched, and written again as it is: nothing. */
-    before = rig_count_events(&r, "trial");
-    snprintf(path, sizeof(path), "%s/plugins/sw.so", r.tmp.path);
-    CHECK(utimensat(AT_FDCWD, path, NULL, 0) == 0);
-    poll(NULL, 0, 700);
-    rig_drop(&r, "plain2", "sw", 0);
-    poll(NULL, 0, 700);
-    CHECK(rig_count_events(&r, "trial") == before && rig_count_events(&r, "current") == 1 &&
-          rig_count_events(&r, "refused") == 0);
-
-    for (unsigned n = 1; n <= 20; n++) {
-        rig_drop(&r, n % 2 ? "plain1" : "plain2", "sw", n);
-        poll(NULL, 0, 20);
-    }
-    rig_sha(&r, "sw", sha);
-    WAIT((x = rig_executor(&r), before = !strcmp(sha, json_string_value(json_object_get(
-                                              json_object_get(x, "current"), "sha256"))),
-          json_decref(x), before));
-    CHECK(rig_count_events(&r, "current") <= 4);
-    CHECK(row_of("2.0.0"));
-    check_all_good(rows_fed);
-    rig_end(&r);
-}
-
-/* A config map: the folder's file is a link, and what it leads through is turned over. */
-static void put_map(const char *variant, const char *folder)
-{
-    char from[700], to[700];
-    char *bytes;
-    size_t n;
-    FILE *f;
-
-    CHECK(mkdir(exj_tmp_path(&r.tmp, folder), 0700) == 0);
-    snprintf(from, sizeof(from), RIG_VARIANTS "/%s.so", variant);
-    snprintf(to, sizeof(to), "%s/%s/sw.so", r.tmp.path, folder);
-    bytes = exj_slurp(from, &n);
-    f = fopen(to, "wb");
-    CHECK(n && f && fwrite(bytes, 1, n, f) == n && fclose(f) == 0);
-    free(bytes);
-}
-
-static void config_map(const char *lane)
-{
-    exj_err why;
-
-    rig_make(&r, lane);
-    r.o.manual_reload = false;
-    r.o.canary_percent = 0;
-    put_map("plain1", "plugins/..one");
-    CHECK(symlink("..one", exj_tmp_path(&r.tmp, "plugins/..data")) == 0);
-    CHECK(symlink("..data/sw.so", exj_tmp_path(&r.tmp, "plugins/sw.so")) == 0);
-    rig_feed(&r, rows_fed = 20);
-    start(20);
-    for (unsigned n = 0; n < 3; n++) {
-        char folder[40], old[300];
-        const char *version = n % 2 ? "1.0.0" : "2.0.0";
-
-        snprintf(folder, sizeof(folder), "plugins/..next%u", n);
-        put_map(n % 2 ? "plain1" : "plain2", folder);
-        CHECK(symlink(folder + 8, exj_tmp_path(&r.tmp, "plugins/..data_tmp")) == 0);
-        CHECK(rename(exj_tmp_path(&r.tmp, "plugins/..data_tmp"),
-                     exj_tmp_path(&r.tmp, "plugins/..data")) == 0);
-        snprintf(old, sizeof(old), n ? "plugins/..next%u" : "plugins/..one", n - 1);
-        snprintf(folder, sizeof(folder), "%s/sw.so", old);
-        CHECK(unlink(exj_tmp_path(&r.tmp, folder)) == 0);
-        CHECK(rmdir(exj_tmp_path(&r.tmp, old)) == 0);
-        WAIT(row_of(version));
-    }
-    CHECK(rig_order(&r, EXJ_ORDER_ROLL_BACK, NULL, NULL, &why) == EXJ_OK);
-    rig_wait_version(&r, "1.0.0");
-    rig_end(&r);
-}
-
 /* -------------------------------------------------------------------------------------------------- */
 
 int main(int argc, char **argv)
@@ -853,10 +545,10 @@ int main(int argc, char **argv)
         { "state", state },             { "state_busy", state_busy },
         { "copy", copy },               { "copy_lost", copy_lost },
         { "trial", trial },             { "resolver", resolver },
-        { "drain", drain },             { "stop_trial", stop_trial },
-        { "stop_replay", stop_replay }, { "stop_hold", stop_hold },
-        { "stop_canary", stop_canary }, { "gone", gone },
-        { "watch", watch },             { "config_map", config_map },
+        { "drain", drain },             { "stop_trial", rig_stop_trial },
+        { "stop_replay", rig_stop_replay }, { "stop_hold", rig_stop_hold },
+        { "stop_canary", rig_stop_canary }, { "gone", rig_gone },
+        { "watch", rig_watch },             { "config_map", rig_config_map },
     };
 
     for (size_t k = 0; argc == 3 && k < sizeof(scenarios) / sizeof(*scenarios); k++)

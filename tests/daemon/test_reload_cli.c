@@ -455,6 +455,11 @@ static bool is_usable(void *unused)
     return usable;
 }
 
+static bool is_unusable(void *unused)
+{
+    return !is_usable(unused);
+}
+
 static bool row_is_out(void *matrix)
 {
     exj_tally t = exj_daemon_tally(&d, matrix);
@@ -491,6 +496,7 @@ Test(reload_cli, what_crashes_is_set_aside_shown_and_released)
     cr_assert(exj_until(is_quarantined, NULL, d.prog.pidfd, 10, 20000), "no quarantine");
     cr_assert_eq(RUN("quarantine", "list"), 0, "%s", said_err);
     cr_expect(strstr(said_out, "plugin\t" ID "\t5.0.0\t") == said_out, "%s", said_out);
+    cr_assert(exj_until(is_unusable, NULL, d.prog.pidfd, 10, 5000), "it runs on");
     detail = detail_of_health(&status);
     cr_expect_eq(status, 503, "nothing can run");
     cr_expect(strstr(detail, "in quarantine: " ID), "%s", detail);

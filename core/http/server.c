@@ -495,24 +495,21 @@ static void library_says(void *user, const char *format, va_list ap)
 static exj_code door_open(exj_server *s, bool trusted, exj_err *err)
 {
     struct door *d = &s->doors[s->doors_len];
-    unsigned pool = trusted ? 0 : 2;
-    struct MHD_OptionItem more[] = { { MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)pool, NULL },
-                                     { MHD_OPTION_END, 0, NULL } };
 
-    if (!pool)
-        more[0] = more[1];
+    /* A thread a connection: an order to a plugin may take long, and nobody else shall wait for
+     * it, least of all a health check. */
     d->server = s;
     d->trusted = trusted;
     d->mhd = MHD_start_daemon(
-        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ITC |
-            MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG,
+        MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL |
+            MHD_USE_ITC | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG,
         0, NULL, NULL, request_step, d, MHD_OPTION_EXTERNAL_LOGGER, library_says, NULL,
         MHD_OPTION_URI_LOG_CALLBACK, request_begin, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
         keep_escaped, NULL, MHD_OPTION_NOTIFY_COMPLETED, request_end, NULL,
         MHD_OPTION_NOTIFY_CONNECTION, connection_changed, s, MHD_OPTION_CONNECTION_LIMIT,
         trusted ? OPEN_MAX_UNIX : OPEN_MAX_TCP, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_SECONDS,
         MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
     if (!d->mhd)
         return exj_err_set(err, EXJ_IO, "cannot start the HTTP library: %s", strerror(errno));
     s->doors_len++;

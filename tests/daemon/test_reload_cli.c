@@ -202,13 +202,14 @@ static bool is_proven(void *unused)
     return proven;
 }
 
-/* 50 good rows prove a version that is watched. */
+/* 50 good rows prove a version that is watched. These are more, so that there is the traffic for
+ * a canary: an order is not content with a share. */
 static void prove(void)
 {
     char matrix[32];
 
-    add_rows(60, matrix);
-    cr_assert(exj_daemon_wait_done(&d, matrix, 60, 20000));
+    add_rows(200, matrix);
+    cr_assert(exj_daemon_wait_done(&d, matrix, 200, 20000));
     cr_assert(exj_until(is_proven, NULL, d.prog.pidfd, 20, 10000), "it is still watched");
 }
 
@@ -243,6 +244,8 @@ ON_BOTH_LANES(a_new_version_is_taken_shown_and_rolled_back, "1.0.0")
     wait_version("1.0.0");
     g = generation_in("current");
     cr_assert_not_null(g);
+    cr_expect_eq(exj_daemon_metric(&d, "exellix_jobs_plugin_info", "version=\"1.0.0\""), 1);
+    cr_expect_eq(exj_daemon_metric(&d, "exellix_jobs_plugin_generations", "\"current\""), 1);
     cr_expect_str_eq(text_of(g, "version"), "1.0.0");
     cr_expect_eq(strlen(text_of(g, "sha256")), 64);
     cr_expect_geq(json_integer_value(json_object_get(g, "calls")), 1);
@@ -430,6 +433,32 @@ Test(reload_cli, what_stands_in_no_folder_is_shown_all_the_same)
     expect_version("1.0.0");
     drop("2.0.0");
     wait_version("2.0.0");
+    end();
+}
+
+Test(reload_cli, a_long_trial_keeps_nobody_waiting_at_the_doors)
+{
+    static const char *const words[] = { "plugin", "trial", ID, VARIANTS "/turn-6.0.0.so", NULL };
+    exj_prog trial;
+    unsigned asked = 0;
+
+    start("host", "1.0.0");
+    wait_version("1.0.0");
+    exj_prog_start(&trial, &tmp, PROGRAM, env, words);
+    while (exj_prog_is_running(&trial)) {
+        int64_t began = exj_test_now_ms();
+
+        for (int i = 0; i < 4; i++) /* as many as to meet any door's thread */
+            json_decref(get("/v1/health"));
+        cr_expect_lt(exj_test_now_ms() - began, 2000, "at the TCP door");
+        began = exj_test_now_ms();
+        cr_expect_eq(RUN("status"), 0, "%s", said_err);
+        cr_expect_lt(exj_test_now_ms() - began, 2000, "at the local door");
+        asked++;
+    }
+    cr_expect_eq(exj_prog_wait(&trial, 1000), 0);
+    cr_expect_geq(asked, 2);
+    expect_version("1.0.0");
     end();
 }
 

@@ -1,7 +1,9 @@
 /* A graph engine that says which version of it answered, in several manners.
  *
  * TURN_VERSION  text of the version
- * TURN_MANNER   TURN_GOOD, TURN_FAILS_TEST (its self-test refuses), TURN_CRASHES (each row) */
+ * TURN_MANNER   TURN_GOOD, TURN_FAILS_TEST (its self-test refuses), TURN_CRASHES (each row),
+ *               TURN_TESTS_LONG (its self-test takes 3 s) */
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -10,6 +12,7 @@
 #define TURN_GOOD 0
 #define TURN_FAILS_TEST 1
 #define TURN_CRASHES 2
+#define TURN_TESTS_LONG 3
 
 static exj_result create(const exj_host *h, exj_str config, void **instance)
 {
@@ -40,6 +43,8 @@ static exj_result self_test(void *instance, exj_call c)
     static const exj_str code = EXJ_STR("TwoAndTwo"), text = EXJ_STR("two and two are five");
     const exj_host *h = instance;
 
+    if (TURN_MANNER == TURN_TESTS_LONG)
+        poll(NULL, 0, 3000);
     if (TURN_MANNER != TURN_FAILS_TEST)
         return EXJ_R_OK;
     h->error(h->ctx, c, EXJ_R_FAILED, code, text);

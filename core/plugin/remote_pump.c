@@ -571,7 +571,7 @@ static exj_nsec next_time_locked(const exj_remote *r)
         earlier(&t, now + EXJ_TICK_NS); /* memory was short when it was to be sent */
     if (r->check_at)
         earlier(&t, r->check_at);
-    if (!is_busy_locked(r))
+    if (!is_busy_locked(r) && (r->now || r->ahead)) /* else there is none to dismiss */
         earlier(&t, r->used_at + (exj_nsec)r->settings->idle_ms * 1000000);
     if ((r->now && r->now->more) || (r->ahead && r->ahead->more))
         t = now;

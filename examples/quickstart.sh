@@ -98,8 +98,8 @@ fi
 [ -x "$build/bin/exellix-jobs" ] || say "Building into ${build#"$here"/}"
 quiet configure cmake -S "$here" -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release \
   -DEXJ_TESTS=OFF
-quiet build cmake --build "$build" --target exellix-jobs example_audit_source \
-  example_audit_engine audit-report
+quiet build cmake --build "$build" --target exellix-jobs exellix-jobs-plugin-host \
+  example_audit_source example_audit_engine audit-report
 jobs=$build/bin/exellix-jobs
 
 # A new file each time, never written over: a running worker may have the old one open.

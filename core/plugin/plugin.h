@@ -48,7 +48,7 @@ typedef struct exj_registry_options {
     const char *const *shipped_dirs, *const *shipped; /* NULL-terminated; NULL: none */
     const struct exj_remote_settings *remote; /* NULL: no plugin hosts; only IN_PROCESS */
     bool throw_away; /* this process is for one plugin and then gone: what must be isolated is */
-    /* May this content be used? NULL: any. [any thread, no lock held] */
+    /* May this content be used? NULL: any. [any thread; the registry is loading meanwhile] */
     exj_code (*may_load)(void *user, const char *path, const char *sha256, exj_err *err);
     void *user;
 } exj_registry_options;

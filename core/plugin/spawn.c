@@ -270,8 +270,7 @@ exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *
                              "cannot start the plugin host '%s': %s%s", s->host_exe,
                              strerror(failed),
                              failed == ENOENT || failed == EACCES
-                                 ? " (install it beside exellix-jobs, or name it with "
-                                   "EXELLIX_JOBS_PLUGIN_HOST)"
+                                 ? " (it is installed beside exellix-jobs)"
                                  : "");
     }
     for (size_t k = 0; k < 4; k++)

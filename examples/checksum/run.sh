@@ -22,7 +22,7 @@ work=${CHECKSUM_WORK:-$here/build/checksum}
 
 # ---- what is missing ------------------------------------------------------------------
 packages="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libsqlite3-dev
-  libmicrohttpd-dev libffi-dev zlib1g gzip"
+  libmicrohttpd-dev libseccomp-dev libffi-dev zlib1g gzip"
 missing=()
 if command -v dpkg-query >/dev/null; then
   for p in $packages; do

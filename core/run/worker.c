@@ -334,14 +334,16 @@ static uint32_t bite_begin(struct bench *b, bool *ended)
     b->latch.last = 0;
     for (uint32_t i = 0; i < b->len; i++) {
         struct row *r = b->bite[i];
+        bool pends;
 
         ended[i] = true;
         if (!b->seats[i])
             b->seats[i] = execution_new(e);
         if (!b->seats[i] || !r->deck)
             continue;
+        pends = r->deck->pends;
         ended[i] = execute(e, b->index, b->seats[i], r, &b->latch);
-        if (!ended[i] && r->deck->pends) {
+        if (!ended[i] && pends) { /* r may be gone: its call may be over by now */
             b->seats[i] = NULL; /* its own master now */
             b->bite[i] = NULL;
             left++;

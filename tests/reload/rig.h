@@ -77,7 +77,7 @@ void rig_config_map(const char *lane);
 /* Ask again and again until it holds; not for ever. */
 #define WAIT(what)                                                                        \
     do {                                                                                  \
-        exj_nsec until_ = exj_clock_mono_ns() + (exj_nsec)30 * 1000000000;                \
+        exj_nsec until_ = exj_clock_mono_ns() + (exj_nsec)90 * 1000000000;                \
                                                                                           \
         while (!(what))                                                                   \
             rig_breathe(until_, __FILE__, __LINE__, #what);                               \

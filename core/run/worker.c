@@ -378,7 +378,7 @@ static void bite_run(struct bench *b, struct outbox *box)
     exj_nsec began = exj_clock_mono_ns();
     struct deck *decks[BITE_MAX];
     struct row *unstarted[BITE_MAX];
-    bool ended[BITE_MAX], bad[BITE_MAX] = { false };
+    bool ended[BITE_MAX], bad[BITE_MAX] = { false }, filled;
     uint32_t pending = bite_begin(b, ended), n_unstarted = 0, n = b->len;
 
     for (uint32_t i = 0; i < n; i++) {
@@ -399,6 +399,7 @@ static void bite_run(struct bench *b, struct outbox *box)
         if (x)
             count_call(e, p, r, &x->end, x->took, bad[i]);
     }
+    filled = box->len > 0;
     pthread_mutex_lock(&e->mu);
     p->row_ns = (p->row_ns * 7 + (exj_clock_mono_ns() - began) / n) / 8;
     for (uint32_t i = 0; i < n; i++) {
@@ -410,14 +411,14 @@ static void bite_run(struct bench *b, struct outbox *box)
     }
     if (!pending)
         slot_free_locked(e, p); /* else pending_done gives the place back */
-    if (!box->len)
+    if (!filled) /* from here on it is somebody else's */
         exj_box_give_locked(e, box);
     if (n_unstarted)
         stop_executor_locked(e, unstarted[0]->batch->spec->executor);
     pthread_mutex_unlock(&e->mu);
     if (n_unstarted)
         exj_run_return(e, p, unstarted, n_unstarted);
-    if (box->len)
+    if (filled)
         exj_box_submit(box);
 }
 

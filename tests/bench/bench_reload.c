@@ -33,7 +33,7 @@ static void need(bool good, const char *what, const exj_err *err)
 static void read_content(void)
 {
     FILE *f = fopen(SOURCE, "re");
-    long n;
+    long n = 0;
 
     need(f != NULL, SOURCE, NULL);
     need(fseek(f, 0, SEEK_END) == 0 && (n = ftell(f)) > 0, SOURCE, NULL);

@@ -8,7 +8,6 @@
 #include "core/job/outcome.h"
 #include "core/run/inside.h"
 
-/* One more free outbox; false: no memory. */
 bool exj_box_spare(exj_engine *e)
 {
     struct outbox *box = calloc(1, sizeof(*box));
@@ -28,13 +27,18 @@ void exj_box_give_locked(exj_engine *e, struct outbox *box)
 {
     if (!box)
         return;
+    if (e->outboxes_len >= 2 * e->workers_len) { /* more were needed while the disk was slow */
+        exj_buf_release(&box->text);
+        free(box);
+        return;
+    }
     exj_buf_reset(&box->text);
     box->len = 0;
     box->next = e->outboxes;
     e->outboxes = box;
+    e->outboxes_len++;
 }
 
-/* NULL: no memory. Each worker began with a spare one, so one comes back through box_done. */
 struct outbox *exj_box_take_locked(exj_engine *e)
 {
     struct outbox *box;

@@ -125,6 +125,12 @@ exj_code exj_guest_candidate(exj_guest *current, const char *path, exj_lane lane
     pthread_mutex_unlock(&r->mu);
     if (living)
         goto out;
+    if (lane == EXJ_LANE_IN_PROCESS && exj_registry_pinned(r) >= EXJ_PINNED_MAX) {
+        rc = exj_err_set(err, EXJ_FULL, "%s: %u old versions stay mapped in this process, which is the "
+                         "most: restart the worker, or choose isolation host for its graphs", path,
+                         EXJ_PINNED_MAX);
+        goto out;
+    }
     f = calloc(1, sizeof *f);
     if (!f || !(f->source = strdup(current->path))) {
         rc = exj_err_set(err, EXJ_NOMEM, "%s: out of memory", path);

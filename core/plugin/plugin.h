@@ -98,7 +98,8 @@ const char *exj_gen_word(exj_gen_state s);
  * `lane` (DEFAULT: current's), and give its plugin of the same id and kind, held. Two callers
  * get the same generation of the same content. Errors: EXJ_CONFLICT (it is the content of
  * `current`), EXJ_INVALID (refused; or it has no such plugin any more), EXJ_REFUSED (not
- * trusted, quarantined), EXJ_BUSY (it is being written), EXJ_IO, EXJ_NOMEM. */
+ * trusted, quarantined), EXJ_FULL (EXJ_PINNED_MAX), EXJ_BUSY (it is being written), EXJ_IO,
+ * EXJ_NOMEM. */
 exj_code exj_guest_candidate(exj_guest *current, const char *path, exj_lane lane,
                              exj_guest **ret, exj_err *err);
 void exj_guest_set_state(exj_guest *g, exj_gen_state s); /* of its generation; CURRENT publishes:
@@ -113,7 +114,10 @@ bool exj_registry_has_hosts(const exj_registry *r); /* other lanes than IN_PROCE
 typedef struct exj_guest_info exj_guest_info;
 uint32_t exj_registry_sweep(exj_registry *r,
                             void (*visit)(void *user, const exj_guest_info *i), void *user);
-uint32_t exj_registry_pinned(exj_registry *r); /* generations that stay mapped for ever */
+/* Generations that stay mapped for ever. When there are EXJ_PINNED_MAX of them, nothing new is
+ * loaded in process: a candidate is EXJ_FULL, other lanes go on. */
+#define EXJ_PINNED_MAX 32u
+uint32_t exj_registry_pinned(exj_registry *r);
 
 /* What was measured of one plugin of one generation. Times in ns. */
 typedef struct exj_guest_stats {

@@ -118,6 +118,47 @@ static bool find_pinned(void *user, const exj_guest_info *i)
     return true;
 }
 
+/* A few bytes behind the end, which nobody reads: another content. */
+static void grow(const struct room *r, const char *name)
+{
+    char path[128];
+    FILE *f;
+
+    snprintf(path, sizeof path, "%s/%s.so", r->dir, name);
+    f = fopen(path, "ab");
+    cr_assert(f && fputs("#", f) >= 0 && fclose(f) == 0);
+}
+
+Test(experiments_end, what_stays_mapped_is_capped)
+{
+    struct room r = room_open();
+    exj_guest *g, *next;
+    exj_err err = { 0 };
+    char source[8192];
+
+    snprintf(source, sizeof source, "#include <stdlib.h>\n#include <pthread.h>\n%s\n%s",
+             "void *run(void *p) { return p; }"
+             "void begin(void) { pthread_t t; pthread_create(&t, 0, run, 0); }", COUNTING("one"));
+    build(&r, "stays", "", source);
+    cr_assert_eq(exj_registry_find(r.registry, "stays", EXJ_KIND_GRAPH_ENGINE, &g, &err), EXJ_OK, "%s",
+                 err.text);
+    for (unsigned n = 1; n <= EXJ_PINNED_MAX; n++) {
+        grow(&r, "stays");
+        cr_assert_eq(exj_guest_candidate(g, NULL, EXJ_LANE_DEFAULT, &next, &err), EXJ_OK, "%s",
+                     err.text);
+        exj_guest_set_state(next, EXJ_GEN_CURRENT);
+        exj_guest_release(g);
+        exj_registry_sweep(r.registry, NULL, NULL);
+        cr_assert_eq(exj_registry_pinned(r.registry), n);
+        g = next;
+    }
+    grow(&r, "stays");
+    cr_assert_eq(exj_guest_candidate(g, NULL, EXJ_LANE_DEFAULT, &next, &err), EXJ_FULL);
+    cr_expect(strstr(err.text, "isolation host") != NULL, "%s", err.text);
+    exj_guest_release(g);
+    room_close(&r);
+}
+
 Test(experiments_end, what_survives_is_pinned_and_counted)
 {
     struct room r = room_open();

@@ -170,6 +170,16 @@ static void end(int status)
     _exit(status);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+/* The leak check at exit() starts a process, which the cage forbids; what leaks in a host that a
+ * plugin ends is the plugin's business. */
+int __lsan_is_turned_off(void);
+__attribute__((visibility("default"))) int __lsan_is_turned_off(void)
+{
+    return 1;
+}
+#endif
+
 int main(int argc, char **argv)
 {
     exj_plugin_file *file = calloc(1, sizeof *file);

@@ -535,6 +535,8 @@ void *exj_run_discovery(void *engine)
     while (!e->stopping && !e->failed) {
         exj_nsec until;
 
+        /* The look before may have ended after it was asked for this one. */
+        e->discovered &= !e->look_now;
         e->look_now = false;
         pthread_mutex_unlock(&e->mu);
         look(e);

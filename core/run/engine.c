@@ -411,7 +411,8 @@ static bool is_quiet_locked(const exj_engine *e)
     if (e->o.max_rows && e->counts.claimed >= e->o.max_rows)
         return true;
     for (const struct matrix *m = e->matrices; m; m = m->next)
-        if (e->o.one_cycle ? !m->ended : m->scanning || !m->idle || m->poked)
+        if (e->o.one_cycle ? !m->ended
+                           : m->scanning || !m->idle || m->poked || (m->has_next && !m->ended))
             return false;
     return true;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tests/run.sh - the test command: installs what is missing, builds, runs everything.
 #
-#   bash tests/run.sh           everything; at most 15 minutes on two cores
+#   bash tests/run.sh           everything; about 15 minutes on two cores
 #   bash tests/run.sh --quick   the release build only
 #
 # The last line is "N passed, N failed"; the exit status is 0 only when something passed

@@ -57,7 +57,6 @@ struct executor {
     bool held;             /* mu; no row may start: state is carried over */
     bool stopped;          /* mu; its plugin may not run now (quarantine); `error` says why */
     exj_err refusal;       /* mu; of the last content that was refused; code EXJ_OK: none */
-    char refused_sha[65];  /* mu; that content */
     exj_nsec canary_at;    /* mu; when the share began; and what `current` had counted then: */
     exj_canary_count canary_base; /* mu */
     uint64_t turn;         /* mu; raised with each change of `current` or `error` */

@@ -21,27 +21,30 @@
 
 /* ---- saying what happens --------------------------------------------------------------------- */
 
+static void note(exj_engine *e, const exj_shelf_event *event)
+{
+    exj_err err = { 0 };
+
+    exj_series_add(exj_metric_series(e->o.metrics, EXJ_M_RELOADS, exj_slice_of(event->id),
+                                     exj_slice_of(exj_plugin_event_word(event->event))),
+                   1);
+    if (exj_shelf_history_add(e->o.shelf, event, &err) != EXJ_OK)
+        exj_log(EXJ_LOG_WARN, "reload", "history of %s: %s", event->id, err.text);
+}
+
 void exj_reload_tell(exj_engine *e, const exj_guest *g, exj_plugin_event event, const char *why,
-                 json_t *details)
+                     json_t *details)
 {
     exj_guest_info i;
-    exj_err err = { 0 };
     bool bad = event == EXJ_PE_REFUSED || event == EXJ_PE_ROLLED_BACK;
 
     exj_guest_describe(g, &i);
     exj_log(bad ? EXJ_LOG_ERROR : EXJ_LOG_INFO, "reload", "%s %s generation %llu: %s%s%s", i.id,
             i.version, (unsigned long long)i.generation, exj_plugin_event_word(event),
             why ? ": " : "", why ? why : "");
-    exj_series_add(exj_metric_series(e->o.metrics, EXJ_M_RELOADS, exj_slice_of(i.id),
-                                     exj_slice_of(exj_plugin_event_word(event))),
-                   1);
-    if (exj_shelf_history_add(e->o.shelf,
-                              &(exj_shelf_event){ .at = exj_clock_wall_ms(), .id = i.id,
-                                                  .version = i.version, .sha256 = i.sha256,
-                                                  .generation = i.generation, .event = event,
-                                                  .why = why, .details = details },
-                              &err) != EXJ_OK)
-        exj_log(EXJ_LOG_WARN, "reload", "history of %s: %s", i.id, err.text);
+    note(e, &(exj_shelf_event){ .at = exj_clock_wall_ms(), .id = i.id, .version = i.version,
+                                .sha256 = i.sha256, .generation = i.generation, .event = event,
+                                .why = why, .details = details });
 }
 
 /* `x` NULL: of a resolver. */
@@ -51,28 +54,18 @@ static void tell_refusal(exj_engine *e, struct executor *x, const exj_guest *cur
     char sha[65] = "";
     exj_guest_info i;
     exj_probe probe;
-    exj_err err = { 0 };
 
     exj_guest_describe(current, &i);
     if (exj_probe_file(path ? path : i.path, &probe, NULL) == EXJ_OK)
         snprintf(sha, sizeof(sha), "%s", probe.sha256);
     pthread_mutex_lock(&e->mu);
-    if (x) {
+    if (x)
         x->refusal = *why;
-        snprintf(x->refused_sha, sizeof(x->refused_sha), "%s", sha);
-    }
     pthread_mutex_unlock(&e->mu);
     exj_log(EXJ_LOG_ERROR, "reload", "%s stays at %s, generation %llu: the new content is refused: "
             "%s", i.id, i.version, (unsigned long long)i.generation, why->text);
-    exj_series_add(exj_metric_series(e->o.metrics, EXJ_M_RELOADS, exj_slice_of(i.id),
-                                     EXJ_SLICE_LITERAL("refused")),
-                   1);
-    if (exj_shelf_history_add(e->o.shelf,
-                              &(exj_shelf_event){ .at = exj_clock_wall_ms(), .id = i.id,
-                                                  .sha256 = sha, .event = EXJ_PE_REFUSED,
-                                                  .why = why->text },
-                              &err) != EXJ_OK)
-        exj_log(EXJ_LOG_WARN, "reload", "history of %s: %s", i.id, err.text);
+    note(e, &(exj_shelf_event){ .at = exj_clock_wall_ms(), .id = i.id, .sha256 = sha,
+                                .event = EXJ_PE_REFUSED, .why = why->text });
 }
 
 /* ---- switching ---------------------------------------------------------------------------------- */

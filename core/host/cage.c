@@ -166,6 +166,31 @@ bool exj_mounts_close(const exj_cage *c)
     return good;
 }
 
+/* ---- before ----------------------------------------------------------------------------- */
+
+void exj_cage_begin(int last_fd)
+{
+    struct rlimit no_core = { 1, 1 }; /* no file has one byte, and no program gets it either */
+    struct sigaction usual = { .sa_handler = SIG_DFL };
+    sigset_t none;
+    int fd;
+
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* who died before it closed the socket: we see that */
+    umask(077);
+    for (int sig = 1; sig < 65; sig++)
+        sigaction(sig, &usual, NULL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    close_range((unsigned)last_fd + 1, ~0u, 0);
+    setrlimit(RLIMIT_CORE, &no_core);
+    fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        if (write(fd, "1000", 4) < 0)
+            (void)0; /* then the kernel chooses by size */
+        close(fd);
+    }
+}
+
 /* ---- together --------------------------------------------------------------------------- */
 
 uint32_t exj_cage_close(const exj_cage *c)

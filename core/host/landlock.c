@@ -259,7 +259,7 @@ bool exj_landlock_close(const exj_cage *c, bool covered)
         good = allow_libraries(rules, hidden);
     else
         good = allow_around(rules, "", covered ? NULL : hidden, attr.fs & ~(FS_MAKE_CHAR | FS_MAKE_BLOCK));
-    good = good && allow(rules, c->copy, FS_READ_FILE | FS_EXECUTE) &&
+    good = good && (!c->copy || allow(rules, c->copy, FS_READ_FILE | FS_EXECUTE)) &&
            syscall(SYS_landlock_restrict_self, rules, 0) == 0;
 out:
     if (rules >= 0)

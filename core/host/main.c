@@ -9,14 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/host/cage.h"
@@ -50,26 +46,8 @@ static bool is_socket(int fd)
 /* Nothing that we were born with may reach the plugin or stop us. */
 static void begin_afresh(void)
 {
-    struct rlimit no_core = { 1, 1 }; /* no file has one byte, and no program gets it either */
-    struct sigaction usual = { .sa_handler = SIG_DFL };
-    sigset_t none;
-    int fd;
-
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* who died before it closed the socket: we see that */
-    umask(077);
-    for (int sig = 1; sig < 65; sig++)
-        sigaction(sig, &usual, NULL);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    close_range(EXJ_HOST_FD_CRASH + 1, ~0u, 0);
-    setrlimit(RLIMIT_CORE, &no_core);
-    fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        if (write(fd, "1000", 4) < 0)
-            (void)0; /* then the kernel chooses by size */
-        close(fd);
-    }
-    for (fd = EXJ_HOST_FD_SOCKET; fd <= EXJ_HOST_FD_CRASH; fd++)
+    exj_cage_begin(EXJ_HOST_FD_CRASH);
+    for (int fd = EXJ_HOST_FD_SOCKET; fd <= EXJ_HOST_FD_CRASH; fd++)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a plugin prints is logged line by line */
 }

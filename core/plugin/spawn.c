@@ -1,6 +1,7 @@
 /* core/plugin/spawn.c - see spawn.h. */
 #include "core/plugin/spawn.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -24,9 +25,10 @@ extern char **environ;
 /* What one start needs; lives on the stack of who asked. */
 struct order {
     struct order *next;
-    const exj_remote_settings *settings;
-    exj_lane lane;
-    int fds[4]; /* the child's ends: socket, cancel, crash, log */
+    const char *exe;
+    char *const *argv;
+    int fds[EXJ_SPAWN_FDS]; /* at FD_LOW and above; -1: /dev/null */
+    size_t fds_len;
     int pid, error;
     bool done;
 };
@@ -74,22 +76,27 @@ static char **environment(void)
     return ret;
 }
 
+static int set_descriptors(const struct order *o, posix_spawn_file_actions_t *actions)
+{
+    int failed = 0;
+
+    for (size_t k = 0; k < o->fds_len && !failed; k++)
+        failed = o->fds[k] < 0
+                     ? posix_spawn_file_actions_addopen(actions, (int)k, "/dev/null",
+                                                        k ? O_WRONLY : O_RDONLY, 0)
+                     : posix_spawn_file_actions_adddup2(actions, o->fds[k], (int)k);
+    if (!failed) /* ours have O_CLOEXEC; those of who embeds us may not */
+        failed = posix_spawn_file_actions_addclosefrom_np(actions, (int)o->fds_len);
+    return failed;
+}
+
 static int spawn_with(struct order *o, posix_spawn_file_actions_t *actions,
                       posix_spawnattr_t *attr)
 {
-    static const int to[] = { EXJ_HOST_FD_SOCKET, EXJ_HOST_FD_CANCEL, EXJ_HOST_FD_CRASH,
-                              1 };
-    const exj_remote_settings *s = o->settings;
-    char memory[16], sandbox[] = "sandbox", host[] = "host", none[] = "-";
-    char *exe = strdup(s->host_exe),
-         *hidden = s->hidden_dir ? strdup(s->hidden_dir) : none;
-    char *argv[] = { exe, o->lane == EXJ_LANE_SANDBOX ? sandbox : host, memory, hidden,
-                     NULL };
     char **env = environment();
     sigset_t all, empty;
-    int failed = exe && hidden && env ? 0 : ENOMEM;
+    int failed = env ? 0 : ENOMEM;
 
-    snprintf(memory, sizeof memory, "%u", s->memory_mb);
     sigfillset(&all);
     sigemptyset(&empty);
     if (!failed)
@@ -101,19 +108,10 @@ static int spawn_with(struct order *o, posix_spawn_file_actions_t *actions,
             attr,
             (short)(POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK));
     if (!failed)
-        failed = posix_spawn_file_actions_addopen(actions, 0, "/dev/null", O_RDONLY, 0);
-    for (size_t k = 0; k < 4 && !failed; k++)
-        failed = posix_spawn_file_actions_adddup2(actions, o->fds[k], to[k]);
+        failed = set_descriptors(o, actions);
     if (!failed)
-        failed = posix_spawn_file_actions_adddup2(actions, 1, 2);
-    if (!failed) /* ours have O_CLOEXEC; those of who embeds us may not */
-        failed = posix_spawn_file_actions_addclosefrom_np(actions, EXJ_HOST_FD_CRASH + 1);
-    if (!failed)
-        failed = posix_spawn(&o->pid, exe, actions, attr, argv, env);
+        failed = posix_spawn(&o->pid, o->exe, actions, attr, o->argv, env);
     free(env);
-    free(exe);
-    if (hidden != none)
-        free(hidden);
     return failed;
 }
 
@@ -206,19 +204,6 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-/* Give up `*fd` for a number that no child's descriptor has. */
-static bool lift(int *fd)
-{
-    int high;
-
-    if (*fd < 0 || *fd >= FD_LOW)
-        return *fd >= 0;
-    high = fcntl(*fd, F_DUPFD_CLOEXEC, FD_LOW);
-    close(*fd);
-    *fd = high;
-    return high >= 0;
-}
-
 static bool open_ends(exj_child *c, int theirs[4])
 {
     int socket[2] = { -1, -1 }, cancel[2] = { -1, -1 }, log[2] = { -1, -1 };
@@ -242,7 +227,6 @@ static bool open_ends(exj_child *c, int theirs[4])
         theirs[2] = c->crash < 0 ? -1 : fcntl(c->crash, F_DUPFD_CLOEXEC, FD_LOW);
         good = theirs[2] >= 0 &&
                ftruncate(c->crash, (off_t)(sizeof(exj_crash) + EXJ_CRASH_TEXT)) == 0 &&
-               lift(&theirs[0]) && lift(&theirs[1]) && lift(&theirs[3]) &&
                fcntl(c->log, F_SETFL, O_NONBLOCK) == 0;
         saved = errno;
     }
@@ -250,38 +234,78 @@ static bool open_ends(exj_child *c, int theirs[4])
     return good;
 }
 
+/* Copies at numbers that no child's descriptor has: dup2 overwrites none of them. */
+static bool lift(struct order *o, const int *fds)
+{
+    bool good = true;
+
+    for (size_t k = 0; k < o->fds_len; k++) {
+        o->fds[k] = fds[k] < 0 ? -1 : fcntl(fds[k], F_DUPFD_CLOEXEC, FD_LOW);
+        good &= o->fds[k] >= 0 || fds[k] < 0;
+    }
+    return good;
+}
+
+exj_code exj_spawn(const char *what, const char *exe, char *const *argv, const int *fds,
+                   size_t fds_len, exj_child *ret, exj_err *err)
+{
+    struct order o = { .exe = exe, .argv = argv, .fds_len = fds_len };
+    exj_code rc = EXJ_OK;
+    int failed;
+
+    assert(fds_len <= EXJ_SPAWN_FDS);
+    failed = lift(&o, fds) ? have_spawned(&o) : errno;
+    for (size_t k = 0; k < fds_len; k++)
+        close_fd(&o.fds[k]);
+    if (failed)
+        return exj_err_set(err, failed == ENOMEM ? EXJ_NOMEM : EXJ_IO,
+                           "cannot start the %s '%s': %s%s", what, exe, strerror(failed),
+                           failed == ENOENT || failed == EACCES
+                               ? " (it is installed beside exellix-jobs)"
+                           : failed == EMFILE || failed == ENFILE
+                               ? " (raise the limit of open files?)"
+                               : "");
+    ret->pid = o.pid;
+    ret->pidfd = (int)syscall(SYS_pidfd_open, o.pid, 0);
+    if (ret->pidfd < 0) {
+        rc = exj_err_set(err, EXJ_IO, "cannot watch a %s: pidfd_open: %s", what,
+                         strerror(errno));
+        exj_child_reap(ret, 0);
+    }
+    return rc;
+}
+
 exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *ret,
                         exj_err *err)
 {
-    struct order o = { .settings = s, .lane = lane, .fds = { -1, -1, -1, -1 } };
+    char memory[16], sandbox[] = "sandbox", host[] = "host", none[] = "-";
+    char *exe = strdup(s->host_exe), *hidden = s->hidden_dir ? strdup(s->hidden_dir) : none;
+    char *argv[] = { exe, lane == EXJ_LANE_SANDBOX ? sandbox : host, memory, hidden, NULL };
+    int theirs[4] = { -1, -1, -1, -1 }; /* socket, cancel, crash, log */
     exj_child c = EXJ_CHILD_NONE;
     exj_code rc = EXJ_OK;
 
-    if (!open_ends(&c, o.fds))
+    snprintf(memory, sizeof memory, "%u", s->memory_mb);
+    if (!exe || !hidden) {
+        rc = exj_err_set(err, EXJ_NOMEM, "out of memory");
+    } else if (!open_ends(&c, theirs)) {
         rc = exj_err_set(err, EXJ_IO,
                          "cannot start a plugin host: %s (raise the limit of open "
                          "files?)",
                          strerror(errno));
-    if (!rc) {
-        int failed = have_spawned(&o);
+    } else {
+        int fds[EXJ_HOST_FD_CRASH + 1] = { -1, theirs[3], theirs[3] };
 
-        if (failed)
-            rc = exj_err_set(err, failed == ENOMEM ? EXJ_NOMEM : EXJ_IO,
-                             "cannot start the plugin host '%s': %s%s", s->host_exe,
-                             strerror(failed),
-                             failed == ENOENT || failed == EACCES
-                                 ? " (it is installed beside exellix-jobs)"
-                                 : "");
+        fds[EXJ_HOST_FD_SOCKET] = theirs[0];
+        fds[EXJ_HOST_FD_CANCEL] = theirs[1];
+        fds[EXJ_HOST_FD_CRASH] = theirs[2];
+        rc = exj_spawn("plugin host", exe, argv, fds, sizeof fds / sizeof *fds, &c, err);
     }
     for (size_t k = 0; k < 4; k++)
-        close_fd(&o.fds[k]);
-    if (!rc) {
-        c.pid = o.pid;
-        c.pidfd = (int)syscall(SYS_pidfd_open, o.pid, 0);
-        if (c.pidfd < 0)
-            rc = exj_err_set(err, EXJ_IO, "cannot watch a plugin host: pidfd_open: %s",
-                             strerror(errno));
-    }
+        close_fd(&theirs[k]);
+    free(exe);
+    if (hidden != none)
+        free(hidden);
     if (rc) {
         exj_child_end(&c);
         return rc;

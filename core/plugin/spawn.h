@@ -2,8 +2,8 @@
  *
  * A child is started by ONE thread that lives as long as this process: PR_SET_PDEATHSIG,
  * which the plugin host asks for, follows the thread that spawned. It gets its own
- * session, default signals, an environment made of an allow-list, and the descriptors of
- * wire.h and no others. It is watched through a pidfd and always reaped; whatever is left
+ * session, default signals, an environment made of an allow-list, and the descriptors it
+ * is given and no others. It is watched through a pidfd and always reaped; whatever is left
  * of its process group is killed before its leader is reaped, while the number cannot
  * belong to anybody else.
  *
@@ -33,7 +33,18 @@ typedef struct exj_child_fate {
     bool forced; /* it lived, and was killed by us */
 } exj_child_fate;
 
-/* Errors: EXJ_IO (names host_exe and what to do), EXJ_NOMEM. */
+#define EXJ_SPAWN_FDS 8u
+
+/* Start the program `exe` with `argv` (NULL-terminated, argv[0] first). Its descriptor k is a
+ * copy of fds[k] (-1: /dev/null), for k below fds_len (<= EXJ_SPAWN_FDS), and it has no others.
+ * `what` is it in messages: "plugin host". Fills pid and pidfd of *ret; our ends of its pipes
+ * are the caller's to put in.
+ * Errors: EXJ_IO (names exe and what to do), EXJ_NOMEM. */
+exj_code exj_spawn(const char *what, const char *exe, char *const *argv, const int *fds,
+                   size_t fds_len, exj_child *ret, exj_err *err);
+
+/* A plugin host, with the descriptors of wire.h.
+ * Errors: EXJ_IO (names host_exe and what to do), EXJ_NOMEM. */
 exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *ret,
                         exj_err *err);
 

@@ -27,6 +27,7 @@ declare -A only=(
   ['MHD_[a-z_]*']="http"
   ['dl(open|sym|close|mopen)']="plugin"
   ['mongoc_[a-z_]*|bson_[a-z_]*']=""
+  ['jq_[a-z_]*|jv_[a-z_]*']=""
   ['exit']=""
 )
 allows() { case " $1 " in *" $2 "*) true ;; *) false ;; esac }
@@ -101,6 +102,7 @@ done
 declare -A needs=(
   [exellix-jobs]="libjansson.so libsqlite3.so libmicrohttpd.so libm.so libc.so"
   [exellix-jobs-plugin-host]="libjansson.so libseccomp.so libm.so libc.so"
+  [exellix-jobs-transform]="libjq.so libseccomp.so libc.so"
 )
 for program in "${!needs[@]}"; do
   [ -f "bin/$program" ] || continue
@@ -120,17 +122,18 @@ for program in "${!needs[@]}"; do
   grep -q '__stack_chk_fail' <<<"$symbols" || bad "$program: no stack protector"
   nm -D --defined-only "bin/$program" | grep -E ' exj_| exellix_' && bad "$program exports our symbols"
 done
-# The plugin host holds no code of the rooms that it may not use.
-if [ -f bin/exellix-jobs-plugin-host ]; then
+# The programs beside the worker hold no code of the rooms that they may not use.
+for program in exellix-jobs-plugin-host exellix-jobs-transform; do
+  [ -f "bin/$program" ] || continue
   for room in job store run http; do
     for symbol in "${!home[@]}"; do
       [ "${home[$symbol]}" = "$room" ] && echo " $symbol\$"
     done >"$build/links.tmp"
-    nm bin/exellix-jobs-plugin-host | grep -qf "$build/links.tmp" &&
-      bad "exellix-jobs-plugin-host holds code of room $room"
+    nm "bin/$program" | grep -qf "$build/links.tmp" &&
+      bad "$program holds code of room $room"
   done
   rm -f "$build/links.tmp"
-fi
+done
 
 [ $rc -eq 0 ] && echo "links: $rooms rooms, $tests unit tests, $plugins plugins keep to the table"
 exit $rc

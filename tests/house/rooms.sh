@@ -52,8 +52,9 @@ includes() {
       may["core/job"] = "core/base core/job"
       may["core/store"] = "core/base core/job core/store"
       may["core/host"] = "core/base core/plugin core/host include"
+      may["core/transform"] = "core/base core/plugin core/host core/transform include" # cage.h, border.h
       may["core/plugin"] = "core/base core/plugin include"
-      may["core/run"] = "core/base core/job core/store core/plugin core/run include"
+      may["core/run"] = "core/base core/job core/store core/plugin core/run core/transform include" # border.h
       may["core/http"] = "core/base core/job core/run core/http"
       may["core/embed"] = "core/base core/job core/store core/plugin core/run core/http core/embed include"
       may["core/main"] = may["core/embed"] " core/main"
@@ -66,6 +67,8 @@ includes() {
       only["microhttpd.h"] = "core/http"
       only["dlfcn.h"] = "core/plugin core/host plugins"
       only["seccomp.h"] = "core/host"
+      only["jq.h"] = "core/transform"
+      only["jv.h"] = "core/transform"
       only["ffi.h"] = "core/plugin plugins"
       only["mongoc/mongoc.h"] = "core/store/mongo"
       only["bson/bson.h"] = "core/store/mongo"

@@ -54,6 +54,8 @@ plant 'only core/http may include microhttpd.h' core/main/planted.c '#include <m
 plant 'core/host may not include core/run' core/host/planted.c '#include "core/run/engine.h"'
 plant 'core/plugin may not include core/host' core/plugin/planted.c '#include "core/host/link.h"'
 plant 'only core/host may include seccomp.h' core/plugin/planted.c '#include <seccomp.h>'
+plant 'only core/transform may include jq.h' core/run/planted.c '#include <jq.h>'
+plant 'core/transform may not include core/job' core/transform/planted.c '#include "core/job/state.h"'
 plant 'only core/plugin core/host plugins may include dlfcn.h' core/run/planted.c '#include <dlfcn.h>'
 plant 'core/job does no input or output' core/job/planted.c '#include <pthread.h>'
 plant 'only core/main may call exit()' core/run/planted.c 'void f(void) { exit(1); }'

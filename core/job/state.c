@@ -5,7 +5,7 @@ static const char *const status_words[EXJ_STATUS_COUNT] = {
     [EXJ_RUNNING] = "running",     [EXJ_COMPLETED] = "completed",
     [EXJ_FAILED] = "failed",       [EXJ_BLOCKED] = "blocked",
     [EXJ_SUSPENDED] = "suspended", [EXJ_CANCELED] = "canceled",
-    [EXJ_DROPPED] = "dropped",
+    [EXJ_DROPPED] = "dropped",     [EXJ_PARKED] = "queued",
 };
 
 static const char *const event_words[EXJ_EV_COUNT] = {
@@ -16,6 +16,9 @@ static const char *const event_words[EXJ_EV_COUNT] = {
     [EXJ_EV_REAP] = "reap",             [EXJ_EV_REAP_DEAD] = "reap for good",
     [EXJ_EV_RETRY] = "retry",           [EXJ_EV_CANCEL] = "cancel",
     [EXJ_EV_DROP] = "drop",             [EXJ_EV_RESUME] = "resume",
+    [EXJ_EV_PARK] = "park",             [EXJ_EV_UNPARK] = "unpark",
+    [EXJ_EV_UNBLOCK] = "be released by a signal",
+    [EXJ_EV_RERUN] = "run again",       [EXJ_EV_CANCEL_ASK] = "be asked to stop",
 };
 
 /* Where each event leads, and from where it may (bit i: status i). One target an event:
@@ -37,11 +40,18 @@ static const struct {
     [EXJ_EV_RETRY] = { 1u << EXJ_FAILED | 1u << EXJ_BLOCKED | 1u << EXJ_CANCELED |
                            1u << EXJ_DROPPED,
                        EXJ_QUEUED },
-    [EXJ_EV_CANCEL] = { 1u << EXJ_QUEUED | 1u << EXJ_WAITING | 1u << EXJ_RUNNING |
-                            1u << EXJ_BLOCKED | 1u << EXJ_SUSPENDED,
+    [EXJ_EV_CANCEL] = { 1u << EXJ_QUEUED | 1u << EXJ_WAITING | 1u << EXJ_PARKED |
+                            1u << EXJ_RUNNING | 1u << EXJ_BLOCKED | 1u << EXJ_SUSPENDED,
                         EXJ_CANCELED },
-    [EXJ_EV_DROP] = { 1u << EXJ_QUEUED | 1u << EXJ_WAITING, EXJ_DROPPED },
+    [EXJ_EV_DROP] = { 1u << EXJ_QUEUED | 1u << EXJ_WAITING | 1u << EXJ_PARKED, EXJ_DROPPED },
     [EXJ_EV_RESUME] = { 1u << EXJ_SUSPENDED, EXJ_QUEUED },
+    [EXJ_EV_PARK] = { 1u << EXJ_QUEUED, EXJ_PARKED },
+    [EXJ_EV_UNPARK] = { 1u << EXJ_PARKED, EXJ_QUEUED },
+    [EXJ_EV_UNBLOCK] = { 1u << EXJ_BLOCKED, EXJ_QUEUED },
+    [EXJ_EV_RERUN] = { 1u << EXJ_COMPLETED | 1u << EXJ_FAILED | 1u << EXJ_CANCELED |
+                           1u << EXJ_DROPPED,
+                       EXJ_QUEUED },
+    [EXJ_EV_CANCEL_ASK] = { 1u << EXJ_RUNNING, EXJ_RUNNING },
 };
 
 const char *exj_status_word(exj_status s)
@@ -49,10 +59,15 @@ const char *exj_status_word(exj_status s)
     return (unsigned)s < EXJ_STATUS_COUNT ? status_words[s] : "unknown";
 }
 
+const char *exj_status_name(exj_status s)
+{
+    return s == EXJ_WAITING ? "waiting" : s == EXJ_PARKED ? "parked" : exj_status_word(s);
+}
+
 exj_code exj_status_parse(exj_slice word, exj_status *ret, exj_err *err)
 {
     for (unsigned i = 0; i < EXJ_STATUS_COUNT; i++) {
-        if (i != EXJ_WAITING && exj_slice_is(word, status_words[i])) {
+        if (i != EXJ_WAITING && i != EXJ_PARKED && exj_slice_is(word, status_words[i])) {
             *ret = (exj_status)i;
             return EXJ_OK;
         }
@@ -80,7 +95,7 @@ static void list_statuses(uint32_t from, char *ret, size_t ret_bytes)
 
     ret[0] = '\0';
     for (unsigned i = 0; i < EXJ_STATUS_COUNT; i++) {
-        const char *word = i == EXJ_WAITING ? "waiting" : status_words[i];
+        const char *word = exj_status_name((exj_status)i);
         size_t n = strlen(word);
 
         if (!(from >> i & 1) || at + n + 3 > ret_bytes)
@@ -108,6 +123,6 @@ exj_code exj_state_move(exj_status from, exj_event event, exj_status *ret, exj_e
     list_statuses(moves[event].from, allowed, sizeof(allowed));
     return exj_err_set(err, EXJ_REFUSED,
                        "a row that is %s cannot %s; that is for rows that are: %s",
-                       from == EXJ_WAITING ? "waiting" : status_words[from],
+                       exj_status_name(from),
                        event_words[event], allowed);
 }

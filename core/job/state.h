@@ -1,15 +1,20 @@
 /* core/job/state.h - the life of a row: one table of allowed moves (spec 2.1).
  *
+ * docs/rows.md shows the whole table, drawn from it by a test. In short:
+ *
  *               claim                 succeed
  *   queued ───────────────▶ running ──────────▶ completed
  *     ▲  ▲                     ├─ fail, none left ─▶ failed (dead letter)
  *     │  └──── promote         ├─ fail, attempts left ─▶ waiting (queued, not yet due)
  *     │           ▲            ├─ block ─▶ blocked        ├─ suspend ─▶ suspended
- *     │        waiting         ├─ release, reap ─▶ queued
- *     └── retry (operator) ── failed, blocked, canceled, dropped
+ *     │        waiting         ├─ release, reap ─▶ queued └─ cancel ─▶ canceled
+ *     ├── retry (operator) ── failed, blocked, canceled, dropped
+ *     ├── rerun (operator) ── completed, failed, canceled, dropped
+ *     ├── unblock (signal) ── blocked
+ *     └── resume (time, signal, poll) ── suspended
  *
- * `waiting` is `queued` with a runAfter in the future: operators see "queued". It has a
- * number of its own so that claims never walk rows that are not due.
+ * Two states are forms of `queued` that claims never walk over; operators see "queued":
+ * `waiting` has a runAfter in the future, `parked` waits for room under its concurrency key.
  * The numbers are stored; they never change meaning.
  */
 #ifndef EXJ_CORE_JOB_STATE_H
@@ -27,18 +32,24 @@ typedef enum exj_status {
     EXJ_SUSPENDED = 6,
     EXJ_CANCELED = 7,
     EXJ_DROPPED = 8,
-    EXJ_STATUS_COUNT = 9
+    EXJ_PARKED = 9,
+    EXJ_STATUS_COUNT = 10
 } exj_status;
 
 typedef enum exj_event {
     EXJ_EV_PROMOTE, EXJ_EV_CLAIM, EXJ_EV_SUCCEED, EXJ_EV_FAIL_RETRY, EXJ_EV_FAIL_DEAD,
     EXJ_EV_BLOCK, EXJ_EV_SUSPEND, EXJ_EV_RELEASE, EXJ_EV_REAP, EXJ_EV_REAP_DEAD,
-    EXJ_EV_RETRY, EXJ_EV_CANCEL, EXJ_EV_DROP, EXJ_EV_RESUME, EXJ_EV_COUNT
+    EXJ_EV_RETRY, EXJ_EV_CANCEL, EXJ_EV_DROP, EXJ_EV_RESUME, EXJ_EV_PARK, EXJ_EV_UNPARK,
+    EXJ_EV_UNBLOCK, EXJ_EV_RERUN,
+    EXJ_EV_CANCEL_ASK, /* of a running row: its holder is told, and ends it with CANCEL */
+    EXJ_EV_COUNT
 } exj_event;
 
-/* The word an operator sees ("queued" for both QUEUED and WAITING). Never NULL. */
+/* The word an operator sees ("queued" for QUEUED, WAITING and PARKED). Never NULL. */
 const char *exj_status_word(exj_status s);
-/* From a word; WAITING cannot be named. Errors: EXJ_INVALID (lists the allowed words). */
+/* The word of the table, which tells these three apart ("waiting", "parked"). Never NULL. */
+const char *exj_status_name(exj_status s);
+/* From a word; WAITING and PARKED cannot be named. Errors: EXJ_INVALID (lists the words). */
 exj_code exj_status_parse(exj_slice word, exj_status *ret, exj_err *err);
 const char *exj_event_word(exj_event e);
 bool exj_status_is_terminal(exj_status s);

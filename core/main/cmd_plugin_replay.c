@@ -104,9 +104,9 @@ static bool set_parsed(json_t *o, exj_slice key, exj_slice text)
     return json_object_size(o) < KEYS_MOST;
 }
 
-static bool visit_step(void *user, exj_slice key, exj_slice body)
+static bool visit_step(void *user, const exj_step_view *v)
 {
-    return set_parsed(((struct making *)user)->steps, key, body);
+    return !v->done || set_parsed(((struct making *)user)->steps, v->key, v->body);
 }
 
 struct kv_walk {

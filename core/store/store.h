@@ -26,7 +26,7 @@
 #define EXJ_CORE_STORE_STORE_H
 
 #include "core/base/str.h"
-#include "core/job/state.h"
+#include "core/job/journal.h"
 
 typedef struct exj_store exj_store;
 typedef struct exj_op exj_op;
@@ -39,9 +39,26 @@ typedef struct exj_insert_item {
     exj_slice record_id; /* unique within the pool, for ever */
     exj_slice input;     /* the record, checked JSON */
     exj_msec run_after;  /* 0: at once */
-    exj_code verdict;    /* out: EXJ_OK inserted, EXJ_CONFLICT it was there already */
-    int64_t seq;         /* out, when inserted */
+    bool has_priority;
+    int32_t priority;    /* higher first; else the operation's */
+    /* Unique among the graph's rows that are not terminal, and for unique_ms after the
+     * insert (0: no longer than that). Empty: none. At most 512 bytes, as the next. */
+    exj_slice unique_key;
+    exj_msec unique_ms;
+    exj_slice concurrency_key; /* rows of the graph with it: at most exj_want.key_cap run */
+    exj_code verdict;    /* out: EXJ_OK inserted; EXJ_CONFLICT the record was there already;
+                            EXJ_BUSY another row has the unique key */
+    exj_status status;   /* out, when inserted: QUEUED, WAITING, or DROPPED by the policy */
+    int64_t seq;         /* out: of the row, or of the one that was there before it */
 } exj_insert_item;
+
+/* The overflow policy of spec 3.2. */
+typedef struct exj_overflow_rule {
+    bool on;
+    bool drop;           /* with `cap` rows queued or running a new one is dropped; */
+    uint32_t cap;        /* else it waits, and beyond `max_queue` queued rows the oldest */
+    uint32_t max_queue;  /* queued one is dropped */
+} exj_overflow_rule;
 
 typedef struct exj_want {
     int64_t pool;
@@ -51,8 +68,15 @@ typedef struct exj_want {
     exj_slice guard_id;
     exj_doc_kind guard_kind;
     int64_t guard_version;
+    uint32_t key_cap;    /* rows of one concurrency key at once; 0 counts as 1 */
+    /* Rate limit of the graph, over all its pools and workers: `rate` claims a `rate_ms`,
+     * evenly spread with bursts up to `rate` (core/job/rate.h). 0: none. */
+    uint32_t rate;
+    exj_msec rate_ms;
     exj_code verdict; /* out: EXJ_OK, or EXJ_CONFLICT when the guard failed */
     uint32_t got;     /* out */
+    exj_msec ret_again; /* out: when the rate allows more; 0: it did not limit this claim */
+    bool ret_more;      /* out: fewer were got than there may be: ask again */
 } exj_want;
 
 typedef struct exj_claim { /* one granted claim */
@@ -64,10 +88,20 @@ typedef struct exj_claim { /* one granted claim */
     uint32_t max_attempts;
 } exj_claim;
 
+typedef enum exj_wait_kind { EXJ_WAIT_TIME, EXJ_WAIT_SIGNAL, EXJ_WAIT_POLL } exj_wait_kind;
+
 typedef struct exj_outcome {
     int64_t seq, nonce, token; /* in: the claim */
-    exj_event event;      /* SUCCEED, FAIL_RETRY, FAIL_DEAD, BLOCK, SUSPEND */
-    exj_msec run_after;   /* FAIL_RETRY: first instant of the next attempt */
+    exj_event event;      /* SUCCEED, FAIL_RETRY, FAIL_DEAD, BLOCK, SUSPEND, CANCEL. Where an
+                             operator asked the row to stop, all but SUCCEED count as CANCEL */
+    exj_msec run_after;   /* FAIL_RETRY: first instant of the next attempt; SUSPEND: when it
+                             resumes by itself (resumeAt, the signal's timeout, the poll);
+                             0: never */
+    exj_slice signal;     /* SUSPEND: the signal that resumes it; BLOCK: the only one that
+                             releases it. Empty: none; any */
+    exj_wait_kind wait;   /* SUSPEND */
+    bool crashed;         /* its plugin host died: the journal says so too */
+    exj_status to;        /* out, with verdict EXJ_OK: what the row became */
     exj_slice result;     /* JSON text or empty */
     exj_slice error_code, error_text; /* plain text; empty unless FAIL_* or BLOCK */
     exj_code verdict;     /* out: EXJ_OK also when this very outcome had landed before;
@@ -77,12 +111,13 @@ typedef struct exj_outcome {
 typedef struct exj_held {
     int64_t seq, nonce;
     exj_code verdict; /* out: EXJ_OK, EXJ_FENCED */
+    bool ret_cancel;  /* out, RENEW: an operator wants the row to stop */
 } exj_held;
 
 typedef struct exj_reaped {
     int64_t seq, pool, token;
     uint32_t attempt;
-    exj_status to; /* QUEUED or FAILED */
+    exj_status to; /* QUEUED, FAILED, or CANCELED when it had been asked to stop */
 } exj_reaped;
 
 /* ---- operations --------------------------------------------------------------------- */
@@ -96,11 +131,21 @@ typedef enum exj_op_kind {
     EXJ_OP_RELEASE, /* not started: back to queued, the attempt is not counted */
     EXJ_OP_REAP,    /* leases over: back to queued, or failed when attempts are used up
                        (error code LEASE_EXPIRED) */
-    EXJ_OP_PROMOTE, /* waiting rows that are due become queued */
+    EXJ_OP_PROMOTE, /* waiting rows that are due become queued, suspended ones resume */
     EXJ_OP_RETRY,   /* an operator's: failed, blocked, canceled, dropped -> queued,
                        attempts = 0, token kept */
+    EXJ_OP_RERUN,   /* an operator's: completed, failed, canceled, dropped -> queued; forgets
+                       the steps from one on; the token grows */
+    EXJ_OP_CANCEL,  /* an operator's: at once, or asked of whoever runs the row */
+    EXJ_OP_SIGNAL,  /* to a row: resumes or releases it, else kept until it waits for it */
     EXJ_OP_DOC_PUT, EXJ_OP_DOC_DELETE,
+    EXJ_OP_STEP_BEGIN, /* a step begins now: what shows the window in which nobody knows */
     EXJ_OP_STEP_PUT, /* journal a finished step once; the first writer's entry stands */
+    EXJ_OP_PROGRESS, /* journal how far a row is */
+    /* A command with an idempotency key (spec 2.6): COMMAND_TAKE first and COMMAND_KEEP last
+     * in one group with the operations of its effect; or, for an effect outside the store,
+     * each alone, and COMMAND_DROP when it failed. */
+    EXJ_OP_COMMAND_TAKE, EXJ_OP_COMMAND_KEEP, EXJ_OP_COMMAND_DROP,
     /* Keys and values of a graph. A writer names its claim (EXJ_FENCED when it is over) or,
      * an operator, seq 0. rc EXJ_REFUSED: the graph's room is used up; EXJ_INVALID: key or
      * value too long, or no integer to add to; EXJ_NOT_FOUND: KV_REMOVE of what is not there.
@@ -109,6 +154,7 @@ typedef enum exj_op_kind {
     EXJ_OP_KV_ADD /* to an integer; absent counts as 0 */
 } exj_op_kind;
 
+#define EXJ_STORE_SIGNALS_KEPT 100 /* of one row, not yet waited for */
 #define EXJ_STORE_KV_KEY_MAX 256u       /* bytes */
 #define EXJ_STORE_KV_VALUE_MAX 65536u   /* bytes */
 #define EXJ_STORE_KV_KEYS 10000         /* of one graph */
@@ -121,6 +167,10 @@ struct exj_op {
     exj_code rc;  /* out */
     exj_err err;  /* out, when rc is not EXJ_OK */
     exj_op *next; /* the store's, until done */
+    /* This op and the next one in the list are one group: all of a group is applied, or
+     * nothing of it. The first whose rc is not EXJ_OK (verdicts of items do not count) ends
+     * it: those before it answer EXJ_CANCELLED, as do those after it. */
+    bool with_next;
     union {
         struct {
             exj_slice matrix, run, graph;
@@ -130,9 +180,12 @@ struct exj_op {
             int64_t pool;
             int32_t priority; /* higher first */
             uint32_t max_attempts;
+            exj_overflow_rule overflow;
+            bool find_existing; /* tell the seq of records that were there already */
+            exj_slice snapshot; /* kept on the rows: the snapshot they were made from; empty: none */
             exj_insert_item *items;
             size_t len;
-            size_t ret_inserted;
+            size_t ret_inserted, ret_dropped; /* dropped: new ones and older ones */
         } insert;
         struct {
             exj_want *wants;
@@ -168,6 +221,47 @@ struct exj_op {
             int64_t seq;
         } retry; /* EXJ_REFUSED with the table's reason; EXJ_NOT_FOUND */
         struct {
+            int64_t seq;
+            exj_slice step; /* forget this and those that were finished after it; empty: all */
+            size_t ret_dropped, ret_kept;
+        } rerun; /* EXJ_REFUSED: the table's reason; EXJ_NOT_FOUND: no row, or no such step */
+        struct {
+            int64_t seq;
+            exj_slice why;
+            exj_status ret_to;  /* CANCELED; RUNNING: its holder was asked */
+            int64_t ret_pool;
+        } cancel; /* EXJ_REFUSED, EXJ_NOT_FOUND */
+        struct {
+            int64_t seq;
+            exj_slice name, body; /* body: checked JSON */
+            bool ret_delivered;   /* false: kept until the row waits for it */
+            int64_t ret_pool;
+            exj_status ret_to;    /* of the row, after it */
+        } signal; /* EXJ_REFUSED: the row is terminal, or too many are kept; EXJ_NOT_FOUND */
+        struct {
+            int64_t seq, nonce, token;
+            double at;          /* 0..1; below 0: unknown */
+            exj_slice note;
+            exj_code verdict;   /* EXJ_OK, EXJ_FENCED */
+        } progress;
+        struct {
+            exj_slice key;         /* 1..255 bytes */
+            uint8_t fingerprint[32]; /* of the request: method, path, body */
+            exj_msec keep_ms;      /* TAKE: how long the key is remembered */
+            int64_t owner;         /* TAKE, KEEP, DROP: random, never 0; who works on it */
+            unsigned status;       /* KEEP: the answer; */
+            exj_slice body;
+            /* KEEP: fills status and body from what the group's operations gave, inside the
+             * transaction; not NULL: status and body above are ignored until it ran. The body
+             * must stay until done. False: no memory. */
+            bool (*answer)(exj_op *op);
+            bool ret_replay;       /* TAKE: it was answered before: */
+            unsigned ret_status;
+            exj_buf ret_body;      /* the caller's to release */
+        } command; /* TAKE: EXJ_OK taken; EXJ_CANCELLED with ret_replay; EXJ_BUSY: somebody works
+                      on it; EXJ_CONFLICT: the key came with another request. KEEP, DROP:
+                      EXJ_FENCED: it is not ours */
+        struct {
             exj_doc_kind kind;
             exj_slice id;
             int64_t expected; /* version; 0: must be absent; -1: whatever it is */
@@ -177,8 +271,9 @@ struct exj_op {
         struct {
             int64_t seq, nonce, token;
             uint32_t attempt;
-            exj_slice key, body;
-            exj_code verdict; /* EXJ_OK, EXJ_CONFLICT (there already: read it), EXJ_FENCED */
+            exj_slice key, body; /* BEGIN: no body */
+            exj_code verdict; /* EXJ_OK, EXJ_CONFLICT (finished already: read it), EXJ_FENCED */
+            bool ret_again;   /* BEGIN: it had begun before and was not finished */
         } step;
         struct {
             exj_slice graph, key;
@@ -206,6 +301,12 @@ typedef struct exj_row_view {
     uint32_t attempts, max_attempts;
     exj_msec created_at, run_after, lease_until, finished_at; /* 0: none */
     exj_slice holder, result, error_code, error_text;
+    exj_slice signal;      /* what a suspended or blocked row waits for; empty: none; any */
+    exj_slice unique_key, concurrency_key, snapshot; /* empty: none */
+    exj_slice progress_note; /* empty: none */
+    double progress;         /* 0..1, of this attempt; below 0: unknown */
+    bool cancel_asked;
+    int64_t last_entry;    /* number of its newest journal entry */
 } exj_row_view;
 
 typedef struct exj_row_filter {
@@ -227,7 +328,29 @@ typedef bool (*exj_doc_visit)(void *user, exj_slice id, int64_t version, exj_sli
                               exj_msec created_at, exj_msec updated_at);
 typedef bool (*exj_pool_visit)(void *user, const exj_pool_info *p);
 typedef bool (*exj_row_visit)(void *user, const exj_row_view *r);
-typedef bool (*exj_step_visit)(void *user, exj_slice key, exj_slice body);
+
+typedef struct exj_step_view {
+    exj_slice key, body;   /* valid during the visit; body empty while it is not finished */
+    bool done;             /* false: begun, and nobody knows whether it ran */
+    int64_t token, number; /* of the claim and of the entry that finished (began) it */
+    uint32_t attempt;
+    exj_msec began_at, at; /* 0: not said; not finished */
+} exj_step_view;
+typedef bool (*exj_step_visit)(void *user, const exj_step_view *v);
+
+/* One entry of the event stream, with the name of its row (empty: the row is gone). */
+typedef struct exj_event_view {
+    exj_journal_entry entry;
+    int64_t pool;
+    exj_slice matrix, run, graph, record_id; /* valid during the visit */
+} exj_event_view;
+typedef bool (*exj_event_visit)(void *user, const exj_event_view *v);
+
+typedef struct exj_signal_view {
+    exj_slice name, body; /* valid during the visit */
+    exj_msec at;
+} exj_signal_view;
+typedef bool (*exj_signal_visit)(void *user, const exj_signal_view *v);
 
 typedef struct exj_failure_view {
     int64_t token; /* of the claim */
@@ -275,8 +398,11 @@ typedef struct exj_store_vtable {
      * first; limit 1..1000. */
     exj_code (*row_recent)(exj_store *s, int64_t pool, exj_status status, size_t limit,
                            exj_row_visit visit, void *user, exj_err *err);
+    exj_code (*row_by_seq)(exj_store *s, int64_t seq, exj_row_visit visit, void *user,
+                           exj_err *err); /* EXJ_NOT_FOUND */
     exj_code (*step_get)(exj_store *s, int64_t seq, exj_slice key, exj_buf *ret, exj_err *err);
-    /* Every finished step of a row, by key (bytes), ascending. A row without: no visit. */
+    /* Every step of a row, finished and begun, in the order of their entries. A row without:
+     * no visit. */
     exj_code (*step_each)(exj_store *s, int64_t seq, exj_step_visit visit, void *user,
                           exj_err *err);
     /* How many attempts of the row failed with this error code ("PluginCrashed") since it
@@ -287,6 +413,21 @@ typedef struct exj_store_vtable {
      * limit 1..1000. A row that is not there has none. */
     exj_code (*failure_each)(exj_store *s, int64_t seq, size_t limit, exj_failure_visit visit,
                              void *user, exj_err *err);
+    /* The entries of a row, oldest first: its newest `limit` (1..100000). */
+    exj_code (*journal)(exj_store *s, int64_t seq, size_t limit, exj_event_visit visit,
+                        void *user, exj_err *err);
+    /* The event stream: entries with a number above `after`, ascending; limit 1..10000. Numbers
+     * may be missing where rows are gone. */
+    exj_code (*events)(exj_store *s, int64_t after, size_t limit, exj_event_visit visit,
+                       void *user, exj_err *err);
+    /* *ret_first: from this number on none is missing; *ret_last: the newest. 1 and 0: none. */
+    exj_code (*events_span)(exj_store *s, int64_t *ret_first, int64_t *ret_last, exj_err *err);
+    /* Calls `news` after each commit that added entries, on the writer thread; must be short.
+     * One listener at most; NULL: no more, and none runs once this has returned. */
+    void (*listen)(exj_store *s, void (*news)(void *user, int64_t last), void *user);
+    /* Signals that were kept for a row, oldest first. */
+    exj_code (*signal_each)(exj_store *s, int64_t seq, exj_signal_visit visit, void *user,
+                            exj_err *err);
     exj_code (*kv_get)(exj_store *s, exj_slice graph, exj_slice key, exj_buf *ret,
                        exj_err *err); /* appends the value; EXJ_NOT_FOUND */
     /* By key (bytes), ascending; limit 1..1000. A graph without keys: no visit. */

@@ -18,6 +18,7 @@ struct model_row {
     exj_status status;
     int64_t ended_nonce, ended_token; /* of the outcome that ended it */
     int64_t failed_nonce, failed_token;
+    int64_t suspended_nonce, suspended_token;
 };
 
 static struct model_row model[ROWS_MAX];
@@ -108,9 +109,13 @@ static void try_finish(struct fixture *f, struct model_row *r, const exj_claim *
         if (e == EXJ_EV_FAIL_RETRY && r->attempts >= r->most)
             to = EXJ_FAILED;
         r->status = to;
-        if (to == EXJ_WAITING) {
+        if (to == EXJ_WAITING || to == EXJ_SUSPENDED)
             r->run_after = after;
-        } else {
+        if (to == EXJ_SUSPENDED) {
+            r->attempts--;
+            r->suspended_nonce = c->nonce;
+            r->suspended_token = c->token;
+        } else if (to != EXJ_WAITING) {
             r->ended_nonce = c->nonce;
             r->ended_token = c->token;
         }
@@ -124,6 +129,13 @@ static void try_finish(struct fixture *f, struct model_row *r, const exj_claim *
 
         /* Older failures stay known, too; the model remembers only the last. */
         if (mine || c->token >= r->failed_token)
+            expect_code(got, mine ? EXJ_OK : EXJ_FENCED);
+    } else if (e == EXJ_EV_SUSPEND) {
+        bool mine = c->nonce && r->suspended_nonce == c->nonce &&
+                    r->suspended_token == c->token;
+
+        /* Older ones stay known, too; the model remembers only the last. */
+        if (mine || c->token >= r->suspended_token)
             expect_code(got, mine ? EXJ_OK : EXJ_FENCED);
     } else {
         bool mine = c->nonce && r->status == to && r->ended_nonce == c->nonce &&
@@ -159,7 +171,7 @@ static void try_promote(struct fixture *f, exj_msec now)
     size_t n = promote(f, &next), due = 0;
 
     for (size_t i = 0; i < model_len; i++) {
-        if (model[i].status != EXJ_WAITING)
+        if (model[i].status != EXJ_WAITING && model[i].status != EXJ_SUSPENDED)
             continue;
         if (model[i].run_after <= now) {
             model[i].status = EXJ_QUEUED;

@@ -159,9 +159,11 @@ CONTRACT(rows, every_outcome_leads_where_the_table_says)
         r = row(f, "m", "", "g", id);
         expect_int(r.v.status, cases[i].to);
         expect_int(r.v.token, 1);
-        expect_int(r.v.attempts, 1);
-        expect_int(r.v.finished_at, cases[i].to == EXJ_WAITING ? 0 : START);
-        expect_int(r.v.run_after, cases[i].to == EXJ_WAITING ? START + 5000 : 0);
+        bool live = cases[i].to == EXJ_WAITING || cases[i].to == EXJ_SUSPENDED;
+
+        expect_int(r.v.attempts, cases[i].to == EXJ_SUSPENDED ? 0 : 1);
+        expect_int(r.v.finished_at, live ? 0 : START);
+        expect_int(r.v.run_after, live ? START + 5000 : 0);
         expect_int(count(f, p, cases[i].to), 1);
         /* The very outcome again: it had landed. Another one: over. */
         expect_code(finish(f, &c, cases[i].event, START + 5000, "{\"x\":1}"), EXJ_OK);
@@ -186,7 +188,9 @@ CONTRACT(rows, an_event_that_is_no_outcome_is_refused_whole)
 
     insert(f, p, "a");
     c = claim_one(f, p, "w", 1);
-    o[0] = (exj_outcome){ c.seq, c.nonce, c.token, EXJ_EV_SUCCEED, 0, { 0 }, { 0 }, { 0 }, 0 };
+    o[0] = (exj_outcome){
+        .seq = c.seq, .nonce = c.nonce, .token = c.token, .event = EXJ_EV_SUCCEED
+    };
     o[1] = o[0];
     o[1].event = EXJ_EV_REAP;
     op.u.finish.items = o;

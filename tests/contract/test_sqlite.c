@@ -63,7 +63,7 @@ Test(sqlite, a_newer_schema_is_refused_with_both_numbers)
     s->v->close(s);
     run_sql(dir, "UPDATE exj_meta SET value=99 WHERE key='schema'");
     expect_code(open_at(dir, "n", NULL, &s, &err), EXJ_REFUSED);
-    cr_assert(strstr(err.text, "99") && strstr(err.text, "up to 3"), "%s", err.text);
+    cr_assert(strstr(err.text, "99") && strstr(err.text, "up to 4"), "%s", err.text);
     remove_dir(dir);
 }
 

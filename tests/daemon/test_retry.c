@@ -123,7 +123,7 @@ Test(retry, an_operator_puts_a_dead_row_back_and_its_token_goes_on_growing)
 
 Test(retry, blocked_and_suspended_rows_wait_outside_the_queue)
 {
-    struct expected blocked = { "blocked", NULL, 1, 0 }, suspended = { "suspended", NULL, 1, 0 };
+    struct expected blocked = { "blocked", NULL, 1, 0 }, suspended = { "suspended", NULL, 0, 0 };
 
     exj_daemon_graph(&d, "g", NULL);
     exj_daemon_matrix(&d, "b", "[\"g\"]", "record",

@@ -70,27 +70,112 @@ static bool guard_holds(exj_sqlite *s, const exj_want *w, bool *ret)
     return rc == SQLITE_ROW || rc == SQLITE_DONE;
 }
 
-/* The first `want` ready rows of the pool into `c`, as they will be once claimed. */
-static bool pick(exj_sqlite *s, const exj_want *w, int64_t nonce, exj_claim *c, uint32_t *ret)
+/* A ready row that a claim looks at. */
+struct exj_picked {
+    exj_claim claim;
+    int64_t last, ckey;
+};
+
+/* The first `most` ready rows of the pool into s->picked, as they will be once claimed. */
+static bool look_at_ready(exj_sqlite *s, int64_t pool, int64_t nonce, uint32_t most,
+                          uint32_t *ret)
 {
     sqlite3_stmt *st = s->st[W_READY];
     uint32_t n = 0;
     int rc;
 
-    sqlite3_bind_int64(st, 1, w->pool);
-    sqlite3_bind_int64(st, 2, w->want);
+    if (s->picked_cap < most) {
+        struct exj_picked *more = realloc(s->picked, most * sizeof(*more));
+
+        if (!more) {
+            exj_err_set(&s->err, EXJ_NOMEM, "store %s: out of memory", s->path);
+            return false;
+        }
+        s->picked = more;
+        s->picked_cap = most;
+    }
+    sqlite3_bind_int64(st, 1, pool);
+    sqlite3_bind_int64(st, 2, most);
     while ((rc = sqlite3_step(st)) == SQLITE_ROW)
-        c[n++] = (exj_claim){ .seq = sqlite3_column_int64(st, 0),
-                              .pool = w->pool,
-                              .token = sqlite3_column_int64(st, 1) + 1,
-                              .nonce = nonce,
-                              .attempt = (uint32_t)sqlite3_column_int64(st, 2) + 1,
-                              .max_attempts = (uint32_t)sqlite3_column_int64(st, 3) };
+        s->picked[n++] = (struct exj_picked){
+            .claim = { .seq = sqlite3_column_int64(st, 0),
+                       .pool = pool,
+                       .token = sqlite3_column_int64(st, 1) + 1,
+                       .nonce = nonce,
+                       .attempt = (uint32_t)sqlite3_column_int64(st, 2) + 1,
+                       .max_attempts = (uint32_t)sqlite3_column_int64(st, 3) },
+            .last = sqlite3_column_int64(st, 4),
+            .ckey = sqlite3_column_int64(st, 5)
+        };
     if (rc != SQLITE_DONE)
         exj_sqlite_fail(s, s->db, "cannot look for ready rows", &s->err);
     sqlite3_reset(st);
     *ret = n;
     return rc == SQLITE_DONE;
+}
+
+static bool park(exj_sqlite *s, const struct exj_picked *p)
+{
+    bool found;
+    exj_live l;
+
+    return exj_sqlite_live(s, p->claim.seq, &l, &found) &&
+           exj_sqlite_move(s, &l, EXJ_EV_PARK, 0, (exj_slice){ 0 }, (exj_slice){ 0 }) &&
+           exj_sqlite_save(s, &l);
+}
+
+/* Claims move through here and not through exj_sqlite_move: they are the one move that is
+ * made by the thousand, its guard is in W_READY and W_CLAIM, and its counters are added up. */
+static bool claim_one(exj_sqlite *s, const struct exj_picked *p, int64_t holder)
+{
+    sqlite3_stmt *st = s->st[W_CLAIM];
+    int64_t last;
+    exj_journal_entry e = { .kind = EXJ_ENTRY_CLAIMED,
+                    .previous = p->last,
+                    .seq = p->claim.seq,
+                    .token = p->claim.token,
+                    .attempt = p->claim.attempt,
+                    .value = holder };
+
+    if (!exj_sqlite_note(s, e, &last))
+        return false;
+    sqlite3_bind_int64(st, 1, p->claim.seq);
+    sqlite3_bind_int64(st, 2, p->claim.token);
+    sqlite3_bind_int64(st, 3, p->claim.attempt);
+    sqlite3_bind_int64(st, 7, last);
+    return exj_sqlite_run(s, W_CLAIM, "cannot claim a row");
+}
+
+#define PARKED_AT_ONCE 4096u /* rows of full keys that one want may set aside */
+
+/* Claim up to `room` rows of the pool into `c`. Rows whose concurrency key is full are parked,
+ * so that no later claim has to step over them. */
+static bool claim_some(exj_sqlite *s, exj_want *w, uint32_t room, int64_t nonce,
+                       int64_t holder, exj_claim *c)
+{
+    uint32_t parked = 0, n;
+
+    do {
+        if (!look_at_ready(s, w->pool, nonce, room - w->got, &n))
+            return false;
+        for (uint32_t k = 0; k < n; k++) {
+            const struct exj_picked *p = &s->picked[k];
+            bool may = true;
+
+            if (p->ckey && !exj_sqlite_ckey_enter(s, p->ckey, w->key_cap, &may))
+                return false;
+            if (!may && !park(s, p))
+                return false;
+            if (may && !claim_one(s, p, holder))
+                return false;
+            if (may)
+                c[w->got++] = p->claim;
+            parked += !may;
+        }
+        w->ret_more = n && w->got < room;
+    } while (w->ret_more && parked < PARKED_AT_ONCE);
+    exj_sqlite_count(s, w->pool, EXJ_QUEUED, EXJ_RUNNING, w->got);
+    return true;
 }
 
 bool exj_sqlite_claim(exj_sqlite *s, exj_op *op)
@@ -113,11 +198,13 @@ bool exj_sqlite_claim(exj_sqlite *s, exj_op *op)
     sqlite3_bind_int64(st, 6, op->u.claim.ret_until);
     for (size_t i = 0; i < op->u.claim.wants_len; i++) {
         exj_want *w = &op->u.claim.wants[i];
-        exj_claim *c = op->u.claim.ret + n;
+        uint32_t room = w->want;
         bool allowed = true;
 
         w->got = 0;
         w->verdict = EXJ_OK;
+        w->ret_again = 0;
+        w->ret_more = false;
         if (!exj_sqlite_has_pool(s, w->pool)) {
             w->verdict = EXJ_NOT_FOUND;
             continue;
@@ -131,19 +218,19 @@ bool exj_sqlite_claim(exj_sqlite *s, exj_op *op)
         /* The counter spares an index walk for every pool that has nothing. */
         if (w->want == 0 || s->pools[w->pool].n[EXJ_QUEUED] == 0)
             continue;
-        if (!pick(s, w, nonce, c, &w->got))
+        if (w->rate && !exj_sqlite_rate(s, w, &room))
             return false;
-        if (w->got && !holder && !find_holder(s, op->u.claim.holder, &holder))
+        if (!room)
+            continue;
+        if (!holder && !find_holder(s, op->u.claim.holder, &holder))
             return false;
         sqlite3_bind_int64(st, 5, holder);
-        for (uint32_t k = 0; k < w->got; k++) {
-            sqlite3_bind_int64(st, 1, c[k].seq);
-            sqlite3_bind_int64(st, 2, c[k].token);
-            sqlite3_bind_int64(st, 3, c[k].attempt);
-            if (!exj_sqlite_run(s, W_CLAIM, "cannot claim a row"))
-                return false;
-        }
-        exj_sqlite_count(s, w->pool, EXJ_QUEUED, EXJ_RUNNING, w->got);
+        if (!claim_some(s, w, room, nonce, holder, op->u.claim.ret + n))
+            return false;
+        if (w->rate && !exj_sqlite_rate_used(s, w))
+            return false;
+        if (w->got == w->want)
+            w->ret_again = 0;
         n += w->got;
     }
     op->u.claim.ret_len = n;
@@ -159,102 +246,122 @@ static bool is_failure(exj_event e)
 
 static bool is_outcome(exj_event e)
 {
-    return is_failure(e) || e == EXJ_EV_SUCCEED || e == EXJ_EV_BLOCK || e == EXJ_EV_SUSPEND;
+    return is_failure(e) || e == EXJ_EV_SUCCEED || e == EXJ_EV_BLOCK || e == EXJ_EV_SUSPEND ||
+           e == EXJ_EV_CANCEL;
 }
 
 /* The claim is over. Did this very outcome end it, in an answer that was lost? */
-static bool judge_late(exj_sqlite *s, exj_outcome *o, exj_status to)
+static bool judge_late(exj_sqlite *s, exj_outcome *o)
 {
-    enum exj_sqlite_write which = is_failure(o->event) ? W_FAILURE_MINE : W_RESULT_MINE;
-    sqlite3_stmt *st = s->st[which];
-    int rc;
+    enum exj_sqlite_write order[] = { W_RESULT_MINE, W_FAILURE_MINE };
+    exj_status to = EXJ_RUNNING;
+    size_t i = is_failure(o->event);
 
-    sqlite3_bind_int64(st, 1, o->seq);
-    sqlite3_bind_int64(st, 2, o->nonce);
-    sqlite3_bind_int64(st, 3, o->token);
-    if (which == W_RESULT_MINE)
-        sqlite3_bind_int64(st, 4, (int)to);
-    rc = sqlite3_step(st);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        exj_sqlite_fail(s, s->db, "cannot look for an earlier outcome", &s->err);
-    sqlite3_reset(st);
-    o->verdict = rc == SQLITE_ROW && o->nonce != 0 ? EXJ_OK : EXJ_FENCED;
-    return rc == SQLITE_ROW || rc == SQLITE_DONE;
+    exj_state_move(EXJ_RUNNING, o->event, &to, NULL); /* checked by the caller */
+    if (o->event == EXJ_EV_SUSPEND)
+        order[0] = W_SNAPSHOT_MINE;
+    o->verdict = EXJ_FENCED;
+    if (o->nonce == 0)
+        return true;
+    for (; i < 2 && o->verdict == EXJ_FENCED; i++) {
+        sqlite3_stmt *st = s->st[order[i]];
+        int rc, was = EXJ_CANCELED;
+
+        sqlite3_bind_int64(st, 1, o->seq);
+        sqlite3_bind_int64(st, 2, o->nonce);
+        sqlite3_bind_int64(st, 3, o->token);
+        rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW && order[i] == W_RESULT_MINE)
+            was = sqlite3_column_int(st, 0);
+        else if (rc == SQLITE_ROW)
+            was = (int)to;
+        else if (rc != SQLITE_DONE)
+            exj_sqlite_fail(s, s->db, "cannot look for an earlier outcome", &s->err);
+        sqlite3_reset(st);
+        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+            return false;
+        if (rc == SQLITE_ROW && (was == (int)to || was == EXJ_CANCELED)) {
+            o->verdict = EXJ_OK;
+            o->to = (exj_status)was;
+        }
+        if (!is_failure(o->event))
+            break;
+    }
+    return true;
 }
 
-static bool add_failure(exj_sqlite *s, const exj_outcome *o, int64_t attempt)
+static bool snapshot(exj_sqlite *s, const exj_outcome *o)
 {
-    sqlite3_stmt *st = s->st[W_FAILURE_ADD];
+    sqlite3_stmt *st = s->st[W_SNAPSHOT_ADD];
 
     sqlite3_bind_int64(st, 1, o->seq);
     sqlite3_bind_int64(st, 2, o->token);
-    sqlite3_bind_int64(st, 3, attempt);
-    sqlite3_bind_int64(st, 4, s->now);
-    exj_sqlite_bind(st, 5, o->error_code);
-    exj_sqlite_bind(st, 6, o->error_text);
-    sqlite3_bind_int64(st, 7, o->nonce);
-    return exj_sqlite_run(s, W_FAILURE_ADD, "cannot write a failure");
+    sqlite3_bind_int64(st, 3, s->now);
+    exj_sqlite_bind(st, 4, o->result);
+    sqlite3_bind_int64(st, 5, o->nonce);
+    return exj_sqlite_run(s, W_SNAPSHOT_ADD, "cannot write a snapshot");
 }
 
-static bool end_row(exj_sqlite *s, const exj_outcome *o, int64_t attempts, exj_status to)
+static bool block_on(exj_sqlite *s, const exj_outcome *o)
 {
-    sqlite3_stmt *st = s->st[W_RESULT_ADD];
+    sqlite3_stmt *st = s->st[W_WAIT_SET];
 
     sqlite3_bind_int64(st, 1, o->seq);
-    sqlite3_bind_int64(st, 2, (int)to);
-    sqlite3_bind_int64(st, 3, attempts);
-    sqlite3_bind_int64(st, 4, o->token);
-    sqlite3_bind_int64(st, 5, o->nonce);
-    sqlite3_bind_int64(st, 6, s->now);
-    exj_sqlite_bind(st, 7, o->error_code);
-    exj_sqlite_bind(st, 8, o->error_text);
-    exj_sqlite_bind(st, 9, o->result);
-    if (!exj_sqlite_run(s, W_RESULT_ADD, "cannot write a result"))
-        return false;
-    sqlite3_bind_int64(s->st[W_LEAVE], 1, o->seq);
-    return exj_sqlite_run(s, W_LEAVE, "cannot take a row out of the queue");
+    sqlite3_bind_int64(st, 2, (int)EXJ_WAIT_SIGNAL);
+    exj_sqlite_bind(st, 3, o->signal);
+    return exj_sqlite_run(s, W_WAIT_SET, "cannot note a wait");
+}
+
+/* What an outcome means once the row is looked at: it never gets more attempts than it was
+ * inserted with, and one that was asked to stop does not go on. */
+static exj_event event_of(const exj_outcome *o, const exj_live *l)
+{
+    if (l->flags & EXJ_LIVE_CANCEL && o->event != EXJ_EV_SUCCEED)
+        return EXJ_EV_CANCEL;
+    if (o->event == EXJ_EV_FAIL_RETRY && l->attempts >= l->max_attempts)
+        return EXJ_EV_FAIL_DEAD;
+    return o->event;
 }
 
 static bool finish_one(exj_sqlite *s, exj_outcome *o)
 {
-    sqlite3_stmt *st = s->st[W_HELD];
-    int64_t pool, attempts, most;
-    exj_event event = o->event;
-    exj_status to = EXJ_RUNNING;
-    int rc;
+    static const exj_slice none = { NULL, 0 };
+    exj_live l;
+    exj_event event;
+    bool held;
 
-    exj_state_move(EXJ_RUNNING, event, &to, NULL); /* checked by the caller */
-    sqlite3_bind_int64(st, 1, o->seq);
-    sqlite3_bind_int64(st, 2, o->nonce);
-    sqlite3_bind_int64(st, 3, o->token);
-    rc = sqlite3_step(st);
-    pool = sqlite3_column_int64(st, 0);
-    attempts = sqlite3_column_int64(st, 1);
-    most = sqlite3_column_int64(st, 2);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        exj_sqlite_fail(s, s->db, "cannot look at a claim", &s->err);
-    sqlite3_reset(st);
-    if (rc == SQLITE_DONE)
-        return judge_late(s, o, to);
-    if (rc != SQLITE_ROW)
+    if (!exj_sqlite_held(s, o->seq, o->nonce, o->token, &l, &held))
         return false;
-
-    /* A row never gets more attempts than it was inserted with. */
-    if (event == EXJ_EV_FAIL_RETRY && attempts >= most)
-        exj_state_move(EXJ_RUNNING, EXJ_EV_FAIL_DEAD, &to, NULL);
-    if (is_failure(event) && !add_failure(s, o, attempts))
-        return false;
-    if (to == EXJ_WAITING) {
-        sqlite3_bind_int64(s->st[W_WAIT], 1, o->seq);
-        sqlite3_bind_int64(s->st[W_WAIT], 2, o->run_after);
-        if (!exj_sqlite_run(s, W_WAIT, "cannot make a row wait"))
-            return false;
-    } else if (!end_row(s, o, attempts, to)) {
-        return false;
-    }
-    exj_sqlite_count(s, pool, EXJ_RUNNING, (int)to, 1);
+    if (!held)
+        return judge_late(s, o);
+    event = event_of(o, &l);
     o->verdict = EXJ_OK;
-    return true;
+    if (o->crashed && !exj_sqlite_tell(s, &l, EXJ_ENTRY_CRASHED, 0, o->error_code, o->error_text))
+        return false;
+    if (is_failure(o->event) &&
+        !exj_sqlite_add_failure(s, l.seq, l.token, l.attempts, o->nonce, o->error_code,
+                                o->error_text))
+        return false;
+    if (event == EXJ_EV_SUSPEND) {
+        if (!snapshot(s, o) || !exj_sqlite_suspend(s, &l, o))
+            return false;
+        o->to = l.status;
+        return true;
+    }
+    if (!exj_sqlite_move(s, &l, event, event == EXJ_EV_FAIL_RETRY ? o->run_after : 0,
+                         event == EXJ_EV_SUCCEED ? none : o->error_code,
+                         event == EXJ_EV_SUCCEED ? none : o->error_text))
+        return false;
+    o->to = l.status;
+    if (event == EXJ_EV_FAIL_RETRY) {
+        l.run_after = o->run_after;
+        l.nonce = 0;
+        l.holder = 0;
+        l.until = 0;
+        return exj_sqlite_save(s, &l);
+    }
+    return exj_sqlite_end(s, &l, o->nonce, o->error_code, o->error_text, o->result) &&
+           (event != EXJ_EV_BLOCK || !o->signal.n || block_on(s, o));
 }
 
 static int by_seq(const void *a, const void *b)
@@ -319,41 +426,57 @@ bool exj_sqlite_renew(exj_sqlite *s, exj_op *op)
     sqlite3_bind_int64(st, 3, s->now + op->u.held.lease_ms);
     for (size_t i = 0; i < op->u.held.len; i++) {
         exj_held *h = &op->u.held.items[i];
+        int rc;
 
+        h->verdict = EXJ_FENCED;
+        h->ret_cancel = false;
         sqlite3_bind_int64(st, 1, h->seq);
         sqlite3_bind_int64(st, 2, h->nonce);
-        if (!exj_sqlite_run(s, W_RENEW, "cannot renew a lease"))
+        rc = sqlite3_step(st);
+        if (rc == SQLITE_ROW) {
+            h->verdict = EXJ_OK;
+            h->ret_cancel = sqlite3_column_int64(st, 0) & EXJ_LIVE_CANCEL;
+            rc = sqlite3_step(st);
+        }
+        if (rc != SQLITE_DONE)
+            exj_sqlite_fail(s, s->db, "cannot renew a lease", &s->err);
+        sqlite3_reset(st);
+        if (rc != SQLITE_DONE)
             return false;
-        h->verdict = sqlite3_changes(s->db) ? EXJ_OK : EXJ_FENCED;
     }
     return true;
 }
 
 bool exj_sqlite_release(exj_sqlite *s, exj_op *op)
 {
-    sqlite3_stmt *st = s->st[W_RELEASE];
+    static const exj_slice none = { NULL, 0 };
 
     for (size_t i = 0; i < op->u.held.len; i++) {
         exj_held *h = &op->u.held.items[i];
-        int64_t pool = 0;
-        int rc;
+        exj_live l;
+        bool found;
 
-        sqlite3_bind_int64(st, 1, h->seq);
-        sqlite3_bind_int64(st, 2, h->nonce);
-        rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW) {
-            pool = sqlite3_column_int64(st, 0);
-            rc = sqlite3_step(st);
-        }
-        if (rc != SQLITE_DONE) {
-            exj_sqlite_fail(s, s->db, "cannot release a row", &s->err);
-            sqlite3_reset(st);
+        if (!exj_sqlite_live(s, h->seq, &l, &found))
             return false;
+        found = found && l.status == EXJ_RUNNING && l.nonce == h->nonce && h->nonce != 0;
+        h->verdict = found ? EXJ_OK : EXJ_FENCED;
+        if (!found)
+            continue;
+        if (l.flags & EXJ_LIVE_CANCEL) { /* it was asked to stop before it had begun */
+            if (!exj_sqlite_move(s, &l, EXJ_EV_CANCEL, 0, none, none) ||
+                !exj_sqlite_end(s, &l, 0, EXJ_SLICE_LITERAL("Canceled"), none, none))
+                return false;
+            continue;
         }
-        sqlite3_reset(st);
-        h->verdict = pool ? EXJ_OK : EXJ_FENCED;
-        if (pool)
-            exj_sqlite_count(s, pool, EXJ_RUNNING, EXJ_QUEUED, 1);
+        if (!exj_sqlite_move(s, &l, EXJ_EV_RELEASE, 0, none, none))
+            return false;
+        if (l.attempts)
+            l.attempts--;
+        l.nonce = 0;
+        l.holder = 0;
+        l.until = 0;
+        if (!exj_sqlite_save(s, &l))
+            return false;
     }
     return true;
 }

@@ -1,4 +1,4 @@
-/* core/store/sqlite/docs.c - documents with a version, and finished steps. [writer] */
+/* core/store/sqlite/docs.c - documents with a version. [writer] */
 #include "core/store/sqlite/internal.h"
 
 #include <inttypes.h>
@@ -95,34 +95,4 @@ bool exj_sqlite_doc_delete(exj_sqlite *s, exj_op *op)
     exj_sqlite_bind(s->st[k->drop], 1, op->u.doc.id);
     return exj_sqlite_run(s, W_GONE_SET, "cannot note a deleted document") &&
            exj_sqlite_run(s, k->drop, "cannot delete a document");
-}
-
-bool exj_sqlite_step_put(exj_sqlite *s, exj_op *op)
-{
-    sqlite3_stmt *held = s->st[W_HELD], *st = s->st[W_STEP_ADD];
-    int rc;
-
-    sqlite3_bind_int64(held, 1, op->u.step.seq);
-    sqlite3_bind_int64(held, 2, op->u.step.nonce);
-    sqlite3_bind_int64(held, 3, op->u.step.token);
-    rc = sqlite3_step(held);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        exj_sqlite_fail(s, s->db, "cannot look at a claim", &s->err);
-    sqlite3_reset(held);
-    if (rc == SQLITE_DONE) {
-        op->u.step.verdict = EXJ_FENCED;
-        return true;
-    }
-    if (rc != SQLITE_ROW)
-        return false;
-    sqlite3_bind_int64(st, 1, op->u.step.seq);
-    exj_sqlite_bind(st, 2, op->u.step.key);
-    sqlite3_bind_int64(st, 3, op->u.step.token);
-    sqlite3_bind_int64(st, 4, op->u.step.attempt);
-    sqlite3_bind_int64(st, 5, s->now);
-    exj_sqlite_bind(st, 6, op->u.step.body);
-    if (!exj_sqlite_run(s, W_STEP_ADD, "cannot write a step"))
-        return false;
-    op->u.step.verdict = sqlite3_changes(s->db) ? EXJ_OK : EXJ_CONFLICT;
-    return true;
 }

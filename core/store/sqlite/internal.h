@@ -5,9 +5,14 @@
  * way: closing a stray descriptor would drop SQLite's locks for the whole process.
  *
  *   open.c    directory, lock, connections, close, health      writer.c  queue, commit
- *   schema.c  tables and migrations                            rows.c    the life of rows
- *   lock.c    who holds the directory                          docs.c    documents, steps
- *   read.c    everything that reads                            kv.c      keys and values
+ *   schema.c  tables and migrations                            sql.c     what writer says
+ *   lock.c    who holds the directory                          docs.c    documents
+ *   read.c    reads                                            events.c  the journal
+ *   move.c    one row changes its state                        rows.c    rows come in
+ *   claim.c   what a holder does                               keep.c    what a keeper does
+ *   order.c   what an operator does                            steps.c   steps, progress
+ *   wait.c    waits and signals                                limit.c   keys, rates, overflow
+ *   command.c idempotency keys                                 kv.c      keys and values
  *   db.c      SQLite's codes
  *
  * Threads: `writer thread only` unless a field says otherwise.
@@ -19,11 +24,12 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 
+#include "core/base/str.h"
 #include "core/store/store.h"
 
 #define EXJ_SQLITE_FILE "exellix-jobs.db"
 #define EXJ_SQLITE_LOCK "exellix-jobs.lock"
-#define EXJ_SQLITE_SCHEMA 3 /* recipe for a change: schema.c */
+#define EXJ_SQLITE_SCHEMA 4 /* recipe for a change: schema.c */
 
 /* ---- the seam for tests ----------------------------------------------------------------- */
 
@@ -42,30 +48,36 @@ exj_code exj_sqlite_open_seam(const exj_sqlite_options *o, const exj_sqlite_seam
 
 /* ---- statements ------------------------------------------------------------------------- */
 
-/* Prepared once, when the store opens. The texts stand in rows.c's order in writer.c. */
+/* Prepared once, when the store opens. */
 enum exj_sqlite_write {
-    W_BEGIN, W_COMMIT, W_ROLLBACK, W_CLOCK,
+    W_BEGIN, W_COMMIT, W_ROLLBACK, W_CLOCK, W_EVENTS_ADD,
     W_POOL_FIND, W_POOL_ADD, W_POOL_COUNTS,
-    W_ROW_ADD, W_HOT_ADD,
-    W_GUARD_GRAPH, W_GUARD_MATRIX, W_HOLDER_FIND, W_HOLDER_ADD,
-    W_READY, W_CLAIM, W_HELD, W_LEAVE, W_RESULT_ADD, W_WAIT, W_FAILURE_ADD,
-    W_RESULT_MINE, W_FAILURE_MINE,
-    W_RENEW, W_RELEASE, W_REAPABLE, W_REAPABLE_BUT, W_REQUEUE,
-    W_DUE, W_PROMOTE, W_NEXT_DUE,
-    W_ENDED, W_HOT_STATUS, W_RESULT_DROP, W_RETRIED,
+    W_ROW_ADD, W_ROW_FIND, W_HOT_ADD, W_EXTRAS_ADD, W_EXTRAS,
+    W_UNIQUE, W_UNIQUE_SET, W_UNIQUE_KEEP, W_UNIQUE_END, W_UNIQUE_DROP,
+    W_CKEY_FIND, W_CKEY_ADD, W_CKEY, W_CKEY_SET, W_PARKED, W_OLDEST,
+    W_GUARD_GRAPH, W_GUARD_MATRIX, W_HOLDER_FIND, W_HOLDER_ADD, W_RATE, W_RATE_SET,
+    W_READY, W_CLAIM, W_LIVE, W_LIVE_SET, W_LAST, W_LEAVE, W_RESULT_ADD, W_FAILURE_ADD,
+    W_RESULT_MINE, W_FAILURE_MINE, W_SNAPSHOT_ADD, W_SNAPSHOT_MINE,
+    W_RENEW, W_REAPABLE, W_REAPABLE_BUT,
+    W_DUE, W_PROMOTE, W_NEXT_DUE, W_RESUMABLE, W_NEXT_RESUME,
+    W_ENDED, W_RESULT_DROP, W_RETRIED,
+    W_WAIT_SET, W_WAIT, W_WAIT_DROP, W_SIGNAL_ADD, W_SIGNAL_KEPT, W_SIGNAL_COUNT, W_SIGNAL_DROP,
     W_GRAPH_VERSION, W_GRAPH_ADD, W_GRAPH_SET, W_GRAPH_DROP,
     W_MATRIX_VERSION, W_MATRIX_ADD, W_MATRIX_SET, W_MATRIX_DROP,
     W_GONE, W_GONE_SET,
-    W_STEP_ADD,
+    W_STEP_ADD, W_STEP_BEGIN, W_STEP_DONE, W_STEP_TIMES, W_STEPS_DROP, W_STEPS_COUNT, W_PROGRESS,
+    W_COMMAND, W_COMMAND_TAKE, W_COMMAND_KEEP, W_COMMAND_DROP, W_COMMANDS_OVER,
     W_KV_GET, W_KV_PUT, W_KV_DROP, W_KV_SIZES, W_KV_COUNT,
     W_COUNT
 };
+extern const char *const exj_sqlite_texts[W_COUNT]; /* sql.c */
 
 enum exj_sqlite_read {
     R_LOAD, R_GRAPH_GET, R_MATRIX_GET, R_GRAPH_PAGE, R_MATRIX_PAGE, R_POOLS, R_ROW,
     R_PAGE_ANY, R_PAGE_OPEN, R_PAGE_STATUS, R_PAGE_COMPLETED, R_PAGE_ENDED,
-    R_PAGE_BLOCKED_CODE, R_RECENT, R_STEP, R_STEPS, R_FAILURE_COUNT, R_FAILURES, R_KV,
-    R_KV_PAGE, R_PROBE_CONFIG, R_PROBE_EXECUTION,
+    R_PAGE_BLOCKED_CODE, R_RECENT, R_ROW_SEQ, R_ROW_NAME, R_STEP, R_STEPS, R_FAILURE_COUNT,
+    R_FAILURES, R_EVENTS, R_BATCH_OF, R_LAST, R_EVENTS_SPAN, R_SIGNALS, R_KV, R_KV_PAGE,
+    R_PROBE_CONFIG, R_PROBE_EXECUTION,
     R_COUNT
 };
 
@@ -84,6 +96,35 @@ typedef struct exj_pool_counts {
     int64_t n[EXJ_STATUS_COUNT], was[EXJ_STATUS_COUNT];
     bool dirty;
 } exj_pool_counts;
+
+/* A row of exj_hot. */
+typedef struct exj_live {
+    int64_t seq, pool;
+    exj_status status;
+    exj_msec run_after;
+    uint32_t attempts, max_attempts;
+    int64_t token, nonce, holder;
+    exj_msec until;
+    uint32_t flags; /* EXJ_LIVE_* */
+    int64_t ckey;   /* of exj_ckeys; 0: none */
+    int64_t last;   /* number of its newest entry */
+    int64_t rank;
+} exj_live;
+#define EXJ_LIVE_CANCEL 1u /* an operator wants it to stop */
+#define EXJ_LIVE_UNIQUE 2u /* has a unique key */
+#define EXJ_LIVE_NEVER INT64_MAX /* run_after of a suspended row without a time */
+
+/* Where the packer is: what differences refer to. */
+typedef struct exj_events_pack_state {
+    int64_t number, seq;
+} exj_events_pack_state;
+
+typedef struct exj_events_iter {
+    exj_slice rest;
+    exj_events_pack_state at;
+    int64_t end;
+    bool corrupt;
+} exj_events_iter;
 
 /* Internal operation: a transaction that writes and changes nothing (health). */
 #define EXJ_OP_PING ((exj_op_kind)(EXJ_OP_KV_ADD + 1))
@@ -116,6 +157,11 @@ typedef struct exj_sqlite {
     exj_reader *readers; /* idle ones */
     unsigned readers_idle;
 
+    /* guarded by listen_mu, held while it is called */
+    pthread_mutex_t listen_mu;
+    void (*news)(void *user, int64_t last);
+    void *news_user;
+
     /* writer thread only */
     sqlite3 *db;
     sqlite3_stmt *st[W_COUNT];
@@ -133,6 +179,11 @@ typedef struct exj_sqlite {
     int64_t holder_id;
     exj_outcome **order; /* owned; outcomes of one op in the order of seq */
     size_t order_cap;
+    struct exj_picked *picked; /* owned; what a claim looks at */
+    size_t picked_cap;
+    exj_buf entries;           /* of the current transaction, packed */
+    exj_events_pack_state entries_at;
+    int64_t next_number, saved_number; /* of the next entry; as committed */
 } exj_sqlite;
 
 /* ---- db.c ----------------------------------------------------------------------------------- */
@@ -169,8 +220,32 @@ void exj_sqlite_submit(exj_store *base, exj_op *first);
 /* Run a statement that gives no row; false: s->err is set. */
 bool exj_sqlite_run(exj_sqlite *s, enum exj_sqlite_write which, const char *what);
 
-/* ---- rows.c, claim.c, docs.c, kv.c: [writer] false means: roll back, s->err says why ----------------- */
+/* ---- events.c --------------------------------------------------------------------------- */
 
+/* Append one entry to a batch; `at` begins as { .number = first of the batch }. False: no
+ * memory. Pure, as are the iterators. */
+bool exj_events_pack(exj_buf *b, exj_events_pack_state *at, const exj_journal_entry *e);
+void exj_events_iter_init(exj_events_iter *it, exj_slice body, int64_t first, int64_t n);
+/* False at the end, or when the bytes are no batch: `corrupt`. `at` is not filled. */
+bool exj_events_iter_next(exj_events_iter *it, exj_journal_entry *ret);
+
+/* [writer] */
+bool exj_sqlite_note(exj_sqlite *s, exj_journal_entry e, int64_t *ret_number);
+void exj_sqlite_begin_events(exj_sqlite *s);
+bool exj_sqlite_save_events(exj_sqlite *s); /* before the commit */
+void exj_sqlite_tell_events(exj_sqlite *s); /* after it */
+/* [any thread] */
+void exj_sqlite_listen(exj_store *base, void (*news)(void *user, int64_t last), void *user);
+exj_code exj_sqlite_events(exj_store *base, int64_t after, size_t limit, exj_event_visit visit,
+                           void *user, exj_err *err);
+exj_code exj_sqlite_journal(exj_store *base, int64_t seq, size_t limit, exj_event_visit visit,
+                            void *user, exj_err *err);
+exj_code exj_sqlite_events_span(exj_store *base, int64_t *ret_first, int64_t *ret_last,
+                                exj_err *err);
+
+/* ---- the rest, by file: [writer] false means: roll back, s->err says why ------------------ */
+
+/* rows.c */
 bool exj_sqlite_load_pools(exj_sqlite *s);
 bool exj_sqlite_save_pools(exj_sqlite *s);
 void exj_sqlite_settle_pools(exj_sqlite *s, bool committed);
@@ -178,21 +253,88 @@ bool exj_sqlite_has_pool(const exj_sqlite *s, int64_t pool);
 void exj_sqlite_count(exj_sqlite *s, int64_t pool, int from, int to, int64_t by);
 bool exj_sqlite_pool(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_insert(exj_sqlite *s, exj_op *op);
+/* move.c: one row changes its state; nothing else does. */
+bool exj_sqlite_live(exj_sqlite *s, int64_t seq, exj_live *ret, bool *ret_found);
+/* The row, if this claim holds it. */
+bool exj_sqlite_held(exj_sqlite *s, int64_t seq, int64_t nonce, int64_t token, exj_live *ret,
+                     bool *ret_found);
+/* An entry that moves nothing. l->last changes; the caller saves it. */
+bool exj_sqlite_tell(exj_sqlite *s, exj_live *l, exj_entry_kind kind, int64_t value,
+                     exj_slice key, exj_slice text);
+/* As the table says, with its entry, counters and keys; l->status and l->last change. The
+ * caller then saves the row, or ends it. A move that the table refuses is our bug. */
+bool exj_sqlite_move(exj_sqlite *s, exj_live *l, exj_event event, int64_t value, exj_slice key,
+                     exj_slice text);
+bool exj_sqlite_save(exj_sqlite *s, const exj_live *l);      /* it stays in exj_hot */
+bool exj_sqlite_save_last(exj_sqlite *s, const exj_live *l); /* nothing else has changed */
+/* It leaves exj_hot for exj_results, as l->status. */
+bool exj_sqlite_end(exj_sqlite *s, const exj_live *l, int64_t nonce, exj_slice code,
+                    exj_slice text, exj_slice body);
+/* The other way: fills `l` from exj_results as queued with `event`, no attempt counted.
+ * *ret_found false: there is no result. op->rc says when the table or a key refuses. */
+bool exj_sqlite_come_back(exj_sqlite *s, exj_op *op, int64_t seq, exj_event event,
+                          exj_slice key, exj_live *l, bool *ret_found);
+bool exj_sqlite_add_failure(exj_sqlite *s, int64_t seq, int64_t token, uint32_t attempt,
+                            int64_t nonce, exj_slice code, exj_slice text);
+/* claim.c */
 bool exj_sqlite_claim(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_finish(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_renew(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_release(exj_sqlite *s, exj_op *op);
+/* keep.c */
 bool exj_sqlite_reap(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_promote(exj_sqlite *s, exj_op *op);
+/* order.c */
 bool exj_sqlite_retry(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_rerun(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_cancel(exj_sqlite *s, exj_op *op);
+/* wait.c */
+bool exj_sqlite_suspend(exj_sqlite *s, exj_live *l, const exj_outcome *o);
+bool exj_sqlite_resume_due(exj_sqlite *s, exj_live *l); /* its time has come */
+bool exj_sqlite_signal(exj_sqlite *s, exj_op *op);
+/* limit.c */
+bool exj_sqlite_unique_taken(exj_sqlite *s, int64_t pool, exj_slice key, int64_t seq,
+                             int64_t *ret_by); /* 0: it is free */
+bool exj_sqlite_unique_take(exj_sqlite *s, int64_t pool, exj_slice key, int64_t seq,
+                            exj_msec until); /* 0: as long as the row is not terminal */
+bool exj_sqlite_unique_back(exj_sqlite *s, int64_t pool, exj_slice key, int64_t seq);
+bool exj_sqlite_unique_end(exj_sqlite *s, const exj_live *l); /* the row is terminal */
+bool exj_sqlite_ckey_id(exj_sqlite *s, int64_t pool, exj_slice key, int64_t *ret);
+bool exj_sqlite_ckey_enter(exj_sqlite *s, int64_t ckey, uint32_t cap, bool *ret_entered);
+bool exj_sqlite_ckey_leave(exj_sqlite *s, int64_t ckey); /* and lets a parked row in */
+bool exj_sqlite_rate(exj_sqlite *s, exj_want *w, uint32_t *ret_room);
+bool exj_sqlite_rate_used(exj_sqlite *s, exj_want *w);
+/* Is a new row of the pool dropped? Else *ret_oldest may be a row to drop for it. */
+void exj_sqlite_overflow(const exj_sqlite *s, const exj_op *op, const int64_t added[2],
+                         bool *ret_drop, bool *ret_drop_oldest);
+bool exj_sqlite_drop_oldest(exj_sqlite *s, int64_t pool, bool *ret_dropped);
+/* steps.c */
+bool exj_sqlite_step_put(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_step_begin(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_progress(exj_sqlite *s, exj_op *op);
+/* A step that the store writes itself: what a wait ended with. The k-th of a name is
+ * "NAME:k". */
+bool exj_sqlite_step_heard(exj_sqlite *s, exj_live *l, exj_slice name, exj_slice body);
+/* command.c */
+bool exj_sqlite_command(exj_sqlite *s, exj_op *op);
+/* docs.c */
 bool exj_sqlite_doc_put(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_doc_delete(exj_sqlite *s, exj_op *op);
-bool exj_sqlite_step_put(exj_sqlite *s, exj_op *op);
-bool exj_sqlite_kv(exj_sqlite *s, exj_op *op); /* kv.c */
+/* kv.c */
+bool exj_sqlite_kv(exj_sqlite *s, exj_op *op);
 
 /* ---- read.c ----------------------------------------------------------------------------------- */
 
 extern const exj_store_vtable exj_sqlite_vtable;
+/* Take a connection and its statement; both go back with read_end. */
+exj_code exj_sqlite_read_begin(exj_sqlite *s, enum exj_sqlite_read which, exj_reader **ret,
+                               sqlite3_stmt **ret_st, exj_err *err);
+/* One more statement of a connection that was taken. */
+exj_code exj_sqlite_read_also(exj_sqlite *s, exj_reader *r, enum exj_sqlite_read which,
+                              sqlite3_stmt **ret_st, exj_err *err);
+/* `step`: what the last step said; anything but ROW and DONE is an error. */
+exj_code exj_sqlite_read_end(exj_sqlite *s, exj_reader *r, sqlite3_stmt *st, int step,
+                             exj_err *err);
 exj_code exj_sqlite_probe(exj_sqlite *s, enum exj_sqlite_read which, exj_err *err);
 void exj_sqlite_close_readers(exj_sqlite *s);
 exj_code exj_sqlite_health(exj_store *base, exj_store_health *ret); /* open.c */

@@ -30,25 +30,19 @@ static int64_t number_of(exj_slice text)
 /* The claim still holds its row, or it is an operator's. False with op->rc set: fenced. */
 static bool may_write(exj_sqlite *s, exj_op *op, bool *ret)
 {
-    sqlite3_stmt *held = s->st[W_HELD];
-    int rc;
+    exj_live l;
+    bool held;
 
     *ret = true;
     if (op->u.kv.seq == 0)
         return true;
-    sqlite3_bind_int64(held, 1, op->u.kv.seq);
-    sqlite3_bind_int64(held, 2, op->u.kv.nonce);
-    sqlite3_bind_int64(held, 3, op->u.kv.token);
-    rc = sqlite3_step(held);
-    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
-        exj_sqlite_fail(s, s->db, "cannot look at a claim", &s->err);
-    sqlite3_reset(held);
-    if (rc == SQLITE_DONE) {
-        *ret = false;
+    if (!exj_sqlite_held(s, op->u.kv.seq, op->u.kv.nonce, op->u.kv.token, &l, &held))
+        return false;
+    *ret = held;
+    if (!held)
         op->rc = exj_err_set(&op->err, EXJ_FENCED, "row %" PRId64 ": the claim is over",
                              op->u.kv.seq);
-    }
-    return rc == SQLITE_ROW || rc == SQLITE_DONE;
+    return true;
 }
 
 static bool look(exj_sqlite *s, const exj_op *op, struct standing *ret)

@@ -84,6 +84,17 @@ static exj_code open_writer(exj_sqlite *s, exj_err *err)
     if (rc)
         return rc;
     s->next_seq = last + 1;
+    rc = exj_sqlite_number(s, s->db,
+                           "SELECT first + n FROM exj_events ORDER BY first DESC LIMIT 1",
+                           &s->saved_number, err);
+    /* Nobody works on a command any more: its key is free again. */
+    if (!rc)
+        rc = exj_sqlite_exec(s, s->db, "DELETE FROM exj_commands WHERE status=0", err);
+    if (rc)
+        return rc;
+    if (s->saved_number == 0)
+        s->saved_number = 1;
+    s->next_number = s->saved_number;
     if (!exj_sqlite_load_pools(s)) {
         rc = s->err.code;
         return exj_err_set(err, rc, "%s", s->err.text);
@@ -123,6 +134,9 @@ static void release(exj_sqlite *s)
     pthread_cond_destroy(&s->work);
     pthread_mutex_destroy(&s->mu);
     pthread_mutex_destroy(&s->readers_mu);
+    pthread_mutex_destroy(&s->listen_mu);
+    exj_buf_release(&s->entries);
+    free(s->picked);
     free(s->order);
     free(s->holder);
     free(s->dirty);
@@ -151,6 +165,7 @@ exj_code exj_sqlite_open_seam(const exj_sqlite_options *o, const exj_sqlite_seam
     atomic_store(&s->skew_ms, INT64_MIN / 2);
     pthread_mutex_init(&s->mu, NULL);
     pthread_mutex_init(&s->readers_mu, NULL);
+    pthread_mutex_init(&s->listen_mu, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->work, &attr);

@@ -17,7 +17,9 @@
     "r.seq, r.pool, p.matrix, p.run, p.graph, r.record_id, r.input, r.priority,"               \
     " r.max_attempts, r.created_at, h.status, h.attempts, h.fence, h.run_after, h.until,"      \
     " n.name, t.status, t.attempts, t.fence, t.at, t.body," LAST_FAILURE("error_code", "code") \
-    "," LAST_FAILURE("error_text", "text")
+    "," LAST_FAILURE("error_text", "text")                                                     \
+    ", h.flags, coalesce(h.last, t.last), w.signal, x.ukey, x.ckey, x.snapshot, g.at, g.note,"  \
+    " g.fence"
 /* An ended row has its own; a live one shows what its last failed attempt said. */
 #define LAST_FAILURE(ended, live)                                                              \
     " CASE WHEN h.seq IS NULL THEN t." ended " ELSE (SELECT f." live                           \
@@ -25,21 +27,24 @@
     " LIMIT 1) END"
 #define ROW_FILTER                                                                             \
     " AND (?2='' OR p.matrix=?2) AND (?3='' OR p.run=?3) AND (?4='' OR p.graph=?4)"
+/* What only few rows have. */
+#define JOIN_REST                                                                              \
+    " LEFT JOIN exj_holders n ON n.id=h.holder LEFT JOIN exj_waits w ON w.seq=r.seq"           \
+    " LEFT JOIN exj_extras x ON x.seq=r.seq LEFT JOIN exj_progress g ON g.seq=r.seq"
 #define FROM_ROWS                                                                              \
     " FROM " ROWS " r CROSS JOIN exj_pools p ON p.id=r.pool"                                   \
-    " LEFT JOIN exj_hot h ON h.seq=r.seq LEFT JOIN exj_results t ON t.seq=r.seq"               \
-    " LEFT JOIN exj_holders n ON n.id=h.holder"
+    " LEFT JOIN exj_hot h ON h.seq=r.seq LEFT JOIN exj_results t ON t.seq=r.seq" JOIN_REST
 #define FROM_HOT                                                                               \
     " FROM exj_hot h CROSS JOIN " ROWS " r ON r.seq=h.seq"                                     \
     " CROSS JOIN exj_pools p ON p.id=r.pool LEFT JOIN exj_results t ON t.seq=r.seq"            \
-    " LEFT JOIN exj_holders n ON n.id=h.holder"
+    JOIN_REST
 #define FROM_RESULTS " FROM exj_results t" JOIN_RESULTS
 #define FROM_RESULTS_BLOCKED                                                                   \
     " FROM exj_results t INDEXED BY exj_results_blocked" JOIN_RESULTS
 #define JOIN_RESULTS                                                                           \
     " CROSS JOIN " ROWS " r ON r.seq=t.seq"                                                    \
     " CROSS JOIN exj_pools p ON p.id=r.pool LEFT JOIN exj_hot h ON h.seq=r.seq"                \
-    " LEFT JOIN exj_holders n ON n.id=h.holder"
+    JOIN_REST
 
 static const char *const texts[R_COUNT] = {
     [R_LOAD] = "SELECT seq, record_id, input FROM " ROWS " WHERE seq BETWEEN ?1 AND ?2"
@@ -50,13 +55,13 @@ static const char *const texts[R_COUNT] = {
                      " ORDER BY id LIMIT ?2",
     [R_MATRIX_PAGE] = "SELECT " DOC_COLUMNS " FROM exellix_matrix_configs WHERE id>?1"
                       " ORDER BY id LIMIT ?2",
-    [R_POOLS] = "SELECT id, matrix, run, graph, n0, n1, n2, n3, n4, n5, n6, n7, n8"
+    [R_POOLS] = "SELECT id, matrix, run, graph, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9"
                 " FROM exj_pools ORDER BY id",
     [R_ROW] = "SELECT " ROW_COLUMNS FROM_ROWS " WHERE r.record_id=?1 AND r.pool="
               "(SELECT id FROM exj_pools WHERE matrix=?2 AND run=?3 AND graph=?4)",
     [R_PAGE_ANY] = "SELECT " ROW_COLUMNS FROM_ROWS " WHERE r.seq>?1" ROW_FILTER
                    " ORDER BY r.seq LIMIT ?5",
-    [R_PAGE_OPEN] = "SELECT " ROW_COLUMNS FROM_HOT " WHERE h.seq>?1 AND h.status IN (0, 1)"
+    [R_PAGE_OPEN] = "SELECT " ROW_COLUMNS FROM_HOT " WHERE h.seq>?1 AND h.status IN (0, 1, 9)"
                     ROW_FILTER " ORDER BY h.seq LIMIT ?5",
     [R_PAGE_STATUS] = "SELECT " ROW_COLUMNS FROM_HOT " WHERE h.seq>?1 AND h.status=?6"
                       ROW_FILTER " ORDER BY h.seq LIMIT ?5",
@@ -71,8 +76,23 @@ static const char *const texts[R_COUNT] = {
                             " ORDER BY t.seq LIMIT ?5",
     [R_RECENT] = "SELECT " ROW_COLUMNS FROM_RESULTS " WHERE t.status=?2 AND r.pool=?1"
                  " ORDER BY t.seq DESC LIMIT ?3",
-    [R_STEP] = "SELECT body FROM exj_journal WHERE seq=?1 AND step=?2",
-    [R_STEPS] = "SELECT step, body FROM exj_journal WHERE seq=?1 ORDER BY step",
+    [R_ROW_SEQ] = "SELECT " ROW_COLUMNS FROM_ROWS " WHERE r.seq=?1",
+    [R_ROW_NAME] = "SELECT r.pool, p.matrix, p.run, p.graph, r.record_id FROM " ROWS " r"
+                   " JOIN exj_pools p ON p.id=r.pool WHERE r.seq=?1",
+    [R_STEP] = "SELECT body FROM exj_journal WHERE seq=?1 AND step=?2 AND done=1",
+    [R_STEPS] = "SELECT step, body, done, fence, number, attempt, began_at, at FROM exj_journal"
+                " WHERE seq=?1 ORDER BY number, step",
+    [R_EVENTS] = "SELECT first, n, at, body FROM exj_events WHERE first>="
+                 "coalesce((SELECT max(first) FROM exj_events WHERE first<=?1+1), 0)"
+                 " ORDER BY first",
+    [R_BATCH_OF] = "SELECT first, n, at, body FROM exj_events WHERE first<=?1"
+                   " ORDER BY first DESC LIMIT 1",
+    [R_LAST] = "SELECT coalesce((SELECT last FROM exj_hot WHERE seq=?1),"
+               " (SELECT last FROM exj_results WHERE seq=?1))",
+    [R_EVENTS_SPAN] = "SELECT coalesce((SELECT value FROM exj_meta WHERE key='events_from'), 1),"
+                      " coalesce((SELECT first+n-1 FROM exj_events ORDER BY first DESC LIMIT 1),"
+                      " 0)",
+    [R_SIGNALS] = "SELECT name, body, at FROM exj_signals WHERE seq=?1 ORDER BY id",
     [R_FAILURE_COUNT] = "SELECT count(*) FROM exellix_execution_matrix_failures WHERE seq=?1"
                         " AND code=?2 AND fence>coalesce((SELECT fence FROM exj_retried"
                         " WHERE seq=?1), -1)",
@@ -153,7 +173,7 @@ void exj_sqlite_close_readers(exj_sqlite *s)
 }
 
 /* Take a connection and its statement; both go back with `end`. */
-static exj_code begin(exj_sqlite *s, enum exj_sqlite_read which, exj_reader **ret,
+exj_code exj_sqlite_read_begin(exj_sqlite *s, enum exj_sqlite_read which, exj_reader **ret,
                       sqlite3_stmt **ret_st, exj_err *err)
 {
     exj_reader *r = NULL;
@@ -161,20 +181,15 @@ static exj_code begin(exj_sqlite *s, enum exj_sqlite_read which, exj_reader **re
 
     if (rc)
         return rc;
-    if (!r->st[which] &&
-        sqlite3_prepare_v3(r->db, texts[which], -1, SQLITE_PREPARE_PERSISTENT, &r->st[which],
-                           NULL) != SQLITE_OK) {
-        rc = exj_sqlite_fail(s, r->db, "cannot prepare a read", err);
+    rc = exj_sqlite_read_also(s, r, which, ret_st, err);
+    if (rc)
         reader_put(s, r);
-        return rc;
-    }
     *ret = r;
-    *ret_st = r->st[which];
-    return EXJ_OK;
+    return rc;
 }
 
 /* `step`: what the last step said; anything but ROW and DONE is an error. */
-static exj_code end(exj_sqlite *s, exj_reader *r, sqlite3_stmt *st, int step, exj_err *err)
+exj_code exj_sqlite_read_end(exj_sqlite *s, exj_reader *r, sqlite3_stmt *st, int step, exj_err *err)
 {
     exj_code rc = EXJ_OK;
 
@@ -186,13 +201,24 @@ static exj_code end(exj_sqlite *s, exj_reader *r, sqlite3_stmt *st, int step, ex
     return rc;
 }
 
+exj_code exj_sqlite_read_also(exj_sqlite *s, exj_reader *r, enum exj_sqlite_read which,
+                              sqlite3_stmt **ret_st, exj_err *err)
+{
+    if (!r->st[which] &&
+        sqlite3_prepare_v3(r->db, texts[which], -1, SQLITE_PREPARE_PERSISTENT, &r->st[which],
+                           NULL) != SQLITE_OK)
+        return exj_sqlite_fail(s, r->db, "cannot prepare a read", err);
+    *ret_st = r->st[which];
+    return EXJ_OK;
+}
+
 exj_code exj_sqlite_probe(exj_sqlite *s, enum exj_sqlite_read which, exj_err *err)
 {
     exj_reader *r;
     sqlite3_stmt *st;
-    exj_code rc = begin(s, which, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, which, &r, &st, err);
 
-    return rc ? rc : end(s, r, st, sqlite3_step(st), err);
+    return rc ? rc : exj_sqlite_read_end(s, r, st, sqlite3_step(st), err);
 }
 
 /* ---- inputs of claimed rows ---------------------------------------------------------------------- */
@@ -276,7 +302,7 @@ static exj_code load(exj_store *base, const exj_claim *claims, size_t n, exj_loa
     }
     if (!sorted)
         qsort(w, n, sizeof(*w), by_seq);
-    rc = begin(s, R_LOAD, &r, &st, err);
+    rc = exj_sqlite_read_begin(s, R_LOAD, &r, &st, err);
     if (rc)
         goto out;
     for (size_t i = 0, k; i < n && !rc && step == SQLITE_DONE; i = k) {
@@ -284,7 +310,7 @@ static exj_code load(exj_store *base, const exj_claim *claims, size_t n, exj_loa
             k++;
         rc = load_range(s, st, w + i, k - i, ret, arena, &step, err);
     }
-    ended = end(s, r, st, step, err);
+    ended = exj_sqlite_read_end(s, r, st, step, err);
     rc = rc ? rc : ended;
     for (size_t i = 0; i < n && !rc; i++) {
         ret[i].record_id.p = arena->p + (uintptr_t)ret[i].record_id.p;
@@ -311,7 +337,7 @@ static exj_code doc_get(exj_store *base, exj_doc_kind kind, exj_slice id, exj_do
     exj_reader *r;
     sqlite3_stmt *st;
     int step;
-    exj_code rc = begin(s, kind == EXJ_DOC_GRAPH ? R_GRAPH_GET : R_MATRIX_GET, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, kind == EXJ_DOC_GRAPH ? R_GRAPH_GET : R_MATRIX_GET, &r, &st, err);
 
     if (rc)
         return rc;
@@ -319,7 +345,7 @@ static exj_code doc_get(exj_store *base, exj_doc_kind kind, exj_slice id, exj_do
     step = sqlite3_step(st);
     if (step == SQLITE_ROW)
         visit_doc(st, visit, user);
-    rc = end(s, r, st, step, err);
+    rc = exj_sqlite_read_end(s, r, st, step, err);
     if (!rc && step == SQLITE_DONE)
         rc = exj_err_set(err, EXJ_NOT_FOUND, "no %s \"%.*s\"",
                          kind == EXJ_DOC_GRAPH ? "graph" : "matrix",
@@ -335,7 +361,7 @@ static exj_code doc_page(exj_store *base, exj_doc_kind kind, exj_slice after_id,
     sqlite3_stmt *st;
     int step;
     exj_code rc =
-        begin(s, kind == EXJ_DOC_GRAPH ? R_GRAPH_PAGE : R_MATRIX_PAGE, &r, &st, err);
+        exj_sqlite_read_begin(s, kind == EXJ_DOC_GRAPH ? R_GRAPH_PAGE : R_MATRIX_PAGE, &r, &st, err);
 
     if (rc)
         return rc;
@@ -344,7 +370,7 @@ static exj_code doc_page(exj_store *base, exj_doc_kind kind, exj_slice after_id,
     while ((step = sqlite3_step(st)) == SQLITE_ROW)
         if (!visit_doc(st, visit, user))
             break;
-    return end(s, r, st, step, err);
+    return exj_sqlite_read_end(s, r, st, step, err);
 }
 
 static exj_code step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *ret,
@@ -355,7 +381,7 @@ static exj_code step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *r
     sqlite3_stmt *st;
     bool added = true;
     int step;
-    exj_code rc = begin(s, R_STEP, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, R_STEP, &r, &st, err);
 
     if (rc)
         return rc;
@@ -364,7 +390,7 @@ static exj_code step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *r
     step = sqlite3_step(st);
     if (step == SQLITE_ROW)
         added = exj_buf_add_slice(ret, exj_sqlite_column(st, 0));
-    rc = end(s, r, st, step, err);
+    rc = exj_sqlite_read_end(s, r, st, step, err);
     if (!rc && !added)
         rc = exj_err_set(err, EXJ_NOMEM, "store %s: no memory for a step", s->path);
     if (!rc && step == SQLITE_DONE)
@@ -380,15 +406,25 @@ static exj_code step_each(exj_store *base, int64_t seq, exj_step_visit visit, vo
     exj_reader *r;
     sqlite3_stmt *st;
     int step;
-    exj_code rc = begin(s, R_STEPS, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, R_STEPS, &r, &st, err);
 
     if (rc)
         return rc;
     sqlite3_bind_int64(st, 1, seq);
-    while ((step = sqlite3_step(st)) == SQLITE_ROW)
-        if (!visit(user, exj_sqlite_column(st, 0), exj_sqlite_column(st, 1)))
+    while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+        exj_step_view v = { .key = exj_sqlite_column(st, 0),
+                            .body = exj_sqlite_column(st, 1),
+                            .done = sqlite3_column_int(st, 2),
+                            .token = sqlite3_column_int64(st, 3),
+                            .number = sqlite3_column_int64(st, 4),
+                            .attempt = (uint32_t)sqlite3_column_int64(st, 5),
+                            .began_at = sqlite3_column_int64(st, 6),
+                            .at = sqlite3_column_int64(st, 7) };
+
+        if (!visit(user, &v))
             break;
-    return end(s, r, st, step, err);
+    }
+    return exj_sqlite_read_end(s, r, st, step, err);
 }
 
 static exj_code failure_count(exj_store *base, int64_t seq, exj_slice code, uint32_t *ret,
@@ -399,7 +435,7 @@ static exj_code failure_count(exj_store *base, int64_t seq, exj_slice code, uint
     sqlite3_stmt *st;
     int64_t n = 0;
     int step;
-    exj_code rc = begin(s, R_FAILURE_COUNT, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, R_FAILURE_COUNT, &r, &st, err);
 
     if (rc)
         return rc;
@@ -408,7 +444,7 @@ static exj_code failure_count(exj_store *base, int64_t seq, exj_slice code, uint
     step = sqlite3_step(st);
     if (step == SQLITE_ROW)
         n = sqlite3_column_int64(st, 0);
-    rc = end(s, r, st, step, err);
+    rc = exj_sqlite_read_end(s, r, st, step, err);
     if (!rc)
         *ret = n > UINT32_MAX ? UINT32_MAX : (uint32_t)n;
     return rc;
@@ -425,7 +461,7 @@ static exj_code failure_each(exj_store *base, int64_t seq, size_t limit,
 
     if (!limit || limit > 1000)
         return exj_err_set(err, EXJ_INVALID, "limit %zu: allowed are 1 to 1000", limit);
-    rc = begin(s, R_FAILURES, &r, &st, err);
+    rc = exj_sqlite_read_begin(s, R_FAILURES, &r, &st, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(st, 1, seq);
@@ -440,7 +476,7 @@ static exj_code failure_each(exj_store *base, int64_t seq, size_t limit,
         if (!visit(user, &v))
             break;
     }
-    return end(s, r, st, step, err);
+    return exj_sqlite_read_end(s, r, st, step, err);
 }
 
 /* ---- keys and values ------------------------------------------------------------------------ */
@@ -453,7 +489,7 @@ static exj_code kv_get(exj_store *base, exj_slice graph, exj_slice key, exj_buf 
     sqlite3_stmt *st;
     bool added = true;
     int step;
-    exj_code rc = begin(s, R_KV, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, R_KV, &r, &st, err);
 
     if (rc)
         return rc;
@@ -462,7 +498,7 @@ static exj_code kv_get(exj_store *base, exj_slice graph, exj_slice key, exj_buf 
     step = sqlite3_step(st);
     if (step == SQLITE_ROW)
         added = exj_buf_add_slice(ret, exj_sqlite_column(st, 0));
-    rc = end(s, r, st, step, err);
+    rc = exj_sqlite_read_end(s, r, st, step, err);
     if (!rc && !added)
         rc = exj_err_set(err, EXJ_NOMEM, "store %s: no memory for a value", s->path);
     if (!rc && step == SQLITE_DONE)
@@ -483,7 +519,7 @@ static exj_code kv_page(exj_store *base, exj_slice graph, exj_slice after_key, s
 
     if (limit < 1 || limit > 1000)
         return exj_err_set(err, EXJ_INVALID, "a page of %zu keys: 1 to 1000 are allowed", limit);
-    rc = begin(s, R_KV_PAGE, &r, &st, err);
+    rc = exj_sqlite_read_begin(s, R_KV_PAGE, &r, &st, err);
     if (rc)
         return rc;
     exj_sqlite_bind(st, 1, graph);
@@ -502,7 +538,7 @@ static exj_code kv_page(exj_store *base, exj_slice graph, exj_slice after_key, s
         if (!visit(user, &v))
             break;
     }
-    return end(s, r, st, step, err);
+    return exj_sqlite_read_end(s, r, st, step, err);
 }
 
 /* ---- pools and rows ------------------------------------------------------------------------------------ */
@@ -513,7 +549,7 @@ static exj_code pools(exj_store *base, exj_pool_visit visit, void *user, exj_err
     exj_reader *r;
     sqlite3_stmt *st;
     int step;
-    exj_code rc = begin(s, R_POOLS, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, R_POOLS, &r, &st, err);
 
     if (rc)
         return rc;
@@ -528,7 +564,7 @@ static exj_code pools(exj_store *base, exj_pool_visit visit, void *user, exj_err
         if (!visit(user, &p))
             break;
     }
-    return end(s, r, st, step, err);
+    return exj_sqlite_read_end(s, r, st, step, err);
 }
 
 /* The columns of ROW_COLUMNS. A row is in exj_hot or in exj_results, never in both. */
@@ -557,7 +593,10 @@ static bool visit_row(exj_sqlite *s, sqlite3_stmt *st, exj_row_visit visit, void
         v.status = (exj_status)sqlite3_column_int(st, 10);
         v.attempts = (uint32_t)sqlite3_column_int64(st, 11);
         v.token = sqlite3_column_int64(st, 12);
-        v.run_after = v.status == EXJ_WAITING ? sqlite3_column_int64(st, 13) : 0;
+        if (v.status == EXJ_WAITING || v.status == EXJ_SUSPENDED)
+            v.run_after = sqlite3_column_int64(st, 13);
+        if (v.run_after == EXJ_LIVE_NEVER)
+            v.run_after = 0;
         v.lease_until = sqlite3_column_int64(st, 14);
         v.holder = exj_sqlite_column(st, 15);
     } else {
@@ -569,6 +608,17 @@ static bool visit_row(exj_sqlite *s, sqlite3_stmt *st, exj_row_visit visit, void
     }
     v.error_code = exj_sqlite_column(st, 21);
     v.error_text = exj_sqlite_column(st, 22);
+    v.cancel_asked = sqlite3_column_int64(st, 23) & EXJ_LIVE_CANCEL;
+    v.last_entry = sqlite3_column_int64(st, 24);
+    v.signal = exj_sqlite_column(st, 25);
+    v.unique_key = exj_sqlite_column(st, 26);
+    v.concurrency_key = exj_sqlite_column(st, 27);
+    v.snapshot = exj_sqlite_column(st, 28);
+    v.progress = -1;
+    if (sqlite3_column_type(st, 29) != SQLITE_NULL && sqlite3_column_int64(st, 31) == v.token) {
+        v.progress = sqlite3_column_double(st, 29);
+        v.progress_note = exj_sqlite_column(st, 30);
+    }
     return visit(user, &v);
 }
 
@@ -579,7 +629,7 @@ static exj_code row_get(exj_store *base, exj_slice matrix, exj_slice run, exj_sl
     exj_reader *r;
     sqlite3_stmt *st;
     int step;
-    exj_code rc = begin(s, R_ROW, &r, &st, err), seen = EXJ_OK;
+    exj_code rc = exj_sqlite_read_begin(s, R_ROW, &r, &st, err), seen = EXJ_OK;
 
     if (rc)
         return rc;
@@ -590,10 +640,31 @@ static exj_code row_get(exj_store *base, exj_slice matrix, exj_slice run, exj_sl
     step = sqlite3_step(st);
     if (step == SQLITE_ROW)
         visit_row(s, st, visit, user, err, &seen);
-    rc = end(s, r, st, step, err);
+    rc = exj_sqlite_read_end(s, r, st, step, err);
     if (!rc && step == SQLITE_DONE)
         rc = exj_err_set(err, EXJ_NOT_FOUND, "no row of record \"%.*s\"",
                          record_id.n > 200 ? 200 : (int)record_id.n, record_id.p);
+    return rc ? rc : seen;
+}
+
+static exj_code row_by_seq(exj_store *base, int64_t seq, exj_row_visit visit, void *user,
+                           exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc = exj_sqlite_read_begin(s, R_ROW_SEQ, &r, &st, err), seen = EXJ_OK;
+
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(st, 1, seq);
+    step = sqlite3_step(st);
+    if (step == SQLITE_ROW)
+        visit_row(s, st, visit, user, err, &seen);
+    rc = exj_sqlite_read_end(s, r, st, step, err);
+    if (!rc && step == SQLITE_DONE)
+        rc = exj_err_set(err, EXJ_NOT_FOUND, "no row %" PRId64, seq);
     return rc ? rc : seen;
 }
 
@@ -608,7 +679,7 @@ static exj_code row_recent(exj_store *base, int64_t pool, exj_status status, siz
 
     if (limit < 1 || limit > 1000)
         return exj_err_set(err, EXJ_INVALID, "%zu rows: 1 to 1000 are allowed", limit);
-    rc = begin(s, R_RECENT, &r, &st, err);
+    rc = exj_sqlite_read_begin(s, R_RECENT, &r, &st, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(st, 1, pool);
@@ -617,7 +688,7 @@ static exj_code row_recent(exj_store *base, int64_t pool, exj_status status, siz
     while ((step = sqlite3_step(st)) == SQLITE_ROW)
         if (!visit_row(s, st, visit, user, err, &seen))
             break;
-    rc = end(s, r, st, step, err);
+    rc = exj_sqlite_read_end(s, r, st, step, err);
     return rc ? rc : seen;
 }
 
@@ -635,21 +706,23 @@ static exj_code row_page(exj_store *base, const exj_row_filter *f, exj_row_visit
         return exj_err_set(err, EXJ_INVALID,
                            "a page of %zu rows of status %d: 1 to 1000, -1 to %d are allowed",
                            f->limit, f->status, EXJ_STATUS_COUNT - 1);
-    if (f->error_code.n && f->status <= EXJ_COMPLETED)
+    if (f->error_code.n && f->status != EXJ_FAILED && f->status != EXJ_BLOCKED &&
+        f->status != EXJ_CANCELED && f->status != EXJ_DROPPED)
         return exj_err_set(err, EXJ_INVALID,
                            "rows are filtered by error code only with a status that has one: "
-                           "failed, blocked, suspended, canceled or dropped");
+                           "failed, blocked, canceled or dropped");
     if (f->status == -1)
         which = R_PAGE_ANY;
     else if (f->status == EXJ_QUEUED)
         which = R_PAGE_OPEN;
-    else if (f->status == EXJ_WAITING || f->status == EXJ_RUNNING)
+    else if (f->status == EXJ_WAITING || f->status == EXJ_RUNNING ||
+             f->status == EXJ_SUSPENDED || f->status == EXJ_PARKED)
         which = R_PAGE_STATUS;
     else if (f->status == EXJ_COMPLETED)
         which = R_PAGE_COMPLETED;
     else if (f->status == EXJ_BLOCKED && f->error_code.n)
         which = R_PAGE_BLOCKED_CODE;
-    rc = begin(s, which, &r, &st, err);
+    rc = exj_sqlite_read_begin(s, which, &r, &st, err);
     if (rc)
         return rc;
     sqlite3_bind_int64(st, 1, f->after_seq);
@@ -664,8 +737,31 @@ static exj_code row_page(exj_store *base, const exj_row_filter *f, exj_row_visit
     while ((step = sqlite3_step(st)) == SQLITE_ROW)
         if (!visit_row(s, st, visit, user, err, &seen))
             break;
-    rc = end(s, r, st, step, err);
+    rc = exj_sqlite_read_end(s, r, st, step, err);
     return rc ? rc : seen;
+}
+
+static exj_code signal_each(exj_store *base, int64_t seq, exj_signal_visit visit, void *user,
+                            exj_err *err)
+{
+    exj_sqlite *s = (exj_sqlite *)base;
+    exj_reader *r;
+    sqlite3_stmt *st;
+    int step;
+    exj_code rc = exj_sqlite_read_begin(s, R_SIGNALS, &r, &st, err);
+
+    if (rc)
+        return rc;
+    sqlite3_bind_int64(st, 1, seq);
+    while ((step = sqlite3_step(st)) == SQLITE_ROW) {
+        exj_signal_view v = { .name = exj_sqlite_column(st, 0),
+                              .body = exj_sqlite_column(st, 1),
+                              .at = sqlite3_column_int64(st, 2) };
+
+        if (!visit(user, &v))
+            break;
+    }
+    return exj_sqlite_read_end(s, r, st, step, err);
 }
 
 static exj_msec now(exj_store *base)
@@ -684,10 +780,16 @@ const exj_store_vtable exj_sqlite_vtable = {
     .row_get = row_get,
     .row_page = row_page,
     .row_recent = row_recent,
+    .row_by_seq = row_by_seq,
     .step_get = step_get,
     .step_each = step_each,
     .failure_count = failure_count,
     .failure_each = failure_each,
+    .journal = exj_sqlite_journal,
+    .events = exj_sqlite_events,
+    .events_span = exj_sqlite_events_span,
+    .listen = exj_sqlite_listen,
+    .signal_each = signal_each,
     .kv_get = kv_get,
     .kv_page = kv_page,
     .health = exj_sqlite_health,

@@ -38,7 +38,7 @@ bool exj_sqlite_load_pools(exj_sqlite *s)
 
     s->pools_len = s->pools_were = 1;
     if (sqlite3_prepare_v2(s->db,
-                           "SELECT id, n0, n1, n2, n3, n4, n5, n6, n7, n8 FROM exj_pools"
+                           "SELECT id, n0, n1, n2, n3, n4, n5, n6, n7, n8, n9 FROM exj_pools"
                            " ORDER BY id",
                            -1, &st, NULL) != SQLITE_OK)
         goto out;
@@ -142,50 +142,158 @@ bool exj_sqlite_pool(exj_sqlite *s, exj_op *op)
     return true;
 }
 
+/* What a row carries beyond its record. False with *ret_taken: the unique key is another's. */
+static bool check_unique(exj_sqlite *s, int64_t pool, exj_insert_item *it, bool *ret_taken)
+{
+    int64_t by = 0;
+
+    *ret_taken = false;
+    if (!it->unique_key.n)
+        return true;
+    if (!exj_sqlite_unique_taken(s, pool, it->unique_key, 0, &by))
+        return false;
+    *ret_taken = by != 0;
+    if (by) {
+        it->verdict = EXJ_BUSY;
+        it->seq = by;
+    }
+    return true;
+}
+
+static bool add_extras(exj_sqlite *s, const exj_op *op, const exj_insert_item *it, int64_t seq)
+{
+    sqlite3_stmt *st = s->st[W_EXTRAS_ADD];
+
+    if (!it->unique_key.n && !it->concurrency_key.n && !op->u.insert.snapshot.n)
+        return true;
+    sqlite3_bind_int64(st, 1, seq);
+    exj_sqlite_bind(st, 2, it->unique_key);
+    exj_sqlite_bind(st, 3, it->concurrency_key);
+    exj_sqlite_bind(st, 4, op->u.insert.snapshot);
+    return exj_sqlite_run(s, W_EXTRAS_ADD, "cannot note what a row carries") &&
+           (!it->unique_key.n ||
+            exj_sqlite_unique_take(s, op->u.insert.pool, it->unique_key, seq,
+                                   it->unique_ms ? s->now + it->unique_ms : 0));
+}
+
+static bool find_existing(exj_sqlite *s, exj_op *op, exj_insert_item *it)
+{
+    sqlite3_stmt *st = s->st[W_ROW_FIND];
+    int rc = SQLITE_DONE;
+
+    it->verdict = EXJ_CONFLICT;
+    it->seq = 0;
+    if (!op->u.insert.find_existing)
+        return true;
+    sqlite3_bind_int64(st, 1, op->u.insert.pool);
+    exj_sqlite_bind(st, 2, it->record_id);
+    rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        it->seq = sqlite3_column_int64(st, 0);
+    else if (rc != SQLITE_DONE)
+        exj_sqlite_fail(s, s->db, "cannot find a row", &s->err);
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE;
+}
+
+/* Queue the row that was just inserted, or drop it. */
+static bool queue_row(exj_sqlite *s, exj_op *op, exj_insert_item *it, bool drop)
+{
+    static const exj_slice code = EXJ_SLICE_LITERAL("Dropped");
+    static const exj_slice why = EXJ_SLICE_LITERAL("too many rows are queued and running "
+                                                   "(overflow: drop)");
+    sqlite3_stmt *hot = s->st[W_HOT_ADD];
+    bool later = it->run_after > s->now;
+    exj_journal_entry e = { .kind = later ? EXJ_ENTRY_SCHEDULED : EXJ_ENTRY_QUEUED,
+                    .seq = s->next_seq,
+                    .value = later ? it->run_after : 0 };
+    int64_t last, ckey = 0;
+    exj_live l;
+
+    it->status = later ? EXJ_WAITING : EXJ_QUEUED;
+    if (!exj_sqlite_note(s, e, &last) || !add_extras(s, op, it, s->next_seq))
+        return false;
+    if (drop) {
+        l = (exj_live){ .seq = s->next_seq,
+                        .pool = op->u.insert.pool,
+                        .status = it->status,
+                        .flags = it->unique_key.n ? EXJ_LIVE_UNIQUE : 0,
+                        .last = last };
+        exj_sqlite_count(s, l.pool, -1, (int)l.status, 1);
+        it->status = EXJ_DROPPED;
+        return exj_sqlite_move(s, &l, EXJ_EV_DROP, 0, code, why) &&
+               exj_sqlite_end(s, &l, 0, code, why, (exj_slice){ 0 });
+    }
+    if (it->concurrency_key.n &&
+        !exj_sqlite_ckey_id(s, op->u.insert.pool, it->concurrency_key, &ckey))
+        return false;
+    sqlite3_bind_int64(hot, 1, s->next_seq);
+    sqlite3_bind_int64(hot, 2, op->u.insert.pool);
+    sqlite3_bind_int64(hot, 3, (int)it->status);
+    sqlite3_bind_int64(hot, 4, -(int64_t)(it->has_priority ? it->priority
+                                                           : op->u.insert.priority));
+    sqlite3_bind_int64(hot, 5, it->run_after);
+    sqlite3_bind_int64(hot, 6, op->u.insert.max_attempts);
+    sqlite3_bind_int64(hot, 7, 0);
+    sqlite3_bind_int64(hot, 8, last);
+    sqlite3_bind_int64(hot, 9, it->unique_key.n ? EXJ_LIVE_UNIQUE : 0);
+    sqlite3_bind_int64(hot, 10, ckey);
+    return exj_sqlite_run(s, W_HOT_ADD, "cannot queue a row");
+}
+
 bool exj_sqlite_insert(exj_sqlite *s, exj_op *op)
 {
-    sqlite3_stmt *row = s->st[W_ROW_ADD], *hot = s->st[W_HOT_ADD];
+    sqlite3_stmt *row = s->st[W_ROW_ADD];
     int64_t pool = op->u.insert.pool;
     int64_t added[2] = { 0, 0 };
 
-    op->u.insert.ret_inserted = 0;
+    op->u.insert.ret_inserted = op->u.insert.ret_dropped = 0;
     if (!exj_sqlite_has_pool(s, pool)) {
         op->rc = exj_err_set(&op->err, EXJ_NOT_FOUND, "no pool %" PRId64, pool);
         return true;
     }
     sqlite3_bind_int64(row, 2, pool);
-    sqlite3_bind_int64(row, 4, op->u.insert.priority);
     sqlite3_bind_int64(row, 5, op->u.insert.max_attempts);
     sqlite3_bind_int64(row, 6, s->now);
-    sqlite3_bind_int64(hot, 2, pool);
-    sqlite3_bind_int64(hot, 4, -(int64_t)op->u.insert.priority);
-    sqlite3_bind_int64(hot, 6, op->u.insert.max_attempts);
-    sqlite3_bind_int64(hot, 7, 0);
     for (size_t i = 0; i < op->u.insert.len; i++) {
         exj_insert_item *it = &op->u.insert.items[i];
-        exj_status status = it->run_after > s->now ? EXJ_WAITING : EXJ_QUEUED;
+        bool taken, drop, drop_oldest, dropped;
 
+        if (!check_unique(s, pool, it, &taken))
+            return false;
+        if (taken)
+            continue;
         sqlite3_bind_int64(row, 1, s->next_seq);
         exj_sqlite_bind(row, 3, it->record_id);
+        sqlite3_bind_int64(row, 4, it->has_priority ? it->priority : op->u.insert.priority);
         exj_sqlite_bind(row, 7, it->input);
         if (!exj_sqlite_run(s, W_ROW_ADD, "cannot insert a row"))
             return false;
         if (sqlite3_changes(s->db) == 0) {
-            it->verdict = EXJ_CONFLICT;
-            it->seq = 0;
+            if (!find_existing(s, op, it))
+                return false;
             continue;
         }
-        sqlite3_bind_int64(hot, 1, s->next_seq);
-        sqlite3_bind_int64(hot, 3, (int)status);
-        sqlite3_bind_int64(hot, 5, it->run_after);
-        if (!exj_sqlite_run(s, W_HOT_ADD, "cannot queue a row"))
+        exj_sqlite_overflow(s, op, added, &drop, &drop_oldest);
+        if (!queue_row(s, op, it, drop))
             return false;
         it->verdict = EXJ_OK;
         it->seq = s->next_seq++;
-        added[status]++;
+        op->u.insert.ret_inserted++;
+        op->u.insert.ret_dropped += drop;
+        if (!drop)
+            added[it->status]++;
+        if (drop_oldest) {
+            /* The counters have to know the new row: it may be the one to go. */
+            exj_sqlite_count(s, pool, -1, EXJ_QUEUED, added[EXJ_QUEUED]);
+            exj_sqlite_count(s, pool, -1, EXJ_WAITING, added[EXJ_WAITING]);
+            added[EXJ_QUEUED] = added[EXJ_WAITING] = 0;
+            if (!exj_sqlite_drop_oldest(s, pool, &dropped))
+                return false;
+            op->u.insert.ret_dropped += dropped;
+        }
     }
     exj_sqlite_count(s, pool, -1, EXJ_QUEUED, added[EXJ_QUEUED]);
     exj_sqlite_count(s, pool, -1, EXJ_WAITING, added[EXJ_WAITING]);
-    op->u.insert.ret_inserted = (size_t)(added[0] + added[1]);
     return true;
 }

@@ -73,6 +73,49 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     " bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
     "CREATE TABLE exj_retried(seq INTEGER PRIMARY KEY, fence INTEGER NOT NULL) STRICT;"
     "CREATE INDEX exj_results_blocked ON exj_results(error_code) WHERE status=5;",
+
+    /* 3 -> 4: the journal of all rows (events.c has the format of a batch); what rows may
+     * carry and wait for. Rows that were suspended come back into the queue: they had no way
+     * out before, and wait for a signal now. */
+    "CREATE TABLE exj_events(first INTEGER PRIMARY KEY, n INTEGER NOT NULL,"
+    " at INTEGER NOT NULL, body BLOB NOT NULL) STRICT;"
+    "ALTER TABLE exj_pools ADD COLUMN n9 INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE exj_hot ADD COLUMN last INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE exj_hot ADD COLUMN flags INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE exj_hot ADD COLUMN ckey INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE exj_results ADD COLUMN last INTEGER NOT NULL DEFAULT 0;"
+    "CREATE INDEX exj_hot_suspended ON exj_hot(run_after) WHERE status=6;"
+    "CREATE INDEX exj_hot_parked ON exj_hot(ckey, rank) WHERE status=9;"
+    /* What a row carries beyond its record; only rows that carry something have one. */
+    "CREATE TABLE exj_extras(seq INTEGER PRIMARY KEY, ukey TEXT NOT NULL, ckey TEXT NOT NULL,"
+    " snapshot TEXT NOT NULL) STRICT;"
+    "CREATE TABLE exj_unique(graph TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL,"
+    " until INTEGER NOT NULL, live INTEGER NOT NULL, PRIMARY KEY(graph, key)) STRICT,"
+    " WITHOUT ROWID;"
+    "CREATE TABLE exj_ckeys(id INTEGER PRIMARY KEY, graph TEXT NOT NULL, key TEXT NOT NULL,"
+    " cap INTEGER NOT NULL, running INTEGER NOT NULL, UNIQUE(graph, key)) STRICT;"
+    "CREATE TABLE exj_rates(graph TEXT PRIMARY KEY, tat INTEGER NOT NULL) STRICT,"
+    " WITHOUT ROWID;"
+    "CREATE TABLE exj_waits(seq INTEGER PRIMARY KEY, kind INTEGER NOT NULL,"
+    " signal TEXT NOT NULL) STRICT;"
+    "CREATE TABLE exj_signals(id INTEGER PRIMARY KEY, seq INTEGER NOT NULL,"
+    " name TEXT NOT NULL, at INTEGER NOT NULL, body TEXT NOT NULL) STRICT;"
+    "CREATE INDEX exj_signals_row ON exj_signals(seq);"
+    "ALTER TABLE exellix_execution_matrix_snapshots ADD COLUMN nonce INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE exj_progress(seq INTEGER PRIMARY KEY, fence INTEGER NOT NULL,"
+    " at REAL NOT NULL, note TEXT NOT NULL) STRICT;"
+    "ALTER TABLE exj_journal ADD COLUMN done INTEGER NOT NULL DEFAULT 1;"
+    "ALTER TABLE exj_journal ADD COLUMN number INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE exj_journal ADD COLUMN began_at INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE exj_commands(key TEXT PRIMARY KEY, fingerprint BLOB NOT NULL,"
+    " owner INTEGER NOT NULL, status INTEGER NOT NULL, until INTEGER NOT NULL,"
+    " body TEXT NOT NULL) STRICT;"
+    "CREATE INDEX exj_commands_until ON exj_commands(until);"
+    "INSERT INTO exj_hot(seq, pool, status, rank, run_after, attempts, max_attempts, fence,"
+    " nonce, holder, until) SELECT t.seq, r.pool, 6, -r.priority, 9223372036854775807,"
+    " max(t.attempts-1, 0), r.max_attempts, t.fence, 0, 0, 0 FROM exj_results t"
+    " JOIN exellix_execution_matrix_rows r ON r.seq=t.seq WHERE t.status=6;"
+    "DELETE FROM exj_results WHERE status=6;",
 };
 
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,

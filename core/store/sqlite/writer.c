@@ -25,100 +25,6 @@
 #define IDLE_MS 20
 #define CLOCK_SAVE_MS 1000
 
-/* `status` is a literal everywhere: a partial index must not depend on a binding. */
-static const char *const texts[W_COUNT] = {
-    [W_BEGIN] = "BEGIN IMMEDIATE",
-    [W_COMMIT] = "COMMIT",
-    [W_ROLLBACK] = "ROLLBACK",
-    [W_CLOCK] = "UPDATE exj_meta SET value=?1 WHERE key='clock'",
-
-    [W_POOL_FIND] = "SELECT id FROM exj_pools WHERE matrix=?1 AND run=?2 AND graph=?3",
-    [W_POOL_ADD] = "INSERT INTO exj_pools(matrix, run, graph) VALUES(?1, ?2, ?3) RETURNING id",
-    [W_POOL_COUNTS] = "UPDATE exj_pools SET n0=?2, n1=?3, n2=?4, n3=?5, n4=?6, n5=?7, n6=?8,"
-                      " n7=?9, n8=?10 WHERE id=?1",
-
-    [W_ROW_ADD] = "INSERT INTO exellix_execution_matrix_rows(seq, pool, record_id, priority,"
-                  " max_attempts, created_at, input) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)"
-                  " ON CONFLICT(pool, record_id) DO NOTHING",
-    [W_HOT_ADD] = "INSERT INTO exj_hot(seq, pool, status, rank, run_after, attempts,"
-                  " max_attempts, fence, nonce, holder, until)"
-                  " VALUES(?1, ?2, ?3, ?4, ?5, 0, ?6, ?7, 0, 0, 0)",
-
-    [W_GUARD_GRAPH] = "SELECT version FROM exellix_graph_configs WHERE id=?1",
-    [W_GUARD_MATRIX] = "SELECT version FROM exellix_matrix_configs WHERE id=?1",
-    [W_HOLDER_FIND] = "SELECT id FROM exj_holders WHERE name=?1",
-    [W_HOLDER_ADD] = "INSERT INTO exj_holders(name) VALUES(?1) RETURNING id",
-    [W_READY] = "SELECT seq, fence, attempts, max_attempts FROM exj_hot INDEXED BY exj_hot_ready"
-                " WHERE status=0 AND pool=?1 ORDER BY rank, seq LIMIT ?2",
-    [W_CLAIM] = "UPDATE exj_hot SET status=2, fence=?2, attempts=?3, nonce=?4, holder=?5,"
-                " until=?6 WHERE seq=?1 AND status=0",
-    [W_HELD] = "SELECT pool, attempts, max_attempts FROM exj_hot"
-               " WHERE seq=?1 AND status=2 AND nonce=?2 AND fence=?3",
-    [W_LEAVE] = "DELETE FROM exj_hot WHERE seq=?1 AND status=2",
-    [W_RESULT_ADD] = "INSERT INTO exj_results(seq, status, attempts, fence, nonce, at,"
-                     " error_code, error_text, body)"
-                     " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    [W_WAIT] = "UPDATE exj_hot SET status=1, run_after=?2, nonce=0, holder=0, until=0"
-               " WHERE seq=?1 AND status=2",
-    [W_FAILURE_ADD] = "INSERT INTO exellix_execution_matrix_failures(seq, fence, attempt, at,"
-                      " code, text, nonce) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-    [W_RESULT_MINE] = "SELECT 1 FROM exj_results"
-                      " WHERE seq=?1 AND nonce=?2 AND fence=?3 AND status=?4",
-    [W_FAILURE_MINE] = "SELECT 1 FROM exellix_execution_matrix_failures"
-                       " WHERE seq=?1 AND nonce=?2 AND fence=?3",
-
-    [W_RENEW] = "UPDATE exj_hot SET until=?3 WHERE seq=?1 AND status=2 AND nonce=?2",
-    [W_RELEASE] = "UPDATE exj_hot SET status=0, attempts=max(attempts-1, 0), nonce=0,"
-                  " holder=0, until=0 WHERE seq=?1 AND status=2 AND nonce=?2 RETURNING pool",
-    [W_REAPABLE] = "SELECT seq, pool, fence, attempts, max_attempts"
-                   " FROM exj_hot INDEXED BY exj_hot_leases"
-                   " WHERE status=2 AND until<?1 ORDER BY until LIMIT ?2",
-    [W_REAPABLE_BUT] = "SELECT seq, pool, fence, attempts, max_attempts"
-                       " FROM exj_hot INDEXED BY exj_hot_leases"
-                       " WHERE status=2 AND (until<?1 OR holder<>?3) ORDER BY until LIMIT ?2",
-    [W_REQUEUE] = "UPDATE exj_hot SET status=0, nonce=0, holder=0, until=0"
-                  " WHERE seq=?1 AND status=2",
-
-    [W_DUE] = "SELECT seq, pool FROM exj_hot INDEXED BY exj_hot_waiting"
-              " WHERE status=1 AND run_after<=?1 ORDER BY run_after LIMIT ?2",
-    [W_PROMOTE] = "UPDATE exj_hot SET status=0 WHERE seq=?1 AND status=1",
-    [W_NEXT_DUE] = "SELECT run_after FROM exj_hot INDEXED BY exj_hot_waiting"
-                   " WHERE status=1 ORDER BY run_after LIMIT 1",
-
-    [W_ENDED] = "SELECT t.status, t.fence, r.pool, r.priority, r.max_attempts"
-                " FROM exj_results t JOIN exellix_execution_matrix_rows r ON r.seq=t.seq"
-                " WHERE t.seq=?1",
-    [W_HOT_STATUS] = "SELECT status FROM exj_hot WHERE seq=?1",
-    [W_RESULT_DROP] = "DELETE FROM exj_results WHERE seq=?1",
-    [W_RETRIED] = "INSERT OR REPLACE INTO exj_retried(seq, fence) VALUES(?1, ?2)",
-
-    [W_GRAPH_VERSION] = "SELECT version FROM exellix_graph_configs WHERE id=?1",
-    [W_GRAPH_ADD] = "INSERT INTO exellix_graph_configs(id, version, body, created_at,"
-                    " updated_at) VALUES(?1, ?2, ?3, ?4, ?4)",
-    [W_GRAPH_SET] = "UPDATE exellix_graph_configs SET version=?2, body=?3, updated_at=?4"
-                    " WHERE id=?1",
-    [W_GRAPH_DROP] = "DELETE FROM exellix_graph_configs WHERE id=?1",
-    [W_MATRIX_VERSION] = "SELECT version FROM exellix_matrix_configs WHERE id=?1",
-    [W_MATRIX_ADD] = "INSERT INTO exellix_matrix_configs(id, version, body, created_at,"
-                     " updated_at) VALUES(?1, ?2, ?3, ?4, ?4)",
-    [W_MATRIX_SET] = "UPDATE exellix_matrix_configs SET version=?2, body=?3, updated_at=?4"
-                     " WHERE id=?1",
-    [W_MATRIX_DROP] = "DELETE FROM exellix_matrix_configs WHERE id=?1",
-    [W_GONE] = "SELECT version FROM exj_gone WHERE kind=?1 AND id=?2",
-    [W_GONE_SET] = "INSERT OR REPLACE INTO exj_gone(kind, id, version) VALUES(?1, ?2, ?3)",
-
-    [W_STEP_ADD] = "INSERT INTO exj_journal(seq, step, fence, attempt, at, body)"
-                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-
-    [W_KV_GET] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
-    [W_KV_PUT] = "INSERT INTO exj_kv(graph, key, value, at, seq) VALUES(?1, ?2, ?3, ?4, ?5)"
-                 " ON CONFLICT(graph, key) DO UPDATE SET value=?3, at=?4, seq=?5",
-    [W_KV_DROP] = "DELETE FROM exj_kv WHERE graph=?1 AND key=?2",
-    [W_KV_SIZES] = "SELECT keys, bytes FROM exj_kv_graphs WHERE graph=?1",
-    [W_KV_COUNT] = "INSERT INTO exj_kv_graphs(graph, keys, bytes) VALUES(?1, ?2, ?3)"
-                   " ON CONFLICT(graph) DO UPDATE SET keys=keys+?2, bytes=bytes+?3",
-};
-
 static int wal_grew(void *store, sqlite3 *db, const char *name, int frames)
 {
     exj_sqlite *s = store;
@@ -133,9 +39,9 @@ static int wal_grew(void *store, sqlite3 *db, const char *name, int frames)
 exj_code exj_sqlite_prepare(exj_sqlite *s, exj_err *err)
 {
     for (int i = 0; i < W_COUNT; i++)
-        if (sqlite3_prepare_v3(s->db, texts[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i],
+        if (sqlite3_prepare_v3(s->db, exj_sqlite_texts[i], -1, SQLITE_PREPARE_PERSISTENT, &s->st[i],
                                NULL) != SQLITE_OK)
-            return exj_sqlite_fail(s, s->db, texts[i], err);
+            return exj_sqlite_fail(s, s->db, exj_sqlite_texts[i], err);
     sqlite3_wal_hook(s->db, wal_grew, s); /* takes the place of automatic checkpoints */
     return EXJ_OK;
 }
@@ -199,8 +105,22 @@ static bool apply(exj_sqlite *s, exj_op *op)
         return exj_sqlite_doc_put(s, op);
     case EXJ_OP_DOC_DELETE:
         return exj_sqlite_doc_delete(s, op);
+    case EXJ_OP_RERUN:
+        return exj_sqlite_rerun(s, op);
+    case EXJ_OP_CANCEL:
+        return exj_sqlite_cancel(s, op);
+    case EXJ_OP_SIGNAL:
+        return exj_sqlite_signal(s, op);
+    case EXJ_OP_STEP_BEGIN:
+        return exj_sqlite_step_begin(s, op);
     case EXJ_OP_STEP_PUT:
         return exj_sqlite_step_put(s, op);
+    case EXJ_OP_PROGRESS:
+        return exj_sqlite_progress(s, op);
+    case EXJ_OP_COMMAND_TAKE:
+    case EXJ_OP_COMMAND_KEEP:
+    case EXJ_OP_COMMAND_DROP:
+        return exj_sqlite_command(s, op);
     case EXJ_OP_KV_PUT:
     case EXJ_OP_KV_REMOVE:
     case EXJ_OP_KV_ADD:
@@ -269,35 +189,77 @@ static bool commit(exj_sqlite *s)
     return rc == SQLITE_DONE;
 }
 
-/* Apply ops from `first` on, at most `most` of them, in one transaction. *ret_tried: how
- * many the transaction was about. */
+/* Apply ops up to the end of their group. *ret_len: how many the group has. False: roll back;
+ * when s->err says nothing, the group refused itself and its ops say why. */
+static bool apply_group(exj_sqlite *s, exj_op *first, size_t *ret_len, size_t *ret_items)
+{
+    exj_op *op = first, *why = NULL;
+    bool grouped = first->with_next;
+
+    *ret_len = 0;
+    for (;; op = op->next) {
+        ++*ret_len;
+        if (why) {
+            op->rc = EXJ_CANCELLED;
+            exj_err_clear(&op->err);
+        } else if (!apply(s, op)) {
+            return false;
+        } else if (grouped && op->rc) {
+            why = op;
+        }
+        *ret_items += items_of(op);
+        if (!op->with_next || !op->next)
+            break;
+    }
+    for (op = first; why && op != why; op = op->next)
+        op->rc = EXJ_CANCELLED;
+    return !why;
+}
+
+/* Apply groups from `first` on, at most `most` of them, in one transaction. *ret_tried: how
+ * many ops the transaction was about. */
 static bool transact(exj_sqlite *s, exj_op *first, size_t most, size_t *ret_tried)
 {
-    size_t items = 0;
+    size_t items = 0, len;
     exj_nsec until = exj_clock_mono_ns() + TICK_NS;
     int changes = sqlite3_total_changes(s->db);
 
     exj_err_clear(&s->err);
     s->clock_force = false;
     s->now = exj_sqlite_now(s);
+    exj_sqlite_begin_events(s);
     *ret_tried = 1;
     if (!exj_sqlite_run(s, W_BEGIN, "cannot begin"))
         return false;
-    for (exj_op *op = first;;) {
-        if (!apply(s, op))
+    *ret_tried = 0;
+    for (exj_op *op = first; op && most; most--) {
+        bool good = apply_group(s, op, &len, &items);
+
+        *ret_tried += len;
+        if (!good)
             return false;
-        items += items_of(op);
-        op = op->next;
-        if (!op || *ret_tried == most || items >= TICK_ITEMS || exj_clock_mono_ns() >= until)
+        while (len--)
+            op = op->next;
+        if (items >= TICK_ITEMS || exj_clock_mono_ns() >= until)
             break;
-        ++*ret_tried;
     }
-    if (!exj_sqlite_save_pools(s) || !save_clock(s, changes) || !commit(s))
+    if (!exj_sqlite_save_events(s) || !exj_sqlite_save_pools(s) || !save_clock(s, changes) ||
+        !commit(s))
         return false;
     exj_sqlite_settle_pools(s, true);
+    exj_sqlite_tell_events(s);
     atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->ops, (int64_t)*ret_tried, memory_order_relaxed);
     return true;
+}
+
+static size_t group_len(const exj_op *op)
+{
+    size_t n = 1;
+
+    for (; op->with_next && op->next; op = op->next)
+        n++;
+    return n;
 }
 
 static void answer_error(exj_op *op, const exj_err *e, exj_code code)
@@ -321,9 +283,19 @@ static exj_op *answer(exj_op *first, size_t n)
     return first;
 }
 
+/* Roll a group's transaction back and say why to its ops, unless they know it. */
+static void give_up(exj_sqlite *s, exj_op *first, size_t n)
+{
+    roll_back(s);
+    if (s->err.code == EXJ_OK)
+        return;
+    for (; n--; first = first->next)
+        answer_error(first, &s->err, s->err.code);
+}
+
 static exj_op *tick(exj_sqlite *s, exj_op *first)
 {
-    size_t n = 1, one;
+    size_t n = 1, len, tried;
     exj_op *op = first;
 
     if (atomic_load_explicit(&s->failed, memory_order_relaxed)) {
@@ -332,14 +304,18 @@ static exj_op *tick(exj_sqlite *s, exj_op *first)
     }
     if (transact(s, first, SIZE_MAX, &n))
         return answer(first, n);
+    if (n <= group_len(first)) {
+        n = group_len(first);
+        give_up(s, first, n);
+        return answer(first, n);
+    }
     roll_back(s);
-    for (size_t i = 0; i < n; i++, op = op->next) {
-        if (n == 1 || atomic_load(&s->failed)) {
-            answer_error(op, &s->err, s->err.code);
-        } else if (!transact(s, op, 1, &one)) {
-            roll_back(s);
-            answer_error(op, &s->err, s->err.code);
-        }
+    for (size_t i = 0; i < n; i += len) {
+        len = group_len(op);
+        if (atomic_load(&s->failed) || !transact(s, op, 1, &tried))
+            give_up(s, op, len);
+        for (size_t k = 0; k < len; k++)
+            op = op->next;
     }
     return answer(first, n);
 }

@@ -9,8 +9,7 @@ static const char *kind_word(uint32_t kind)
     switch (kind) {
     case EXJ_KIND_GRAPH_ENGINE: return "graph-engine";
     case EXJ_KIND_SOURCE_RESOLVER: return "source-resolver";
-    case EXJ_KIND_GRAPH_ENGINE | EXJ_KIND_SOURCE_RESOLVER:
-        return "graph-engine, source-resolver";
+    case EXJ_KIND_EVENT_SINK: return "event-sink";
     default: return "unknown";
     }
 }

@@ -85,7 +85,7 @@ static const exj_command commands[] = {
     { "plugin inspect", "NAME", 1, 1, 0, "show what a plugin says about itself",
       { "exellix-jobs plugin inspect stub", "exellix-jobs plugin inspect ./my-engine.so" },
       false, exj_cmd_plugin_inspect },
-    { "plugin check", "FILE", 1, 1, BIT(LEVEL), "judge a plugin in a process of its own",
+    { "plugin check", "FILE", 1, 1, BIT(LEVEL) | BIT(CONFIG), "judge a plugin in a process of its own",
       { "exellix-jobs plugin check ./my-engine.so",
         "exellix-jobs plugin check ./my-engine.so --level 4 --json" },
       false, exj_cmd_plugin_check },

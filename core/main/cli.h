@@ -38,7 +38,8 @@
     X(BUNDLE, "bundle", 0, "DIR", "folder of the bundle; without ROW: run what is in it")  \
     X(GDB, "gdb", 0, NULL, "under gdb")                                                    \
     X(NO_DWARF, "no-dwarf", 0, NULL, "check the manifest alone")                           \
-    X(ROW, "row", 0, "ID", "this row instead of a plugin")
+    X(ROW, "row", 0, "ID", "this row instead of a plugin")                                 \
+    X(CONFIG, "config", 0, "JSON|FILE", "what the plugin is created with ({})")
 
 typedef enum exj_flag {
 #define EXJ_X(id, ...) EXJ_CLI_##id,

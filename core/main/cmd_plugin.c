@@ -8,6 +8,7 @@
 
 #define CHECK_LEVEL 3
 #define CHECK_TIMEOUT_MS 30000u
+#define CONFIG_MAX (1024u * 1024u)
 
 static const char *text_of(const json_t *o, const char *key)
 {
@@ -178,8 +179,29 @@ static void print_report(exj_cli *c, const json_t *report)
     exj_table_print(&t, c->color);
 }
 
+/* What --config gives, checked; "{}" without. */
+static exj_code take_config(const exj_cli *c, exj_buf *ret, exj_err *err)
+{
+    const char *given = c->flags[EXJ_CLI_CONFIG] ? c->flags[EXJ_CLI_CONFIG] : "{}";
+    exj_json_kind kind;
+    exj_code rc = EXJ_OK;
+
+    if (given[0] == '{')
+        exj_buf_add_text(ret, given);
+    else
+        rc = exj_tool_read(given, CONFIG_MAX, ret, err);
+    if (!rc && (ret->failed || !ret->p))
+        rc = exj_err_set(err, EXJ_NOMEM, "out of memory");
+    if (!rc && (rc = exj_json_check(exj_buf_slice(ret), EXJ_JSON_MAX_DEPTH, &kind, err)) != EXJ_OK)
+        exj_err_prefix(err, "--config");
+    if (!rc && kind != EXJ_JSON_OBJECT)
+        rc = exj_err_set(err, EXJ_INVALID, "--config: wanted a JSON object");
+    return rc;
+}
+
 exj_exit exj_cmd_plugin_check(exj_cli *c)
 {
+    exj_buf config = EXJ_BUF_INIT;
     json_t *report = NULL;
     exj_err err = { 0 };
     exj_exit status = EXJ_EXIT_OK;
@@ -193,11 +215,14 @@ exj_exit exj_cmd_plugin_check(exj_cli *c)
         return exj_fail(c, EXJ_EXIT_NOT_FOUND,
                         "no file \"%s\", neither here nor in the plugins directories",
                         c->args[0]);
-    if (exj_plugin_check(c->settings.exe, EXJ_PLUGIN_CHECK_WORD, file, (int)level,
+    if (take_config(c, &config, &err) != EXJ_OK ||
+        exj_plugin_check(c->settings.exe, EXJ_PLUGIN_CHECK_WORD, file, (int)level, config.p,
                          CHECK_TIMEOUT_MS, &report, &err) != EXJ_OK) {
+        exj_buf_release(&config);
         free(file);
         return exj_fail_err(c, &err);
     }
+    exj_buf_release(&config);
     if (c->json)
         status = exj_out_json(c, report, false);
     else

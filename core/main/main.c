@@ -48,8 +48,8 @@ int main(int argc, char **argv)
     exj_err err = { 0 };
     exj_exit status;
 
-    if (argc == 4 && strcmp(argv[1], EXJ_PLUGIN_CHECK_WORD) == 0)
-        return exj_plugin_check_child(argv[2], atoi(argv[3]));
+    if (argc == 5 && strcmp(argv[1], EXJ_PLUGIN_CHECK_WORD) == 0)
+        return exj_plugin_check_child(argv[2], atoi(argv[3]), argv[4]);
     if (argc > 2 && strcmp(argv[1], EXJ_TOOL_BENCH_WORD) == 0)
         return exj_tool_bench_child((const char *const *)argv + 2, argc - 2);
     if (argc > 2 && strcmp(argv[1], EXJ_TOOL_REPLAY_WORD) == 0)

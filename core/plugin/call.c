@@ -346,7 +346,7 @@ static exj_call begin(exj_instance *i, exj_call_slot *s, const exj_call_ports *p
     exj_buf_reset(&s->kv); /* never larger than one value */
     s->instance = i;
     s->ports = ports;
-    s->single = i->guest->vt.kind == EXJ_KIND_GRAPH_ENGINE || !ports->emit;
+    s->single = i->guest->vt.kind != EXJ_KIND_SOURCE_RESOLVER || !ports->emit;
     s->quiet = s->too_large = false;
     s->emits = 0;
     s->code_n = s->text_n = 0;

@@ -169,19 +169,21 @@ static char **environment_with(char *tmpdir)
 }
 
 static exj_code start_child(const char *self_exe, const char *word, const char *file,
-                            int level, char *tmpdir, pid_t *ret_pid, int *ret_fd, exj_err *err)
+                            int level, const char *config, char *tmpdir, pid_t *ret_pid,
+                            int *ret_fd, exj_err *err)
 {
     char **env = environment_with(tmpdir);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
     sigset_t none, defaults;
     char number[2] = { (char)('0' + level), '\0' };
-    char *argv[5] = { strdup(self_exe), strdup(word), strdup(file), strdup(number), NULL };
+    char *argv[6] = { strdup(self_exe), strdup(word), strdup(file), strdup(number),
+                      strdup(config ? config : "{}"), NULL };
     int fds[2] = { -1, -1 };
     exj_code rc = EXJ_OK;
     int failed;
 
-    if (!argv[0] || !argv[1] || !argv[2] || !argv[3] || !env) {
+    if (!argv[0] || !argv[1] || !argv[2] || !argv[3] || !argv[4] || !env) {
         rc = exj_err_set(err, EXJ_NOMEM, "plugin check: out of memory");
         goto out;
     }
@@ -210,7 +212,7 @@ static exj_code start_child(const char *self_exe, const char *word, const char *
     fds[0] = -1;
 out:
     free(env);
-    for (int k = 0; k < 4; k++)
+    for (int k = 0; k < 5; k++)
         free(argv[k]);
     for (int k = 0; k < 2; k++)
         if (fds[k] >= 0)
@@ -219,7 +221,8 @@ out:
 }
 
 exj_code exj_plugin_check(const char *self_exe, const char *check_word, const char *file,
-                          int level, unsigned timeout_ms, json_t **ret_report, exj_err *err)
+                          int level, const char *config, unsigned timeout_ms,
+                          json_t **ret_report, exj_err *err)
 {
     struct report r = { .findings = json_array(), .plugins = json_array(), .phase = "start",
                         .grade = 1 };
@@ -238,7 +241,7 @@ exj_code exj_plugin_check(const char *self_exe, const char *check_word, const ch
         *dir = 0; /* nothing to remove */
         goto out;
     }
-    rc = start_child(self_exe, check_word, file, level, tmpdir, &pid, &fd, err);
+    rc = start_child(self_exe, check_word, file, level, config, tmpdir, &pid, &fd, err);
     if (rc)
         goto out;
     in_time = wait_child(pid, fd, timeout_ms, &lines, &status);

@@ -79,6 +79,42 @@ static void judge_answer(const exj_guest *g, exj_slice answer)
              "suspended", "%s: the answer has no such status: %.200s", g->id, answer.p);
 }
 
+/* What a sink says about events that it did not keep; "" when it can be read. */
+static const char *wrong_in_failed(exj_slice answer)
+{
+    static const char form[] = "wanted {\"failed\":[{\"number\":…,\"error\":\"…\"}]}";
+    exj_json_kind kind;
+    json_t *o = NULL, *list, *f;
+    const char *why = "";
+    size_t k;
+
+    if (exj_json_check(answer, EXJ_JSON_MAX_DEPTH, &kind, NULL) != EXJ_OK ||
+        exj_json_parse(answer, &o, NULL) != EXJ_OK)
+        return "no JSON";
+    list = json_object_get(o, "failed");
+    if (!json_is_object(o) || (list && !json_is_array(list)))
+        why = form;
+    json_array_foreach(list, k, f)
+        if (!json_is_integer(json_object_get(f, "number")) ||
+            !json_is_string(json_object_get(f, "error")))
+            why = form;
+    json_decref(o);
+    return why;
+}
+
+static void judge_failed(const exj_guest *g, exj_slice answer)
+{
+    const char *why = answer.n ? wrong_in_failed(answer) : "";
+
+    if (*why)
+        exj_check_find("fail", "AnswerFailed", "see the event sink part of plugin.h",
+                       "%s: %s, found %.*s", g->id, why, answer.n < 100 ? (int)answer.n : 100,
+                       answer.p);
+    else
+        exj_check_find("ok", "SampleCall", "", "%s: %s one event", g->id,
+                       answer.n ? "answers about" : "takes");
+}
+
 /* One call, and what came of it. */
 struct call {
     struct sample sample;
@@ -96,9 +132,21 @@ struct call {
     "{\"matrixCatalogId\":\"check\",\"matrixRunId\":null,\"kind\":\"record\","            \
     "\"cursor\":" cursor ",\"config\":{}}"
 
+#define EVENTS(list) "{\"sink\":\"check\",\"events\":" list "}"
+#define EVENT                                                                              \
+    "{\"number\":1,\"kind\":\"completed\",\"at\":\"2026-01-31T10:00:00.000Z\","             \
+    "\"matrixRowId\":\"check||check|1\",\"matrixCatalogId\":\"check\","                     \
+    "\"matrixRunId\":null,\"graphId\":\"check\",\"status\":\"completed\",\"attempt\":1,"     \
+    "\"token\":1,\"key\":\"\",\"text\":\"\"}"
+
 static bool is_engine(const exj_instance *i)
 {
     return i->guest->vt.kind == EXJ_KIND_GRAPH_ENGINE;
+}
+
+static bool is_sink(const exj_instance *i)
+{
+    return i->guest->vt.kind == EXJ_KIND_EVENT_SINK;
 }
 
 static void run_call(exj_instance *i, exj_call_slot *slot, struct call *c, const char *model,
@@ -107,7 +155,7 @@ static void run_call(exj_instance *i, exj_call_slot *slot, struct call *c, const
     exj_nsec began = exj_clock_mono_ns();
 
     c->ports.user = &c->sample;
-    if (!is_engine(i))
+    if (!is_engine(i) && !is_sink(i))
         c->ports.emit = sample_emit;
     c->args.size_of = EXJ_SIZE(exj_args, token);
     c->args.attempt = 1;
@@ -126,6 +174,8 @@ static void run_sample(exj_instance *i, exj_call_slot *slot, struct call *c)
 {
     if (is_engine(i))
         run_call(i, slot, c, "{\"id\":\"check\",\"nodes\":[]}", RUNTIME("{}"));
+    else if (is_sink(i))
+        run_call(i, slot, c, "", EVENTS("[" EVENT "]"));
     else
         run_call(i, slot, c, "{}", CURSOR("null"));
 }
@@ -158,11 +208,13 @@ static void sample_call(exj_instance *i, exj_call_slot *slot)
     if (is_broken(&c))
         find_broken(g, "SampleCall", "", &c);
     else if (c.end.result != EXJ_R_OK && c.end.result != EXJ_R_CANCELLED)
-        exj_check_find("ok", "SampleCall", "", "%s: refuses an empty record: %.*s %.*s", g->id,
-                       (int)c.end.error_code.n, c.end.error_code.p, (int)c.end.error_text.n,
+        exj_check_find("ok", "SampleCall", "", "%s: refuses %s: %.*s %.*s", g->id,
+                       is_sink(i) ? "one event" : "an empty record", (int)c.end.error_code.n, c.end.error_code.p, (int)c.end.error_text.n,
                        c.end.error_text.p);
     else if (is_engine(i) && c.end.result == EXJ_R_OK)
         judge_answer(g, c.end.answer);
+    else if (is_sink(i))
+        judge_failed(g, c.end.answer);
     else
         exj_check_find("ok", "SampleCall", "", "%s: yields %u records with an empty config",
                        g->id, c.sample.records);
@@ -216,14 +268,24 @@ static void wrong_input(exj_instance *i, exj_call_slot *slot)
         { "{\"names\":[1,null,[]],\"path\":\"\\u0001\",\"count\":1e308}", CURSOR("\"garbage\"") },
         { "{\"names\":{},\"query\":[[[[]]]],\"dir\":\"/nowhere/at/all\"}", CURSOR("\"99999\"") },
     };
+    static const char *const sinks[][2] = {
+        { "", "{}" },
+        { "", EVENTS("null") },
+        { "", EVENTS("[]") },
+        { "", EVENTS("[1,null,[],{},{\"number\":\"1\",\"kind\":7,\"at\":[],\"graphId\":{}}]") },
+        { "", EVENTS("[{\"number\":9223372036854775807,\"kind\":\"\\u0001%s%n\","
+                     "\"matrixRowId\":\"../../x\",\"text\":\"\\ud83d\\ude00\"}]") },
+    };
     const exj_guest *g = i->guest;
+    const char *const(*inputs)[2] = is_engine(i) ? engines : is_sink(i) ? sinks : resolvers;
     size_t n = is_engine(i) ? sizeof engines / sizeof *engines
+               : is_sink(i) ? sizeof sinks / sizeof *sinks
                             : sizeof resolvers / sizeof *resolvers;
     size_t refused = 0;
 
     exj_check_phase("wrong input", g->id);
     for (size_t k = 0; k < n; k++) {
-        const char *const *in = is_engine(i) ? engines[k] : resolvers[k];
+        const char *const *in = inputs[k];
         struct call c = { 0 };
         char what[80];
 

@@ -29,6 +29,7 @@
 static int report_fd = 1;
 static int grade = 1; /* of what is found now */
 static bool failed;
+static const char *config = "{}"; /* what create is given */
 
 static void say_take(json_t *line)
 {
@@ -227,7 +228,7 @@ static void repeat_create(exj_guest *g)
 
         if (k == REPEAT / 10)
             before = look(); /* the first ones warm up allocators */
-        if (exj_instance_new(g, EXJ_SLICE_LITERAL("{}"), &i, &err) != EXJ_OK) {
+        if (exj_instance_new(g, exj_slice_of(config), &i, &err) != EXJ_OK) {
             exj_check_find("fail", "CreateAgain", "let create succeed as often as it is called",
                            "%s: create number %u: %s", g->id, k + 1, err.text);
             return;
@@ -280,6 +281,13 @@ static void judge_version(const exj_guest *g)
                        "%s: version \"%s\"", g->id, g->version);
 }
 
+static const char *kind_word(uint32_t kind)
+{
+    return kind == EXJ_KIND_GRAPH_ENGINE      ? "graph-engine"
+           : kind == EXJ_KIND_SOURCE_RESOLVER ? "source-resolver"
+                                              : "event-sink";
+}
+
 static void check_guest(exj_guest *g, int level)
 {
     exj_instance *i = NULL;
@@ -296,8 +304,7 @@ static void check_guest(exj_guest *g, int level)
         if (g->vt.flags & names[k].bit)
             json_array_append_new(flags, json_string(names[k].name));
     say_take(json_pack("{s:{s:s,s:s,s:s,s:o}}", "plugin", "id", g->id, "version", g->version,
-                       "kind", g->vt.kind == EXJ_KIND_GRAPH_ENGINE ? "graph-engine"
-                                                                   : "source-resolver",
+                       "kind", kind_word(g->vt.kind),
                        "flags", flags));
     grade = 2;
     judge_describe(g);
@@ -306,7 +313,7 @@ static void check_guest(exj_guest *g, int level)
         return;
     grade = 3;
     exj_check_phase("create", g->id);
-    if (exj_instance_new(g, EXJ_SLICE_LITERAL("{}"), &i, &err) != EXJ_OK) {
+    if (exj_instance_new(g, exj_slice_of(config), &i, &err) != EXJ_OK) {
         exj_check_find("warn", "CreateFails", "accept an empty config, or say in describe what is needed",
              "%s", err.text);
         return;
@@ -320,7 +327,7 @@ static void check_guest(exj_guest *g, int level)
     grade = 4;
     exj_check_phase("create", g->id);
     if (exj_call_slot_new(ANSWER_MAX, &slot, &err) != EXJ_OK ||
-        exj_instance_new(g, EXJ_SLICE_LITERAL("{}"), &i, &err) != EXJ_OK)
+        exj_instance_new(g, exj_slice_of(config), &i, &err) != EXJ_OK)
         exj_check_find("fail", "CreateAgain", "let create succeed as often as it is called", "%s",
                        err.text);
     else
@@ -330,7 +337,7 @@ static void check_guest(exj_guest *g, int level)
     exj_call_slot_free(slot);
 }
 
-int exj_plugin_check_child(const char *file, int level)
+int exj_plugin_check_child(const char *file, int level, const char *given)
 {
     exj_reload_class class;
     exj_registry *r = NULL;
@@ -340,6 +347,7 @@ int exj_plugin_check_child(const char *file, int level)
     char *path = realpath(file, NULL);
     int fd = fcntl(1, F_DUPFD_CLOEXEC, 3);
 
+    config = given;
     if (fd >= 0) {
         report_fd = fd;
         dup2(2, 1);

@@ -25,6 +25,7 @@ const char *exj_kind_name(uint32_t kind)
 {
     return kind == EXJ_KIND_GRAPH_ENGINE      ? "graph engine"
            : kind == EXJ_KIND_SOURCE_RESOLVER ? "source resolver"
+           : kind == EXJ_KIND_EVENT_SINK      ? "event sink"
                                               : "unknown kind";
 }
 
@@ -294,9 +295,10 @@ static exj_code take_plugin(const char *file, const exj_probe *probe, const exj_
     if (missing)
         return exj_err_set(err, EXJ_INVALID, "%s: plugin %s %s: member %s is NULL: wanted a "
                            "function", file, vt.id, vt.version, missing);
-    if (vt.kind != EXJ_KIND_GRAPH_ENGINE && vt.kind != EXJ_KIND_SOURCE_RESOLVER)
-        return exj_err_set(err, EXJ_INVALID, "%s: plugin %s %s: kind: wanted 1 (graph engine) or "
-                           "2 (source resolver), found %u", file, vt.id, vt.version, vt.kind);
+    if (vt.kind < EXJ_KIND_GRAPH_ENGINE || vt.kind > EXJ_KIND_EVENT_SINK)
+        return exj_err_set(err, EXJ_INVALID, "%s: plugin %s %s: kind: wanted 1 (graph engine), 2 "
+                           "(source resolver) or 3 (event sink), found %u", file, vt.id,
+                           vt.version, vt.kind);
     if (!(probe->kinds & (1u << vt.kind)))
         return exj_err_set(err, EXJ_INVALID, "%s: plugin %s %s: kind %u (%s) is not among those "
                            "of the note (0x%x)", file, vt.id, vt.version, vt.kind,

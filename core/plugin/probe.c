@@ -296,7 +296,8 @@ static exj_code check_note(const struct view *v, const exj_note *n)
                            v->shown, w->major, w->minor, n->abi_major, n->abi_minor, w->what);
     if (w == &of_plugin && (n->kinds == 0 ||
                             (n->kinds & ~((1u << EXJ_KIND_GRAPH_ENGINE) |
-                                          (1u << EXJ_KIND_SOURCE_RESOLVER)))))
+                                          (1u << EXJ_KIND_SOURCE_RESOLVER) |
+                                          (1u << EXJ_KIND_EVENT_SINK)))))
         return wrong(v, "kinds in the note", "1u << EXJ_KIND_… or-ed", n->kinds);
     return EXJ_OK;
 }

@@ -738,8 +738,9 @@ static bool list_one(void *user, const char *path)
     info.sha256 = probe.sha256;
     info.flags = probe.flags;
     info.abi_minor = probe.abi_minor;
-    info.kind = probe.kinds & (1u << EXJ_KIND_GRAPH_ENGINE) ? EXJ_KIND_GRAPH_ENGINE
-                                                            : EXJ_KIND_SOURCE_RESOLVER;
+    info.kind = probe.kinds & (1u << EXJ_KIND_GRAPH_ENGINE)      ? EXJ_KIND_GRAPH_ENGINE
+                : probe.kinds & (1u << EXJ_KIND_SOURCE_RESOLVER) ? EXJ_KIND_SOURCE_RESOLVER
+                                                                 : EXJ_KIND_EVENT_SINK;
     return show(l, &info);
 }
 

@@ -34,7 +34,8 @@ exj_code exj_registry_add_static(exj_registry *r, const char *name, const exj_bu
     const exj_probe probe = {
         .abi_major = EXJ_ABI_MAJOR,
         .abi_minor = b && b->size_of >= EXJ_SIZE(exj_bundle, abi_minor) ? b->abi_minor : 0,
-        .kinds = 1u << EXJ_KIND_GRAPH_ENGINE | 1u << EXJ_KIND_SOURCE_RESOLVER,
+        .kinds = 1u << EXJ_KIND_GRAPH_ENGINE | 1u << EXJ_KIND_SOURCE_RESOLVER |
+                 1u << EXJ_KIND_EVENT_SINK,
     };
     exj_plugin_file *f = NULL;
     exj_code rc = check_name(name, err);

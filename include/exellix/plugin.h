@@ -1,8 +1,9 @@
 /* exellix/plugin.h - the plugin ABI of exellix-jobs, major 1. C11 and C++17.
  *
  * A plugin is a shared object that exports ONE function, exellix_plugin_v1, which returns
- * a bundle of plugins. A plugin is a graph engine (runs rows) or a source resolver (yields
- * records). It links to nothing of ours: all it needs is this header.
+ * a bundle of plugins. A plugin is a graph engine (runs rows), a source resolver (yields
+ * records) or an event sink (is told what happened). It links to nothing of ours: all it
+ * needs is this header.
  *
  * THE SHORTEST PLUGIN: see README.md and examples/. EXJ_PLUGIN_EXPORT(bundle, kinds, flags)
  * writes both the export and the ELF note from which the host reads versions before it
@@ -33,7 +34,7 @@ extern "C" {
 #endif
 
 #define EXJ_ABI_MAJOR 1u
-#define EXJ_ABI_MINOR 1u
+#define EXJ_ABI_MINOR 2u
 
 #define EXJ_SIZE(T, last) ((uint32_t)(offsetof(T, last) + sizeof(((T *)0)->last)))
 #define EXJ_HAS(p, T, m) ((p)->size_of >= EXJ_SIZE(T, m) && (p)->m != NULL)
@@ -109,7 +110,8 @@ typedef struct exj_args {
      *   {"jobId","job":{…},"input":{flat record},"executionMemory":{…}}
      * Source resolver: model = the matrix's payload.input; runtime =
      *   {"matrixCatalogId","matrixRunId":null|"…","kind":"record"|"storage",
-     *    "cursor":null|"…","config":{…}}                                          */
+     *    "cursor":null|"…","config":{…}}
+     * Event sink: model is empty; runtime = {"sink":"NAME","events":[{…}, …]}, see below. */
     exj_str model, runtime;
     exj_str job_id;       /* idempotency key: the same over all attempts of a row */
     exj_str record_id;
@@ -118,6 +120,7 @@ typedef struct exj_args {
 
 #define EXJ_KIND_GRAPH_ENGINE 1u
 #define EXJ_KIND_SOURCE_RESOLVER 2u
+#define EXJ_KIND_EVENT_SINK 3u /* since minor 2 */
 
 #define EXJ_FLAG_CONCURRENT 1u  /* execute may run in several threads on one instance */
 #define EXJ_FLAG_SERIAL_ALL 2u  /* never two calls at once, over all instances */
@@ -128,6 +131,10 @@ typedef struct exj_args {
  * the same answer and nothing outside is changed. */
 #define EXJ_FLAG_REPLAYABLE 32u
 
+/* Since minor 2. What an event sink is given at once: so many events, so many bytes. */
+#define EXJ_SINK_EVENTS 100u
+#define EXJ_SINK_BYTES 1048576u
+
 /* A GRAPH ENGINE's execute emits one answer and returns EXJ_R_OK:
  *   {"status":"completed"|"failed"|"blocked"|"suspended", "jobId", "taskId", "graphId",
  *    "outputsByNodeId":{}, "stepsResponses":[], "engineSnapshot":{}, "error":{"code","message"}}
@@ -135,7 +142,19 @@ typedef struct exj_args {
  * A SOURCE RESOLVER's execute emits, for each record,
  *   {"id":"unique for ever within the matrix", "record":{flat object}}
  * and for kind "storage" at the end of a page {"next":"cursor"} or, at the very end,
- * nothing; then returns EXJ_R_OK. A page should hold at most a few thousand records. */
+ * nothing; then returns EXJ_R_OK. A page should hold at most a few thousand records.
+ * An EVENT SINK's execute is given, in runtime.events, 1 to EXJ_SINK_EVENTS events in at most
+ * EXJ_SINK_BYTES of text, oldest first, those of one row in the order in which they happened:
+ *   {"number":7, "kind":"completed", "at":"2026-01-31T10:00:00.000Z", "matrixRowId",
+ *    "matrixCatalogId", "matrixRunId":null|"…", "graphId", "status":null|"…", "attempt":1,
+ *    "token":1, "key", "text"}
+ * ("number" grows, is unique and is the same when the event comes again; the rest may be
+ * missing and more may come). It returns EXJ_R_OK when all are kept for good where they
+ * belong, or emits, once, those which are not:
+ *   {"failed":[{"number":7, "error":"…", "retryAfterSeconds":2}]}  (the last is optional)
+ * A failed event is given again, and so is what comes after it of the same row: do not send
+ * on the latter. Every other result fails the whole batch (EXJ_R_FAILED and EXJ_R_INPUT too:
+ * an event is set aside only after its tries). Events come at least once: a sink that must not repeat itself remembers numbers. */
 typedef struct exj_plugin {
     uint32_t size_of, kind, flags, state_version;
     const char *id;      /* "acme.score": [a-z0-9._-], 1..64 bytes, stable for ever */

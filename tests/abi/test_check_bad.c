@@ -17,8 +17,8 @@ struct bad {
 __attribute__((constructor)) static void be_the_child(int argc, char **argv)
 {
 #ifdef EXJ_CHECK_LEVELS
-    if (argc == 4 && strcmp(argv[1], "check-child") == 0)
-        _exit(exj_plugin_check_child(argv[2], atoi(argv[3])));
+    if (argc == 5 && strcmp(argv[1], "check-child") == 0)
+        _exit(exj_plugin_check_child(argv[2], atoi(argv[3]), argv[4]));
 #else
     if (argc == 3 && strcmp(argv[1], "check-child") == 0)
         _exit(exj_plugin_check_child(argv[2]));
@@ -35,8 +35,8 @@ static json_t *check(const char *file, unsigned timeout_ms)
     cr_assert_gt(n, 0);
     self[n] = 0;
 #ifdef EXJ_CHECK_LEVELS
-    cr_assert_eq(exj_plugin_check(self, "check-child", file, EXJ_CHECK_LEVELS, timeout_ms, &report,
-                                  &err), EXJ_OK, "%s", err.text);
+    cr_assert_eq(exj_plugin_check(self, "check-child", file, EXJ_CHECK_LEVELS, NULL, timeout_ms,
+                                  &report, &err), EXJ_OK, "%s", err.text);
 #else
     cr_assert_eq(exj_plugin_check(self, "check-child", file, timeout_ms, &report, &err), EXJ_OK,
                  "%s", err.text);

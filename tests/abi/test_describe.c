@@ -36,8 +36,9 @@ static void tell(json_t *list, const exj_plugin *p, uint32_t abi_minor)
                  EXJ_OK, "%s: %s", p->id, err.text);
     json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:o,s:i,s:o}", "id", p->id, "version",
                                           p->version, "kind",
-                                          p->kind == EXJ_KIND_GRAPH_ENGINE ? "graph-engine"
-                                                                           : "source-resolver",
+                                          p->kind == EXJ_KIND_GRAPH_ENGINE      ? "graph-engine"
+                                          : p->kind == EXJ_KIND_SOURCE_RESOLVER ? "source-resolver"
+                                                                                : "event-sink",
                                           "flags", flags, "abiMinor", (int)abi_minor,
                                           "describe", describe));
 }

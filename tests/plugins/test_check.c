@@ -6,8 +6,8 @@
 
 __attribute__((constructor)) static void be_the_child(int argc, char **argv)
 {
-    if (argc == 4 && strcmp(argv[1], "check-child") == 0)
-        _exit(exj_plugin_check_child(argv[2], atoi(argv[3])));
+    if (argc == 5 && strcmp(argv[1], "check-child") == 0)
+        _exit(exj_plugin_check_child(argv[2], atoi(argv[3]), argv[4]));
 }
 
 static json_t *check_at(const char *file, int level, unsigned timeout_ms)
@@ -19,8 +19,8 @@ static json_t *check_at(const char *file, int level, unsigned timeout_ms)
 
     cr_assert_gt(n, 0);
     self[n] = 0;
-    cr_assert_eq(exj_plugin_check(self, "check-child", file, level, timeout_ms, &report, &err), EXJ_OK,
-                 "%s", err.text);
+    cr_assert_eq(exj_plugin_check(self, "check-child", file, level, NULL, timeout_ms, &report, &err),
+                 EXJ_OK, "%s", err.text);
     return report;
 }
 

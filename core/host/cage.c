@@ -89,6 +89,34 @@ static bool own_mounts(void)
     return write_file("/proc/self/gid_map", map);
 }
 
+/* In a chroot "/" is no mount point: nothing can be said about it, and what is mounted beneath
+ * it might be seen outside. So the whole tree is bound once more, onto /proc, which is a mount
+ * point everywhere, and that becomes the root. */
+static bool move_into_own_root(void)
+{
+    char *here = realpath(".", NULL);
+    bool good = false;
+
+    if (mount(NULL, "/proc", NULL, MS_SLAVE, NULL) < 0 ||
+        mount("/", "/proc", NULL, MS_BIND | MS_REC, NULL) < 0)
+        goto out;
+    good = mount(NULL, "/proc", NULL, MS_REC | MS_SLAVE, NULL) == 0 && chroot("/proc") == 0;
+    if (!good)
+        umount2("/proc", MNT_DETACH);
+    else if (chdir("/") < 0 || (here && chdir(here) < 0)) /* the old one has no cover */
+        good = chdir("/") == 0;
+out:
+    free(here);
+    return good;
+}
+
+/* What is mounted from here on is seen by nobody else. */
+static bool keep_mounts_to_ourselves(void)
+{
+    return mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0 ||
+           (errno == EINVAL && move_into_own_root());
+}
+
 /* Bind what `copy` was, open as `fd`, to its old name in the now empty folder. */
 static bool put_back(const char *hidden, const char *copy, int fd)
 {
@@ -144,7 +172,7 @@ bool exj_mounts_close(const exj_cage *c)
     size_t n = good ? strlen(hidden) : 0;
     int fd = -1;
 
-    good = good && own_mounts() && mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) == 0;
+    good = good && own_mounts() && keep_mounts_to_ourselves();
     good = good && leave(hidden, n);
     if (good) /* in the new namespace: what was opened in the old one cannot be bound */
         fd = open(copy, O_PATH | O_CLOEXEC);

@@ -3,6 +3,10 @@
  * files say so, loudly, and skip. */
 #include "tests/plugins/host_harness.h"
 
+#include <dirent.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -379,8 +383,8 @@ static void hidden_and_all_else_open(const char *without)
             snprintf(good, sizeof good, "OPEN_%s=OK ", open_names[n]);
             says(noted, good);
         }
+        store_is_as_it_was(&r);
     }
-    store_is_as_it_was(&r);
     free(noted);
     room_close(&r);
 }
@@ -475,7 +479,66 @@ Test(cage, without_landlock_a_mount_hides_the_folder)
         all_refused(noted);
         says(noted, "here=ENOENT ");
         says(noted, "OPEN_new=OK ");
+        store_is_as_it_was(&r);
     }
+    free(noted);
+    room_close(&r);
+}
+
+/* Make everything that is in "/" appear in a folder that is no mount point, and take that for
+ * the root, as chroot(8) does. Nobody else sees it. False: we may not. */
+static bool enter_chroot(void)
+{
+    struct dirent *e;
+    DIR *d;
+
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", "/mnt", "tmpfs", 0, NULL) < 0)
+        return false;
+    cr_assert_eq(mkdir("/mnt/root", 0755), 0);
+    d = opendir("/");
+    cr_assert_not_null(d);
+    while ((e = readdir(d))) {
+        char from[300], to[300], target[300] = "";
+
+        snprintf(from, sizeof from, "/%s", e->d_name);
+        snprintf(to, sizeof to, "/mnt/root/%s", e->d_name);
+        if (e->d_type == DT_LNK && readlink(from, target, sizeof target - 1) > 0)
+            cr_assert_eq(symlink(target, to), 0);
+        else if (e->d_type == DT_DIR && e->d_name[0] != '.' && strcmp(e->d_name, "mnt") != 0)
+            cr_assert(mkdir(to, 0755) == 0 &&
+                          mount(from, to, NULL, MS_BIND | MS_REC, NULL) == 0,
+                      "%s: %s", to, strerror(errno));
+    }
+    closedir(d);
+    return chdir("/mnt/root") == 0 && chroot(".") == 0;
+}
+
+Test(cage, in_a_chroot_a_mount_hides_the_folder)
+{
+    struct room r;
+    struct kid k;
+    char hidden[128], *noted;
+
+    if (!enter_chroot()) {
+        fprintf(stderr, "\n*** SKIPPED: we may not make a chroot here ***\n\n");
+        return;
+    }
+    r = room_open();
+    make_folders(&r, hidden);
+    setenv("EXELLIX_PLUGIN_HOST_NO_LANDLOCK", "1", 1);
+    cr_assert_eq(chdir(hidden), 0);
+    noted = attempt(&r, &k, "host", hidden,
+                    PROBE("note(\"here\", reads(\"store.db\"));" HIDDEN_ATTEMPTS OPEN_ATTEMPTS
+                          "note(\"proc_of_us\", reads(\"/proc/self/stat\"));"));
+    cr_assert_eq(chdir("/"), 0);
+    unsetenv("EXELLIX_PLUGIN_HOST_NO_LANDLOCK");
+    cr_assert_neq(k.cage & EXJ_CAGE_MOUNT, 0, "cage 0x%x", k.cage);
+    pardon_list(&k, noted);
+    all_refused(noted);
+    says(noted, "here=ENOENT ");
+    says(noted, "OPEN_new=OK ");
+    says(noted, "proc_of_us=OK ");
     store_is_as_it_was(&r);
     free(noted);
     room_close(&r);

@@ -21,7 +21,7 @@ done
 
 PACKAGES="gcc g++ libc6-dev clang libclang-rt-14-dev binutils make cmake ninja-build pkg-config
   libjansson-dev libsqlite3-dev libmicrohttpd-dev libcriterion-dev libffi-dev libdw-dev libseccomp-dev libjq-dev libcurl4-openssl-dev libssl-dev spin curl
-  ca-certificates file procps abigail-tools"
+  ca-certificates file procps abigail-tools tzdata"
 JOBS=2
 LOGS=build/logs
 passed=0

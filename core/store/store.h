@@ -120,6 +120,21 @@ typedef struct exj_reaped {
     exj_status to; /* QUEUED, FAILED, or CANCELED when it had been asked to stop */
 } exj_reaped;
 
+/* What became of one event that a sink was given, or that must wait. */
+typedef enum exj_sink_fate {
+    EXJ_SINK_HOLD, /* failed, or stands behind one that did: it is kept for another try */
+    EXJ_SINK_DONE, /* delivered: it is not held any more */
+    EXJ_SINK_DEAD  /* it had its tries: to the dead letters, held no more */
+} exj_sink_fate;
+
+typedef struct exj_sink_item {
+    exj_sink_fate fate;
+    int64_t number, seq;   /* of the event, of its row */
+    uint32_t tries;        /* how often it was tried; HOLD, DEAD */
+    exj_msec at;           /* HOLD: not before; DEAD: ignored (now) */
+    exj_slice error, body; /* why; the event as the sink is given it; HOLD, DEAD */
+} exj_sink_item;
+
 /* ---- operations --------------------------------------------------------------------- */
 
 typedef enum exj_op_kind {
@@ -151,7 +166,12 @@ typedef enum exj_op_kind {
      * value too long, or no integer to add to; EXJ_NOT_FOUND: KV_REMOVE of what is not there.
      * Each with a text. */
     EXJ_OP_KV_PUT, EXJ_OP_KV_REMOVE,
-    EXJ_OP_KV_ADD /* to an integer; absent counts as 0 */
+    EXJ_OP_KV_ADD, /* to an integer; absent counts as 0 */
+    /* Event sinks (spec 2.7): what became of a batch, all at once. */
+    EXJ_OP_SINK_SAVE,
+    EXJ_OP_DEAD_REPLAY, /* back among what its sink still has to deliver, tries = 0 */
+    EXJ_OP_DEAD_DROP,
+    EXJ_OP_COUNT
 } exj_op_kind;
 
 #define EXJ_STORE_SIGNALS_KEPT 100 /* of one row, not yet waited for */
@@ -167,6 +187,7 @@ struct exj_op {
     exj_code rc;  /* out */
     exj_err err;  /* out, when rc is not EXJ_OK */
     exj_op *next; /* the store's, until done */
+    void *kept;   /* the same */
     /* This op and the next one in the list are one group: all of a group is applied, or
      * nothing of it. The first whose rc is not EXJ_OK (verdicts of items do not count) ends
      * it: those before it answer EXJ_CANCELLED, as do those after it. */
@@ -281,6 +302,15 @@ struct exj_op {
             exj_slice value;           /* KV_PUT: checked JSON text */
             int64_t delta, ret_sum;    /* KV_ADD */
         } kv;
+        struct {
+            exj_slice name;   /* 1..64 bytes */
+            int64_t position; /* every event up to this number is delivered, held or dead */
+            const exj_sink_item *items;
+            size_t len;
+        } sink;
+        struct {
+            int64_t id;
+        } dead; /* EXJ_NOT_FOUND */
     } u;
 };
 
@@ -368,6 +398,24 @@ typedef struct exj_kv_view {
 } exj_kv_view;
 typedef bool (*exj_kv_visit)(void *user, const exj_kv_view *v);
 
+/* An event that a sink has still to deliver, although its position is behind it. */
+typedef struct exj_undelivered_view {
+    int64_t number, seq;
+    uint32_t tries;
+    exj_msec at;           /* not before */
+    exj_slice error, body; /* valid during the visit */
+} exj_undelivered_view;
+typedef bool (*exj_undelivered_visit)(void *user, const exj_undelivered_view *v);
+
+typedef struct exj_dead_view {
+    int64_t id;            /* never used twice */
+    int64_t number, seq;
+    uint32_t tries;
+    exj_msec at;           /* since when it is dead */
+    exj_slice sink, error, body; /* valid during the visit */
+} exj_dead_view;
+typedef bool (*exj_dead_visit)(void *user, const exj_dead_view *v);
+
 typedef struct exj_store_health {
     bool config_ok, execution_ok;
     char text[256]; /* what failed, or "ok" */
@@ -433,6 +481,14 @@ typedef struct exj_store_vtable {
     /* By key (bytes), ascending; limit 1..1000. A graph without keys: no visit. */
     exj_code (*kv_page)(exj_store *s, exj_slice graph, exj_slice after_key, size_t limit,
                         exj_kv_visit visit, void *user, exj_err *err);
+    /* EXJ_NOT_FOUND: such a sink has never saved anything. */
+    exj_code (*sink_get)(exj_store *s, exj_slice name, int64_t *ret_position, exj_err *err);
+    /* By number, ascending; limit 1..100000. */
+    exj_code (*undelivered)(exj_store *s, exj_slice sink, size_t limit,
+                            exj_undelivered_visit visit, void *user, exj_err *err);
+    /* Dead letters by id, ascending; `sink` empty: of all; limit 1..1000. */
+    exj_code (*dead_page)(exj_store *s, exj_slice sink, int64_t after_id, size_t limit,
+                          exj_dead_visit visit, void *user, exj_err *err);
     exj_code (*health)(exj_store *s, exj_store_health *ret); /* a real round trip */
     void (*close)(exj_store *s); /* finishes what was submitted, then checkpoints */
 } exj_store_vtable;
@@ -455,6 +511,7 @@ typedef struct exj_sqlite_options {
     const char *dir;     /* data directory; made (0700) when absent */
     const char *lock_note; /* written into the lock file, e.g. "pid 12 worker w-1 socket …" */
     bool fast;           /* synchronous=NORMAL: may lose the last commits at power loss */
+    uint32_t blob_bytes; /* inputs, results and steps above it go to DIR/blobs; 0: 64 KiB */
     bool read_only;      /* open without the lock, for looking only; EXJ_NOT_FOUND when there is
                             no store; writes: EXJ_REFUSED, answered before submit returns */
 } exj_sqlite_options;

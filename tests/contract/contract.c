@@ -64,8 +64,11 @@ void remove_dir(const char *dir)
     char path[1024];
 
     while (d && (e = readdir(d)) != NULL) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
         snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
-        unlink(path);
+        if (unlink(path) < 0)
+            remove_dir(path);
     }
     if (d)
         closedir(d);

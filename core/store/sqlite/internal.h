@@ -13,7 +13,7 @@
  *   order.c   what an operator does                            steps.c   steps, progress
  *   wait.c    waits and signals                                limit.c   keys, rates, overflow
  *   command.c idempotency keys                                 kv.c      keys and values
- *   db.c      SQLite's codes
+ *   offload.c large values              db.c      SQLite's codes
  *
  * Threads: `writer thread only` unless a field says otherwise.
  */
@@ -25,11 +25,12 @@
 #include <stdatomic.h>
 
 #include "core/base/str.h"
+#include "core/store/blobs.h"
 #include "core/store/store.h"
 
 #define EXJ_SQLITE_FILE "exellix-jobs.db"
 #define EXJ_SQLITE_LOCK "exellix-jobs.lock"
-#define EXJ_SQLITE_SCHEMA 4 /* recipe for a change: schema.c */
+#define EXJ_SQLITE_SCHEMA 5 /* recipe for a change: schema.c */
 
 /* ---- the seam for tests ----------------------------------------------------------------- */
 
@@ -67,6 +68,7 @@ enum exj_sqlite_write {
     W_GONE, W_GONE_SET,
     W_STEP_ADD, W_STEP_BEGIN, W_STEP_DONE, W_STEP_TIMES, W_STEPS_DROP, W_STEPS_COUNT, W_PROGRESS,
     W_COMMAND, W_COMMAND_TAKE, W_COMMAND_KEEP, W_COMMAND_DROP, W_COMMANDS_OVER,
+    W_BLOB, W_BLOBS_FREE, W_BLOB_FORGET,
     W_KV_GET, W_KV_PUT, W_KV_DROP, W_KV_SIZES, W_KV_COUNT,
     W_COUNT
 };
@@ -76,7 +78,7 @@ enum exj_sqlite_read {
     R_LOAD, R_GRAPH_GET, R_MATRIX_GET, R_GRAPH_PAGE, R_MATRIX_PAGE, R_POOLS, R_ROW,
     R_PAGE_ANY, R_PAGE_OPEN, R_PAGE_STATUS, R_PAGE_COMPLETED, R_PAGE_ENDED,
     R_PAGE_BLOCKED_CODE, R_RECENT, R_ROW_SEQ, R_ROW_NAME, R_STEP, R_STEPS, R_FAILURE_COUNT,
-    R_FAILURES, R_EVENTS, R_BATCH_OF, R_LAST, R_EVENTS_SPAN, R_SIGNALS, R_KV, R_KV_PAGE,
+    R_FAILURES, R_EVENTS, R_BATCH_OF, R_LAST, R_EVENTS_SPAN, R_SIGNALS, R_BLOB, R_KV, R_KV_PAGE,
     R_PROBE_CONFIG, R_PROBE_EXECUTION,
     R_COUNT
 };
@@ -136,6 +138,8 @@ typedef struct exj_sqlite {
     char *dir, *path; /* owned */
     exj_sqlite_seam seam;
     bool fast, read_only;
+    size_t blob_bytes;
+    exj_blobs *blobs; /* owned; any thread */
     int lock_fd; /* -1: none */
     pthread_t thread;
     bool thread_runs;
@@ -170,6 +174,7 @@ typedef struct exj_sqlite {
     exj_msec now;    /* of the current transaction */
     exj_msec clock_saved;
     bool clock_force;
+    bool collect;    /* pointers to blobs were dropped */
     int64_t next_seq;
     exj_pool_counts *pools; /* owned; index is the pool's id, 0 unused */
     int64_t pools_len, pools_were, pools_cap;
@@ -315,6 +320,24 @@ bool exj_sqlite_progress(exj_sqlite *s, exj_op *op);
 /* A step that the store writes itself: what a wait ended with. The k-th of a name is
  * "NAME:k". */
 bool exj_sqlite_step_heard(exj_sqlite *s, exj_live *l, exj_slice name, exj_slice body);
+/* offload.c */
+/* [any thread] Before the op enters the queue. Never fails: exj_sqlite_offload_error says. */
+void exj_sqlite_offload(exj_sqlite *s, exj_op *op);
+exj_code exj_sqlite_offload_error(const exj_op *op, exj_err *err);
+/* The op is about to be answered: its values are as they came, and what nothing points to goes. */
+void exj_sqlite_offload_end(exj_sqlite *s, exj_op *op);
+/* Remove what nothing points to any more; outside of a transaction. */
+void exj_sqlite_collect(exj_sqlite *s);
+/* Bytes of a value as the store holds it, wherever it is. */
+int64_t exj_sqlite_value_bytes(exj_slice text);
+/* [any thread] Append the value that `text`, as the store holds it, stands for. `what`: "the
+ * input". Errors: EXJ_CORRUPT (its blob is missing or damaged: row and blob are named), EXJ_BUSY
+ * (the view it was read in is over: read again), EXJ_IO, EXJ_NOMEM. */
+exj_code exj_sqlite_value(exj_sqlite *s, int64_t seq, const char *what, exj_slice text,
+                          exj_buf *ret, exj_err *err);
+/* The same in place: a value that is not here is read into `room`. */
+exj_code exj_sqlite_value_of(exj_sqlite *s, int64_t seq, const char *what, exj_slice *text,
+                             exj_buf *room, exj_err *err);
 /* command.c */
 bool exj_sqlite_command(exj_sqlite *s, exj_op *op);
 /* docs.c */

@@ -10,6 +10,8 @@
 
 #include "core/base/clock.h"
 
+#define BLOB_BYTES 65536 /* values up to here stay in the database */
+
 /* Make `dir` and what is missing above it, for the owner only. */
 static exj_code make_dir(const char *dir, exj_err *err)
 {
@@ -53,6 +55,18 @@ static exj_code start_clock(exj_sqlite *s, exj_err *err)
     return EXJ_OK;
 }
 
+static exj_code open_blobs(exj_sqlite *s, exj_err *err)
+{
+    char *path = NULL;
+    exj_code rc;
+
+    if (asprintf(&path, "%s/blobs", s->dir) < 0)
+        return exj_err_set(err, EXJ_NOMEM, "store %s: out of memory", s->dir);
+    rc = exj_blobs_new(path, s->read_only, NULL, &s->blobs, err);
+    free(path);
+    return rc;
+}
+
 static exj_code open_writer(exj_sqlite *s, exj_err *err)
 {
     char sql[200];
@@ -65,7 +79,7 @@ static exj_code open_writer(exj_sqlite *s, exj_err *err)
     snprintf(sql, sizeof(sql),
              "PRAGMA page_size=4096; PRAGMA journal_mode=WAL; PRAGMA synchronous=%s;"
              "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864;"
-             "PRAGMA cache_size=-12288",
+             "PRAGMA cache_size=-12288; PRAGMA recursive_triggers=ON",
              s->fast ? "NORMAL" : "FULL");
     rc = exj_sqlite_exec(s, s->db, sql, err);
     if (!rc && s->seam.max_pages) {
@@ -95,6 +109,7 @@ static exj_code open_writer(exj_sqlite *s, exj_err *err)
     if (s->saved_number == 0)
         s->saved_number = 1;
     s->next_number = s->saved_number;
+    exj_sqlite_collect(s); /* what a crash left to do */
     if (!exj_sqlite_load_pools(s)) {
         rc = s->err.code;
         return exj_err_set(err, rc, "%s", s->err.text);
@@ -141,6 +156,7 @@ static void release(exj_sqlite *s)
     free(s->holder);
     free(s->dirty);
     free(s->pools);
+    exj_blobs_free(s->blobs);
     free(s->path);
     free(s->dir);
     free(s);
@@ -160,6 +176,7 @@ exj_code exj_sqlite_open_seam(const exj_sqlite_options *o, const exj_sqlite_seam
     s->tail = &s->head;
     s->fast = o->fast;
     s->read_only = o->read_only;
+    s->blob_bytes = o->blob_bytes ? o->blob_bytes : BLOB_BYTES;
     if (seam)
         s->seam = *seam;
     atomic_store(&s->skew_ms, INT64_MIN / 2);
@@ -178,10 +195,14 @@ exj_code exj_sqlite_open_seam(const exj_sqlite_options *o, const exj_sqlite_seam
     }
     if (o->read_only) {
         rc = open_read_only(s, err);
+        if (!rc)
+            rc = open_blobs(s, err);
     } else {
         rc = make_dir(o->dir, err);
         if (!rc)
             rc = exj_sqlite_lock(o->dir, o->lock_note ? o->lock_note : "", &s->lock_fd, err);
+        if (!rc)
+            rc = open_blobs(s, err);
         if (!rc)
             rc = open_writer(s, err);
     }

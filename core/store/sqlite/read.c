@@ -98,6 +98,7 @@ static const char *const texts[R_COUNT] = {
                         " WHERE seq=?1), -1)",
     [R_FAILURES] = "SELECT fence, attempt, at, code, text FROM exellix_execution_matrix_failures"
                    " WHERE seq=?1 ORDER BY fence DESC LIMIT ?2",
+    [R_BLOB] = "SELECT refs FROM exj_blobs WHERE hash=?1",
     [R_KV] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
     [R_KV_PAGE] = "SELECT k.key, k.value, k.at, k.seq, p.matrix, p.run, p.graph, r.record_id"
                   " FROM exj_kv k LEFT JOIN " ROWS " r ON r.seq=k.seq"
@@ -246,6 +247,7 @@ static exj_code load_range(exj_sqlite *s, sqlite3_stmt *st, const struct wanted 
                            exj_loaded *ret, exj_buf *arena, int *ret_step, exj_err *err)
 {
     size_t i = 0;
+    exj_code rc_value;
     int rc;
 
     sqlite3_bind_int64(st, 1, w[0].seq);
@@ -264,11 +266,17 @@ static exj_code load_range(exj_sqlite *s, sqlite3_stmt *st, const struct wanted 
             exj_loaded *l = &ret[w[i].at];
 
             l->record_id = (exj_slice){ offset_as_pointer(arena->n), id.n };
-            l->input = (exj_slice){ offset_as_pointer(arena->n + id.n), input.n };
-            if (!exj_buf_add_slice(arena, id) || !exj_buf_add_slice(arena, input)) {
+            if (!exj_buf_add_slice(arena, id)) {
                 *ret_step = SQLITE_ROW;
                 return exj_err_set(err, EXJ_NOMEM, "store %s: no memory for inputs", s->path);
             }
+            l->input.p = offset_as_pointer(arena->n);
+            rc_value = exj_sqlite_value(s, seq, "the input", input, arena, err);
+            if (rc_value) {
+                *ret_step = SQLITE_ROW;
+                return rc_value;
+            }
+            l->input.n = arena->n - (size_t)(uintptr_t)l->input.p;
         }
     }
     *ret_step = rc;
@@ -379,7 +387,7 @@ static exj_code step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *r
     exj_sqlite *s = (exj_sqlite *)base;
     exj_reader *r;
     sqlite3_stmt *st;
-    bool added = true;
+    exj_code value = EXJ_OK;
     int step;
     exj_code rc = exj_sqlite_read_begin(s, R_STEP, &r, &st, err);
 
@@ -389,10 +397,10 @@ static exj_code step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *r
     exj_sqlite_bind(st, 2, key);
     step = sqlite3_step(st);
     if (step == SQLITE_ROW)
-        added = exj_buf_add_slice(ret, exj_sqlite_column(st, 0));
-    rc = exj_sqlite_read_end(s, r, st, step, err);
-    if (!rc && !added)
-        rc = exj_err_set(err, EXJ_NOMEM, "store %s: no memory for a step", s->path);
+        value = exj_sqlite_value(s, seq, "a step", exj_sqlite_column(st, 0), ret, err);
+    rc = exj_sqlite_read_end(s, r, st, step, value ? NULL : err);
+    if (value)
+        return value;
     if (!rc && step == SQLITE_DONE)
         rc = exj_err_set(err, EXJ_NOT_FOUND, "row %" PRId64 " has no step \"%.*s\"", seq,
                          key.n > 200 ? 200 : (int)key.n, key.p);
@@ -406,6 +414,8 @@ static exj_code step_each(exj_store *base, int64_t seq, exj_step_visit visit, vo
     exj_reader *r;
     sqlite3_stmt *st;
     int step;
+    exj_buf room = EXJ_BUF_INIT;
+    exj_code value = EXJ_OK;
     exj_code rc = exj_sqlite_read_begin(s, R_STEPS, &r, &st, err);
 
     if (rc)
@@ -421,10 +431,13 @@ static exj_code step_each(exj_store *base, int64_t seq, exj_step_visit visit, vo
                             .began_at = sqlite3_column_int64(st, 6),
                             .at = sqlite3_column_int64(st, 7) };
 
-        if (!visit(user, &v))
+        value = exj_sqlite_value_of(s, seq, "a step", &v.body, &room, err);
+        if (value || !visit(user, &v))
             break;
     }
-    return exj_sqlite_read_end(s, r, st, step, err);
+    exj_buf_release(&room);
+    rc = exj_sqlite_read_end(s, r, st, step, value ? NULL : err);
+    return value ? value : rc;
 }
 
 static exj_code failure_count(exj_store *base, int64_t seq, exj_slice code, uint32_t *ret,
@@ -567,6 +580,37 @@ static exj_code pools(exj_store *base, exj_pool_visit visit, void *user, exj_err
     return exj_sqlite_read_end(s, r, st, step, err);
 }
 
+struct visiting {
+    exj_row_visit visit;
+    void *user;
+    bool more;
+};
+
+static exj_code row_by_seq(exj_store *base, int64_t seq, exj_row_visit visit, void *user,
+                           exj_err *err);
+
+static bool pass_on(void *user, const exj_row_view *r)
+{
+    struct visiting *v = user;
+
+    return v->more = v->visit(v->user, r);
+}
+
+/* The row as it is now; it may be gone. */
+static bool visit_now(exj_sqlite *s, int64_t seq, exj_row_visit visit, void *user, exj_err *err,
+                      exj_code *ret)
+{
+    struct visiting v = { visit, user, true };
+
+    exj_err_clear(err);
+    *ret = row_by_seq(&s->base, seq, pass_on, &v, err);
+    if (*ret == EXJ_NOT_FOUND) {
+        exj_err_clear(err);
+        *ret = EXJ_OK;
+    }
+    return v.more && !*ret;
+}
+
 /* The columns of ROW_COLUMNS. A row is in exj_hot or in exj_results, never in both. */
 static bool visit_row(exj_sqlite *s, sqlite3_stmt *st, exj_row_visit visit, void *user,
                       exj_err *err, exj_code *ret)
@@ -582,6 +626,8 @@ static bool visit_row(exj_sqlite *s, sqlite3_stmt *st, exj_row_visit visit, void
                        .priority = sqlite3_column_int(st, 7),
                        .max_attempts = (uint32_t)sqlite3_column_int64(st, 8),
                        .created_at = sqlite3_column_int64(st, 9) };
+    exj_buf input = EXJ_BUF_INIT, result = EXJ_BUF_INIT; /* when they are in blobs */
+    bool more;
 
     if (!is_hot && sqlite3_column_type(st, 16) == SQLITE_NULL) {
         *ret = exj_err_set(err, EXJ_CORRUPT,
@@ -619,7 +665,16 @@ static bool visit_row(exj_sqlite *s, sqlite3_stmt *st, exj_row_visit visit, void
         v.progress = sqlite3_column_double(st, 29);
         v.progress_note = exj_sqlite_column(st, 30);
     }
-    return visit(user, &v);
+    *ret = exj_sqlite_value_of(s, v.seq, "the input", &v.input, &input, err);
+    if (!*ret)
+        *ret = exj_sqlite_value_of(s, v.seq, "the result", &v.result, &result, err);
+    if (*ret == EXJ_BUSY) /* it has changed since this view was taken */
+        more = visit_now(s, v.seq, visit, user, err, ret);
+    else
+        more = !*ret && visit(user, &v);
+    exj_buf_release(&input);
+    exj_buf_release(&result);
+    return more;
 }
 
 static exj_code row_get(exj_store *base, exj_slice matrix, exj_slice run, exj_slice graph,

@@ -14,6 +14,17 @@
 #define STR2(x) #x
 #define STR(x) STR2(x)
 
+/* Only references begin with '@' (offload.c). */
+#define IS_POINTER(value) "(" value ">='@' AND " value "<'A')"
+#define POINTED(value) "substr(" value ", 2, 64), CAST(substr(" value ", 67) AS INTEGER), 1"
+#define POINTERS(name, table, column)                                                          \
+    "CREATE TRIGGER exj_blobs_add_" name " AFTER INSERT ON " table " WHEN "                    \
+    IS_POINTER("NEW." column) " BEGIN INSERT INTO exj_blobs(hash, bytes, refs) VALUES("        \
+    POINTED("NEW." column) ") ON CONFLICT(hash) DO UPDATE SET refs=refs+1; END;"               \
+    "CREATE TRIGGER exj_blobs_drop_" name " AFTER DELETE ON " table " WHEN "                   \
+    IS_POINTER("OLD." column) " BEGIN UPDATE exj_blobs SET refs=refs-1"                        \
+    " WHERE hash=substr(OLD." column ", 2, 64); END;"
+
 static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     /* 0 -> 1 */
     "CREATE TABLE exj_meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
@@ -116,6 +127,24 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     " max(t.attempts-1, 0), r.max_attempts, t.fence, 0, 0, 0 FROM exj_results t"
     " JOIN exellix_execution_matrix_rows r ON r.seq=t.seq WHERE t.status=6;"
     "DELETE FROM exj_results WHERE status=6;",
+
+    /* 4 -> 5: large values in the blob directory: "@HASH:BYTES" stands for one, triggers count
+     * who points to it (offload.c); names of rows that were removed. */
+    "CREATE TABLE exj_blobs(hash TEXT PRIMARY KEY, bytes INTEGER NOT NULL,"
+    " refs INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX exj_blobs_free ON exj_blobs(hash) WHERE refs<=0;"
+    POINTERS("rows", "exellix_execution_matrix_rows", "input")
+    POINTERS("results", "exj_results", "body")
+    POINTERS("snapshots", "exellix_execution_matrix_snapshots", "body")
+    POINTERS("steps", "exj_journal", "body")
+    "CREATE TRIGGER exj_blobs_set_steps AFTER UPDATE OF body ON exj_journal"
+    " WHEN " IS_POINTER("NEW.body") " OR " IS_POINTER("OLD.body")
+    " BEGIN INSERT INTO exj_blobs(hash, bytes, refs) SELECT " POINTED("NEW.body")
+    " WHERE " IS_POINTER("NEW.body") " ON CONFLICT(hash) DO UPDATE SET refs=refs+1;"
+    " UPDATE exj_blobs SET refs=refs-1 WHERE " IS_POINTER("OLD.body")
+    " AND hash=substr(OLD.body, 2, 64); END;"
+    "CREATE TABLE exj_past(pool INTEGER NOT NULL, record_id TEXT NOT NULL,"
+    " seq INTEGER NOT NULL, PRIMARY KEY(pool, record_id)) STRICT, WITHOUT ROWID;",
 };
 
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,

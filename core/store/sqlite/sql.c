@@ -152,6 +152,10 @@ const char *const exj_sqlite_texts[W_COUNT] = {
     [W_COMMANDS_OVER] = "DELETE FROM exj_commands WHERE key IN (SELECT key FROM exj_commands"
                         " WHERE until<=?1 LIMIT 100)",
 
+    [W_BLOB] = "SELECT refs FROM exj_blobs WHERE hash=?1",
+    [W_BLOBS_FREE] = "SELECT hash FROM exj_blobs INDEXED BY exj_blobs_free WHERE refs<=0 LIMIT ?1",
+    [W_BLOB_FORGET] = "DELETE FROM exj_blobs WHERE hash=?1 AND refs<=0",
+
     [W_KV_GET] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
     [W_KV_PUT] = "INSERT INTO exj_kv(graph, key, value, at, seq) VALUES(?1, ?2, ?3, ?4, ?5)"
                  " ON CONFLICT(graph, key) DO UPDATE SET value=?3, at=?4, seq=?5",

@@ -53,8 +53,8 @@ bool exj_sqlite_step_put(exj_sqlite *s, exj_op *op)
     op->u.step.verdict = sqlite3_changes(s->db) ? EXJ_OK : EXJ_CONFLICT;
     if (op->u.step.verdict != EXJ_OK)
         return true;
-    return exj_sqlite_tell(s, &l, EXJ_ENTRY_STEP, (int64_t)op->u.step.body.n, op->u.step.key,
-                           none) &&
+    return exj_sqlite_tell(s, &l, EXJ_ENTRY_STEP,
+                           exj_sqlite_value_bytes(op->u.step.body), op->u.step.key, none) &&
            exj_sqlite_save_last(s, &l);
 }
 

@@ -82,6 +82,10 @@ static bool apply(exj_sqlite *s, exj_op *op)
 {
     op->rc = EXJ_OK;
     exj_err_clear(&op->err);
+    op->rc = exj_sqlite_offload_error(op, &op->err);
+    if (op->rc)
+        return true;
+    s->collect = s->collect || op->kind == EXJ_OP_RETRY || op->kind == EXJ_OP_RERUN;
     switch (op->kind) {
     case EXJ_OP_POOL:
         return exj_sqlite_pool(s, op);
@@ -248,6 +252,8 @@ static bool transact(exj_sqlite *s, exj_op *first, size_t most, size_t *ret_trie
         return false;
     exj_sqlite_settle_pools(s, true);
     exj_sqlite_tell_events(s);
+    if (s->collect)
+        exj_sqlite_collect(s);
     atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->ops, (int64_t)*ret_tried, memory_order_relaxed);
     return true;
@@ -270,13 +276,15 @@ static void answer_error(exj_op *op, const exj_err *e, exj_code code)
 }
 
 /* Give `n` ops back to their owners; returns the op after them. */
-static exj_op *answer(exj_op *first, size_t n)
+static exj_op *answer(exj_sqlite *s, exj_op *first, size_t n)
 {
     while (n--) {
         exj_op *op = first;
 
         first = op->next; /* the op may be gone after done */
         op->next = NULL;
+        if (op->kept)
+            exj_sqlite_offload_end(s, op);
         if (op->done)
             op->done(op);
     }
@@ -300,14 +308,14 @@ static exj_op *tick(exj_sqlite *s, exj_op *first)
 
     if (atomic_load_explicit(&s->failed, memory_order_relaxed)) {
         answer_error(first, &s->failure, EXJ_IO);
-        return answer(first, 1);
+        return answer(s, first, 1);
     }
     if (transact(s, first, SIZE_MAX, &n))
-        return answer(first, n);
+        return answer(s, first, n);
     if (n <= group_len(first)) {
         n = group_len(first);
         give_up(s, first, n);
-        return answer(first, n);
+        return answer(s, first, n);
     }
     roll_back(s);
     for (size_t i = 0; i < n; i += len) {
@@ -317,7 +325,7 @@ static exj_op *tick(exj_sqlite *s, exj_op *first)
         for (size_t k = 0; k < len; k++)
             op = op->next;
     }
-    return answer(first, n);
+    return answer(s, first, n);
 }
 
 static void checkpoint(exj_sqlite *s, int mode)
@@ -412,13 +420,16 @@ void exj_sqlite_submit(exj_store *base, exj_op *first)
     if (s->read_only) {
         for (exj_op *op = first; op; op = op->next) {
             exj_err_clear(&op->err);
+            op->kept = NULL;
             op->rc = exj_err_set(&op->err, EXJ_REFUSED,
                                  "store %s is open for reading only", s->path);
         }
         while (first)
-            first = answer(first, 1);
+            first = answer(s, first, 1);
         return;
     }
+    for (exj_op *op = first; op; op = op->next)
+        exj_sqlite_offload(s, op);
     while (last->next)
         last = last->next;
     pthread_mutex_lock(&s->mu);

@@ -30,7 +30,7 @@ _Static_assert(EXJ_JOBS_OK == (int)EXJ_OK && EXJ_JOBS_NOMEM == (int)EXJ_NOMEM &&
 #define FLAGS_KNOWN                                                                        \
     (EXJ_JOBS_HTTP | EXJ_JOBS_SOCKET | EXJ_JOBS_ONCE | EXJ_JOBS_STRICT | EXJ_JOBS_FAST |   \
      EXJ_JOBS_LOG_JSON)
-#define TEXTS_MAX 10
+#define TEXTS_MAX 11
 /* Of plugin hosts; the daemon has settings for these. */
 #define HOST_IDLE_MS 30000
 #define HOST_GRACE_MS 5000
@@ -158,7 +158,7 @@ static exj_code open_plugins(void *user, const char *private_dir, exj_registry *
 
 static bool fill(exj_jobs *j, const exj_jobs_options *o, exj_wiring_options *ret)
 {
-    char host[65] = "host", id[128];
+    char host[65] = "host", id[128], transform[PATH_MAX];
 
     gethostname(host, sizeof(host) - 1);
     snprintf(id, sizeof(id), "%s-%ld-%08" PRIx32, host, (long)getpid(),
@@ -185,7 +185,15 @@ static bool fill(exj_jobs *j, const exj_jobs_options *o, exj_wiring_options *ret
     }
     j->remote = (exj_remote_settings){ .memory_mb = HOST_MEMORY_MB, .idle_ms = HOST_IDLE_MS,
                                        .grace_ms = HOST_GRACE_MS };
-    return keep_dirs(j, o->plugin_dirs) && keep(j, o->plugin_host, &j->remote.host_exe) &&
+    if (o->plugin_host) { /* they are installed beside each other */
+        const char *slash = strrchr(o->plugin_host, '/');
+
+        snprintf(transform, sizeof(transform), "%.*sexellix-jobs-transform",
+                 slash ? (int)(slash - o->plugin_host) + 1 : 0, o->plugin_host);
+    }
+    return keep_dirs(j, o->plugin_dirs) &&
+           keep(j, o->plugin_host ? transform : NULL, &ret->transform_exe) &&
+           keep(j, o->plugin_host, &j->remote.host_exe) &&
            keep(j, o->data_dir, &j->remote.hidden_dir) && keep(j, o->data_dir, &ret->data_dir) &&
            keep(j, o->private_dir, &ret->private_dir) && keep(j, o->executor, &ret->executor) &&
            keep(j, o->worker_id ? o->worker_id : id, &ret->worker_id) &&

@@ -1,11 +1,13 @@
 #include "core/embed/wiring.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/embed/documents.h"
+#include "core/run/snapshot.h"
 
 #define FAILED_START_GRACE_MS 30000
 
@@ -30,10 +32,14 @@ exj_code exj_wiring_open(exj_wiring *w, const exj_wiring_options *o, exj_err *er
 
     *w = (exj_wiring){ .o = *o };
     snprintf(loaded, sizeof(loaded), "%s/loaded", o->data_dir);
-    rc = open_store(w, err);
-    if (rc == EXJ_OK)
+    if (asprintf(&w->snapshots_dir, "%s/snapshots", o->data_dir) < 0)
+        w->snapshots_dir = NULL;
+    rc = w->snapshots_dir ? open_store(w, err) : exj_err_set(err, EXJ_NOMEM, "out of memory");
+    if (rc == EXJ_OK) {
+        exj_snapshot_sweep(w->snapshots_dir); /* the lock says that they are ours */
         rc = o->open_plugins(o->user, o->private_dir ? o->private_dir : loaded, &w->plugins,
                              err);
+    }
     if (rc == EXJ_OK && !(w->metrics = exj_metrics_new()))
         rc = exj_err_set(err, EXJ_NOMEM, "out of memory");
     w->api = (exj_api){
@@ -41,6 +47,7 @@ exj_code exj_wiring_open(exj_wiring *w, const exj_wiring_options *o, exj_err *er
         .plugins = w->plugins,
         .metrics = w->metrics,
         .shelf = w->o.shelf,
+        .snapshots_dir = w->snapshots_dir,
         .prefix = o->prefix ? o->prefix : "",
         .api_key = o->api_key,
         .worker_id = o->worker_id,
@@ -71,6 +78,8 @@ static exj_code open_engine(exj_wiring *w, exj_err *err)
         .exclusive_store = true, /* the lock says so */
         .shelf = o->shelf,
         .plugin_dirs = o->plugin_dirs,
+        .snapshots_dir = w->snapshots_dir,
+        .transform_exe = o->transform_exe,
         .manual_reload = o->manual_reload,
         .poll_ms = o->poll_ms,
         .canary_percent = o->canary_percent,
@@ -239,4 +248,6 @@ void exj_wiring_close(exj_wiring *w)
     if (w->store)
         w->store->v->close(w->store);
     w->store = NULL;
+    free(w->snapshots_dir);
+    w->snapshots_dir = NULL;
 }

@@ -22,6 +22,7 @@ typedef struct exj_wiring_options {
                              exj_err *err);
     void *user;
     const char *private_dir; /* NULL: DATA_DIR/loaded */
+    const char *transform_exe; /* exellix-jobs-transform; NULL: no transforms */
     /* engine: as exj_engine_options */
     const char *worker_id, *executor, *only_matrix;
     uint32_t max_concurrent, prefetch, running_states;
@@ -49,6 +50,7 @@ typedef struct exj_wiring {
     exj_server *server;      /* NULL: no doors */
     exj_api api;
     exj_store_health health; /* as found at open */
+    char *snapshots_dir;     /* owned: DATA_DIR/snapshots */
     uint32_t left;           /* executions that outlasted the grace */
 } exj_wiring;
 

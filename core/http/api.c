@@ -75,6 +75,8 @@ static const struct route routes[] = {
       "matrixRowId" },
     { "/rows/:/retry", "POST", { [M_POST] = exj_route_row_retry }, NULL, params_none, 0,
       "matrixRowId" },
+    { "/snapshots/:", READ_ONLY, { [M_GET] = exj_route_snapshot }, params_limit, NULL, 0,
+      "snapshot id" },
     { "/plugins", READ_ONLY, { [M_GET] = exj_route_plugins }, params_plugins, NULL, 0,
       NULL },
     { "/plugins/:", READ_ONLY, { [M_GET] = exj_route_plugin }, params_plugins, NULL, 0,

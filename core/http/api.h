@@ -22,6 +22,7 @@
  *   GET  /rows?matrixCatalogId&graphId&matrixRunId&status&errorCode&after&limit
  *          -> {"rows":[…],"next":N|null}
  *   GET  /rows/:matrixRowId  (percent-encoded once)   POST /rows/:matrixRowId/retry
+ *   GET  /snapshots/:id[?limit=]        a query snapshot and its first records
  *   GET  /plugins[?load=true]           GET /plugins/:id   (load needs the key)
  *          -> {"plugins":[every file and every generation of it],"executors":[…]}
  *   POST /plugins/:id/reload, /rollback  /trial, body {"path"?}: tried, not taken
@@ -46,6 +47,7 @@ typedef struct exj_api {
     exj_registry *plugins;
     exj_metrics *metrics;     /* may be NULL */
     struct exj_shelf *shelf;  /* what is remembered of plugins; may be NULL */
+    const char *snapshots_dir; /* DATA_DIR/snapshots; NULL: none are kept */
     const char *prefix;       /* "/v1" */
     const char *api_key;      /* NULL: mutations over TCP answer 501 */
     const char *worker_id, *build_id;

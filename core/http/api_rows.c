@@ -25,7 +25,7 @@ static json_t *row_shown(const exj_row_view *r)
     json_t *o = NULL;
 
     if (exj_row_name_add(&name, r->matrix, r->run, r->graph, r->record_id))
-        o = json_pack("{s:o,s:o,s:o,s:o,s:o,s:s,s:i,s:I,s:I,s:o,s:o,s:o,s:o,s:o}",
+        o = json_pack("{s:o,s:o,s:o,s:o,s:o,s:s,s:i,s:I,s:I,s:o,s:o,s:o,s:o,s:o,s:o}",
                       "matrixRowId", exj_json_text(exj_buf_slice(&name)), "matrixCatalogId",
                       exj_json_text(r->matrix), "matrixRunId",
                       r->run.n ? exj_json_text(r->run) : json_null(), "graphId",
@@ -35,7 +35,8 @@ static json_t *row_shown(const exj_row_view *r)
                       (json_int_t)r->max_attempts, "lease", row_lease(r), "runAfter",
                       exj_json_instant(r->run_after), "createdAt",
                       exj_json_instant(r->created_at), "finishedAt",
-                      exj_json_instant(r->finished_at), "error", row_error(r));
+                      exj_json_instant(r->finished_at), "error", row_error(r), "snapshot",
+                      r->snapshot.n ? exj_json_text(r->snapshot) : json_null());
     exj_buf_release(&name);
     return o;
 }

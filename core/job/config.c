@@ -410,7 +410,8 @@ static void read_graph_list(exj_field_reader *r, const json_t *payload, exj_matr
 static void read_source(exj_field_reader *r, const json_t *payload, exj_matrix_config *c)
 {
     static const char path[] = "payload.dataSource";
-    static const char *const known[] = { "kind", "resolver", "config", NULL };
+    static const char *const known[] = { "kind", "resolver", "config", "transform", "maxBytes",
+                                         NULL };
     const json_t *o = exj_field_object(r, payload, "payload", "dataSource");
     unsigned kind = WORDS_LEN(source_words);
     const json_t *config;
@@ -427,6 +428,7 @@ static void read_source(exj_field_reader *r, const json_t *payload, exj_matrix_c
         return;
     }
     c->source = (exj_source_kind)kind;
+    exj_snapshot_rule_read(r, o, c->source == EXJ_SOURCE_SNAPSHOT, &c->snapshot);
     c->resolver = exj_field_id(r, o, path, "resolver");
     config = exj_field_object(r, o, path, "config");
     if (r->code == EXJ_OK) {
@@ -616,6 +618,7 @@ void exj_matrix_config_release(exj_matrix_config *c)
     free(c->graphs);
     free(c->resolver);
     free(c->resolver_config);
+    free(c->snapshot.jq);
     free(c->input);
     *c = (exj_matrix_config){ 0 };
 }

@@ -11,7 +11,8 @@
  *         publicationStatus?, operationalState?, createdAt?, updatedAt?, deletedAt?,
  *         tombstoneId?
  * Matrix: matrixCatalogId, version?, payload{input?, graphs[], dataSource{kind,
- *         resolver?, config?}, pollWhenEmptySeconds?, maxAttempts?, overflow?,
+ *         resolver?, config?, transform{jq, memoryMB?, timeoutSeconds?, maxBytes?,
+ *         maxRecords?}?, maxBytes?}, pollWhenEmptySeconds?, maxAttempts?, overflow?,
  *         concurrency?, maxQueue?, retry?, matrixRunId?, priority?, metadata?},
  *         createdAt?, updatedAt?
  * Effective config = defaults < matrix payload < per-graph payload.execution.
@@ -21,6 +22,7 @@
 
 #include "core/base/json.h"
 #include "core/job/retry.h"
+#include "core/job/snapshot_rule.h"
 
 typedef enum exj_publication { EXJ_DRAFT, EXJ_PUBLISHED, EXJ_ARCHIVED } exj_publication;
 typedef enum exj_operational {
@@ -77,6 +79,7 @@ typedef struct exj_matrix_config {
     exj_source_kind source;
     char *resolver;             /* NULL: none named */
     char *resolver_config;      /* JSON object text */
+    exj_snapshot_rule snapshot;
     char *input;                /* JSON object text */
     exj_msec poll_ms;           /* 100..86400000; default 5000 */
     exj_retry_policy retry;     /* with maxAttempts inside */

@@ -83,11 +83,14 @@ exj_code exj_house_open(exj_house *h, const exj_settings *s, exj_err *err)
     if (asprintf(&h->host_exe, "%.*s/exellix-jobs-plugin-host", slash ? (int)(slash - s->exe) : 0,
                  s->exe) < 0)
         h->host_exe = NULL;
+    if (asprintf(&h->transform_exe, "%.*s/exellix-jobs-transform", slash ? (int)(slash - s->exe) : 0,
+                 s->exe) < 0)
+        h->transform_exe = NULL;
     /* Who only looks makes no folders. */
     snprintf(folder, sizeof(folder), "%s/plugins", data);
     rc = exj_shelf_new(stat(data, &st) == 0 ? folder : NULL, NULL, &h->shelf, err);
     h->data_dir = rc == EXJ_OK ? realpath(data, NULL) : NULL; /* absent: nothing to hide */
-    if (rc == EXJ_OK && !h->host_exe)
+    if (rc == EXJ_OK && (!h->host_exe || !h->transform_exe))
         rc = exj_err_set(err, EXJ_NOMEM, "plugins: out of memory");
     if (rc != EXJ_OK) {
         exj_house_close(h);
@@ -110,6 +113,7 @@ void exj_house_close(exj_house *h)
 {
     exj_shelf_free(h->shelf);
     free(h->host_exe);
+    free(h->transform_exe);
     free(h->data_dir);
     *h = (exj_house){ 0 };
 }

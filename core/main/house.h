@@ -17,6 +17,7 @@ typedef struct exj_house {
     exj_shelf *shelf;             /* DATA_DIR/plugins */
     exj_remote_settings remote;
     char *host_exe, *data_dir;    /* owned; what `remote` points to */
+    char *transform_exe;          /* owned */
 } exj_house;
 
 /* Errors: EXJ_IO, EXJ_REFUSED (DATA_DIR/plugins is not ours), EXJ_NOMEM. */

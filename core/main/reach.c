@@ -72,7 +72,10 @@ static void fill_api(exj_reach *r)
 {
     const exj_settings *s = &r->cli->settings;
 
+    snprintf(r->snapshots, sizeof(r->snapshots), "%s/snapshots",
+             exj_settings_text(s, EXJ_SET_DATA_DIR));
     r->api = (exj_api){
+        .snapshots_dir = r->snapshots,
         .store = r->store,
         .plugins = r->plugins,
         .shelf = r->house.shelf,

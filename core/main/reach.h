@@ -27,7 +27,7 @@ typedef struct exj_reach {
     exj_registry *plugins;
     exj_house house;
     exj_api api;
-    char socket[512];
+    char socket[512], snapshots[4200];
 } exj_reach;
 
 #define EXJ_REACH_INIT(cli_) { .cli = (cli_) }

@@ -22,6 +22,7 @@ static exj_code open_plugins(void *user, const char *private_dir, exj_registry *
     if (rc == EXJ_OK)
         rc = exj_house_registry(&w->house, NULL, private_dir, ret, err);
     w->wiring.o.shelf = w->wiring.api.shelf = w->house.shelf;
+    w->wiring.o.transform_exe = w->house.transform_exe;
     return rc;
 }
 

@@ -3,11 +3,14 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/job/record.h"
 #include "core/run/inside.h"
+#include "core/run/snapshot.h"
+#include "core/run/transform.h"
 
 #define FLUSH_RECORDS 512u
 #define FLUSH_BYTES (512u * 1024u)
@@ -33,6 +36,10 @@ struct scan {
     size_t len;
     exj_buf plain, cursor; /* the id being read; where the next page begins */
     bool has_next;
+    exj_spool *spool;       /* query-snapshot: where the query's result goes, not into rows */
+    exj_spool *shaped;      /* and what its transform makes of it */
+    bool transforms;        /* what goes into the spool need not be records: jq makes them */
+    exj_slice snapshot;     /* the id of what rows are made of; empty: of no snapshot */
     uint64_t scanned, inserted, refused;
     exj_err err; /* the first failure of this cycle */
 };
@@ -73,6 +80,7 @@ static bool flush(struct scan *s)
         to->op.u.insert.pool = to->pool->id;
         to->op.u.insert.priority = to->priority;
         to->op.u.insert.max_attempts = to->max_attempts;
+        to->op.u.insert.snapshot = s->snapshot;
         to->op.u.insert.items = to->items;
         to->op.u.insert.len = s->len;
         if (exj_store_do(e->o.store, &to->op, &err) != EXJ_OK) {
@@ -108,6 +116,67 @@ static exj_result refuse(struct scan *s, const exj_err *why)
     return EXJ_R_INPUT;
 }
 
+/* Leaves the plain id in s->plain. */
+static exj_result check_record(struct scan *s, exj_slice id, exj_slice record)
+{
+    exj_err err = { 0 };
+
+    exj_buf_reset(&s->plain);
+    if (!exj_json_unescape(id, &s->plain))
+        return EXJ_R_INTERNAL;
+    if (exj_id_check(exj_buf_slice(&s->plain), "record id", &err) != EXJ_OK ||
+        exj_record_check(record, &err) != EXJ_OK) {
+        exj_err_prefix(&err, "record %.*s", (int)(id.n < 80 ? id.n : 80), id.p);
+        return refuse(s, &err);
+    }
+    return EXJ_R_OK;
+}
+
+/* One line of the query's result. One that is wrong ends it: half a result is none. */
+static exj_result spool_emission(struct scan *s, exj_slice json, exj_slice id, exj_slice record)
+{
+    if (!s->transforms && check_record(s, id, record) != EXJ_R_OK)
+        return EXJ_R_CANCELLED;
+    /* line breaks stand between the tokens of JSON, never inside of one */
+    exj_buf_reset(&s->plain);
+    exj_buf_add_slice(&s->plain, json);
+    if (s->plain.failed) {
+        exj_err_set(&s->err, EXJ_NOMEM, "out of memory");
+        return EXJ_R_INTERNAL;
+    }
+    for (size_t k = 0; k < s->plain.n; k++)
+        if (s->plain.p[k] == '\n' || s->plain.p[k] == '\r')
+            s->plain.p[k] = ' ';
+    return exj_spool_add(s->spool, exj_buf_slice(&s->plain), &s->err) == EXJ_OK
+               ? EXJ_R_OK
+               : EXJ_R_CANCELLED;
+}
+
+/* One record of the next flush. */
+static exj_result add_record(struct scan *s, exj_slice id, exj_slice record)
+{
+    exj_result r = check_record(s, id, record);
+    struct span *sp;
+
+    if (r != EXJ_R_OK)
+        return r;
+    if ((s->len == FLUSH_RECORDS || s->arena.n + record.n > FLUSH_BYTES) && !flush(s))
+        return EXJ_R_CANCELLED;
+    sp = &s->records[s->len];
+    sp->id_at = s->arena.n;
+    sp->id_n = s->plain.n;
+    exj_buf_add_slice(&s->arena, exj_buf_slice(&s->plain));
+    sp->record_at = s->arena.n;
+    sp->record_n = record.n;
+    exj_buf_add_slice(&s->arena, record);
+    if (s->arena.failed) {
+        exj_err_set(&s->err, EXJ_NOMEM, "out of memory");
+        return EXJ_R_INTERNAL;
+    }
+    s->len++;
+    return EXJ_R_OK;
+}
+
 /* What a resolver emits: {"id","record"} or {"next"}. */
 static exj_result take_emission(void *user, exj_slice json)
 {
@@ -116,9 +185,8 @@ static exj_result take_emission(void *user, exj_slice json)
     exj_json_kind kind;
     exj_slice id = { 0 }, record = { 0 }, next = { 0 };
     exj_err err = { 0 };
-    struct span *sp;
 
-    if (must_end(s->m))
+    if (must_end(s->m) || (s->spool && s->err.code))
         return EXJ_R_CANCELLED;
     if (exj_json_check(json, EXJ_JSON_MAX_DEPTH, &kind, &err) != EXJ_OK)
         return refuse(s, &err);
@@ -151,29 +219,7 @@ static exj_result take_emission(void *user, exj_slice json)
         exj_err_set(&err, EXJ_INVALID, "a record needs id (string) and record (object)");
         return refuse(s, &err);
     }
-    exj_buf_reset(&s->plain);
-    if (!exj_json_unescape(id, &s->plain))
-        return EXJ_R_INTERNAL;
-    if (exj_id_check(exj_buf_slice(&s->plain), "record id", &err) != EXJ_OK ||
-        exj_record_check(record, &err) != EXJ_OK) {
-        exj_err_prefix(&err, "record %.*s", (int)(id.n < 80 ? id.n : 80), id.p);
-        return refuse(s, &err);
-    }
-    if ((s->len == FLUSH_RECORDS || s->arena.n + record.n > FLUSH_BYTES) && !flush(s))
-        return EXJ_R_CANCELLED;
-    sp = &s->records[s->len];
-    sp->id_at = s->arena.n;
-    sp->id_n = s->plain.n;
-    exj_buf_add_slice(&s->arena, exj_buf_slice(&s->plain));
-    sp->record_at = s->arena.n;
-    sp->record_n = record.n;
-    exj_buf_add_slice(&s->arena, record);
-    if (s->arena.failed) {
-        exj_err_set(&s->err, EXJ_NOMEM, "out of memory");
-        return EXJ_R_INTERNAL;
-    }
-    s->len++;
-    return EXJ_R_OK;
+    return s->spool ? spool_emission(s, json, id, record) : add_record(s, id, record);
 }
 
 static int32_t scan_cancelled(void *user)
@@ -197,7 +243,7 @@ static void write_runtime(exj_buf *b, const struct matrix *m, const exj_matrix_c
     else
         exj_buf_add_text(b, "null");
     exj_buf_printf(b, ",\"kind\":\"%s\",\"cursor\":",
-                   c->source == EXJ_SOURCE_STORAGE ? "storage" : "record");
+                   c->source == EXJ_SOURCE_RECORD ? "record" : "storage");
     if (has_cursor)
         exj_buf_add_json_string(b, exj_buf_slice(cursor));
     else
@@ -236,13 +282,6 @@ static void ask(struct scan *s, const exj_matrix_config *c)
                              .metric = take_number };
     bool has_cursor = false;
 
-    if (c->source == EXJ_SOURCE_EVENT)
-        return; /* rows come through the ingress */
-    if (c->source == EXJ_SOURCE_SNAPSHOT) {
-        exj_err_set(&s->err, EXJ_UNSUPPORTED,
-                    "dataSource.kind query-snapshot is not part of this version");
-        return;
-    }
     if (!c->resolver) {
         exj_err_set(&s->err, EXJ_INVALID,
                     "payload.dataSource.resolver is missing: name the source resolver");
@@ -271,6 +310,8 @@ static void ask(struct scan *s, const exj_matrix_config *c)
         args.runtime = (exj_str){ runtime.p, runtime.n };
         args.job_id = args.record_id = (exj_str){ s->m->id, strlen(s->m->id) };
         exj_call_run(instance, slot, &args, &ports, &end, NULL);
+        if (s->spool && s->err.code)
+            break;
         if (end.result != EXJ_R_OK && !must_end(s->m)) {
             call_failed(s, c->resolver, &end);
             flush(s); /* what came before the failure is good */
@@ -287,13 +328,164 @@ static void ask(struct scan *s, const exj_matrix_config *c)
         exj_buf_reset(&last);
         exj_buf_add_slice(&last, exj_buf_slice(&s->cursor));
         has_cursor = s->has_next;
-    } while (s->has_next && c->source == EXJ_SOURCE_STORAGE);
+    } while (s->has_next && c->source != EXJ_SOURCE_RECORD);
 out:
     exj_call_slot_free(slot);
     exj_instance_free(instance);
     exj_guest_release(guest);
     exj_buf_release(&runtime);
     exj_buf_release(&last);
+}
+
+/* ---- query-snapshot ------------------------------------------------------------------------ */
+
+static bool is_unwanted(void *scan)
+{
+    struct scan *s = scan;
+
+    return must_end(s->m);
+}
+
+static bool keep_line(void *scan, exj_slice id, exj_slice record, exj_slice line)
+{
+    struct scan *s = scan;
+
+    (void)id, (void)record;
+    return exj_spool_add(s->shaped, line, &s->err) == EXJ_OK;
+}
+
+/* The query's result through the matrix's jq program, into s->shaped. */
+static exj_code shape(struct scan *s, const exj_snapshot_rule *rule)
+{
+    exj_transform_options o = {
+        .exe = s->e->o.transform_exe,
+        .program = exj_slice_of(rule->jq),
+        .memory_mb = rule->memory_mb,
+        .seconds = rule->seconds,
+        .output_bytes = rule->bytes,
+        .records = rule->records,
+        .cancelled = is_unwanted,
+        .visit = keep_line,
+        .user = s,
+    };
+    exj_transform_input input = { .fd = -1 };
+    exj_err why = { 0 };
+    exj_code rc = exj_spool_reader(s->spool, &input.fd, &s->err);
+
+    if (!rc)
+        rc = exj_spool_new(s->e->o.snapshots_dir, rule->bytes, "the snapshot",
+                           "payload.dataSource.transform.maxBytes", &s->shaped, &s->err);
+    if (!rc) {
+        rc = exj_transform_run(&o, input, &why);
+        exj_err_set(&s->err, why.code, "%s", why.text); /* unless keep_line said why */
+    }
+    if (!rc)
+        rc = exj_spool_end(s->shaped, &s->err);
+    if (input.fd >= 0)
+        close(input.fd);
+    return rc;
+}
+
+/* Ask, shape, keep; what stays to be done is noted before anything is done with it. */
+static exj_code take_snapshot(struct scan *s, const exj_matrix_config *c, char *ret_id)
+{
+    const char *dir = s->e->o.snapshots_dir;
+    exj_snapshot_about about = { .matrix = s->m->id, .run = c->run_id,
+                                 .at = exj_clock_wall_ms(), .transformed = c->snapshot.jq };
+    exj_code rc = exj_spool_new(dir, c->snapshot.query_bytes, "the query's result",
+                                "payload.dataSource.maxBytes", &s->spool, &s->err);
+
+    s->transforms = c->snapshot.jq;
+    if (!rc) {
+        ask(s, c);
+        rc = s->err.code ? s->err.code : must_end(s->m) ? EXJ_CANCELLED : EXJ_OK;
+    }
+    if (!rc)
+        rc = exj_spool_end(s->spool, &s->err);
+    if (!rc) {
+        about.query_bytes = exj_spool_bytes(s->spool);
+        about.query_records = exj_spool_records(s->spool);
+        memcpy(about.query_sha256, exj_spool_sha256(s->spool), sizeof about.query_sha256);
+        rc = c->snapshot.jq ? shape(s, &c->snapshot) : EXJ_OK;
+    }
+    if (!rc)
+        rc = exj_snapshot_keep(s->shaped ? s->shaped : s->spool, &about, &s->err);
+    if (!rc)
+        rc = exj_snapshot_todo_put(dir, s->m->id, c->run_id, about.id, &s->err);
+    if (!rc)
+        memcpy(ret_id, about.id, sizeof about.id);
+    exj_spool_free(s->spool);
+    exj_spool_free(s->shaped);
+    s->spool = s->shaped = NULL;
+    return rc;
+}
+
+static bool insert_line(void *scan, exj_slice line)
+{
+    struct scan *s = scan;
+    exj_slice id = { 0 }, record = { 0 };
+    exj_json_iter it;
+    exj_err err = { 0 };
+
+    if (s->len == 0 && must_end(s->m))
+        return false;
+    if (exj_json_check(line, EXJ_JSON_MAX_DEPTH, NULL, &err) != EXJ_OK) {
+        refuse(s, &err);
+        return false;
+    }
+    exj_json_iter_init(&it, line);
+    while (exj_json_iter_next(&it)) {
+        if (exj_json_key_is(it.key, "id"))
+            id = it.value;
+        else if (exj_json_key_is(it.key, "record"))
+            record = it.value;
+    }
+    return add_record(s, id, record) == EXJ_OK;
+}
+
+/* A snapshot of which not all rows were made, because somebody stopped us, comes first: rows of
+ * one snapshot are made wholly before the query is asked again. */
+static void from_snapshot(struct scan *s, const exj_matrix_config *c)
+{
+    const char *dir = s->e->o.snapshots_dir;
+    char id[EXJ_SNAPSHOT_ID_BYTES];
+    exj_err why = { 0 };
+    exj_code rc;
+
+    if (!dir) {
+        exj_err_set(&s->err, EXJ_UNSUPPORTED, "this worker keeps no snapshots");
+        return;
+    }
+    rc = exj_snapshot_todo_get(dir, s->m->id, c->run_id, id, &why);
+    if (!rc)
+        rc = exj_snapshot_check(dir, id, &why);
+    else if (rc == EXJ_NOT_FOUND)
+        exj_err_clear(&why);
+    if (why.code)
+        exj_log(EXJ_LOG_ERROR, "cycle", "matrix %s: its rows cannot be finished: %s; the query is "
+                "asked again", s->m->id, why.text);
+    if (rc && take_snapshot(s, c, id) != EXJ_OK)
+        return;
+    s->snapshot = exj_slice_of(id);
+    exj_snapshot_each(dir, id, insert_line, s, &s->err);
+    if (!s->err.code && !must_end(s->m) && flush(s))
+        exj_snapshot_todo_done(dir, s->m->id, c->run_id, &s->err);
+    s->snapshot = (exj_slice){ 0 };
+}
+
+static void gather(struct scan *s, const exj_matrix_config *c)
+{
+    switch (c->source) {
+    case EXJ_SOURCE_RECORD:
+    case EXJ_SOURCE_STORAGE:
+        ask(s, c);
+        return;
+    case EXJ_SOURCE_SNAPSHOT:
+        from_snapshot(s, c);
+        return;
+    case EXJ_SOURCE_EVENT:
+        return; /* rows come through the ingress */
+    }
 }
 
 /* ---- the loop ------------------------------------------------------------------------------ */
@@ -381,7 +573,7 @@ static bool pass(struct matrix *m)
     pthread_mutex_unlock(&e->mu);
 
     if (targets)
-        ask(s, &m->config); /* only this thread replaces m->config */
+        gather(s, &m->config); /* only this thread replaces m->config */
 
     inserted_now = s->inserted;
     refused = s->refused;

@@ -35,6 +35,9 @@ typedef struct exj_engine_options {
     /* Reloading. Borrowed for the engine's life; without a shelf nothing is reloaded. */
     struct exj_shelf *shelf;
     const char *const *plugin_dirs; /* NULL-terminated; watched unless manual_reload */
+    /* Query snapshots. Borrowed for the engine's life; NULL: none can be taken here. */
+    const char *snapshots_dir; /* DATA_DIR/snapshots; this engine is the only one to write there */
+    const char *transform_exe; /* exellix-jobs-transform; NULL: only without a transform */
     bool manual_reload;
     uint32_t poll_ms;          /* 0: 5000 */
     uint32_t canary_percent;   /* share of a new version where there is traffic; 0: none, it

@@ -40,6 +40,57 @@ void exj_clock_format(exj_msec at, char ret[EXJ_TIME_TEXT_BYTES])
     memcpy(ret, text, EXJ_TIME_TEXT_BYTES);
 }
 
+/* `n` digits at `at`; -1: they are none. */
+static int digits(exj_slice text, size_t at, size_t n)
+{
+    int v = 0;
+
+    for (size_t i = at; i < at + n; i++) {
+        if (i >= text.n || text.p[i] < '0' || text.p[i] > '9')
+            return -1;
+        v = v * 10 + (text.p[i] - '0');
+    }
+    return v;
+}
+
+bool exj_clock_parse(exj_slice text, exj_msec *ret)
+{
+    struct tm tm = { .tm_year = digits(text, 0, 4) - 1900,
+                     .tm_mon = digits(text, 5, 2) - 1,
+                     .tm_mday = digits(text, 8, 2),
+                     .tm_hour = digits(text, 11, 2),
+                     .tm_min = digits(text, 14, 2),
+                     .tm_sec = digits(text, 17, 2) };
+    struct tm back;
+    size_t end = 19;
+    int ms = 0;
+    time_t when;
+
+    if (text.n < 20 || text.p[4] != '-' || text.p[7] != '-' || text.p[10] != 'T' ||
+        text.p[13] != ':' || text.p[16] != ':' || tm.tm_year < 70 || tm.tm_mon < 0 ||
+        tm.tm_mday < 1 || tm.tm_hour < 0 || tm.tm_min < 0 || tm.tm_sec < 0)
+        return false;
+    if (text.p[end] == '.') {
+        size_t from = ++end;
+
+        while (end < text.n && digits(text, end, 1) >= 0)
+            end++;
+        if (end == from || end > from + 9)
+            return false;
+        for (size_t i = from; i < from + 3; i++)
+            ms = ms * 10 + (i < end ? digits(text, i, 1) : 0);
+    }
+    if (end + 1 != text.n || text.p[end] != 'Z')
+        return false;
+    back = tm;
+    when = timegm(&back); /* it would carry a 31st of June over: then the fields differ */
+    if (back.tm_mon != tm.tm_mon || back.tm_mday != tm.tm_mday || back.tm_hour != tm.tm_hour ||
+        back.tm_min != tm.tm_min || back.tm_sec != tm.tm_sec)
+        return false;
+    *ret = (exj_msec)when * 1000 + ms;
+    return true;
+}
+
 uint64_t exj_random_u64(void)
 {
     uint64_t v = 0;

@@ -9,6 +9,9 @@ exj_nsec exj_clock_mono_ns(void);
 /* "2026-01-02T03:04:05.678Z" and its NUL into ret. */
 #define EXJ_TIME_TEXT_BYTES 32
 void exj_clock_format(exj_msec at, char ret[EXJ_TIME_TEXT_BYTES]);
+/* The other way: "2026-01-02T03:04:05Z", with 1 to 9 digits of a fraction if wanted (cut to
+ * milliseconds); years 1970 to 9999. False: it is no such text. */
+bool exj_clock_parse(exj_slice text, exj_msec *ret);
 /* 64 bits from getrandom(2); never 0. */
 uint64_t exj_random_u64(void);
 

@@ -210,6 +210,11 @@ static exj_code step_put(void *user, exj_slice key, exj_slice body, exj_err *err
     return ask(user, EXJ_F_STEP_PUT, key, &body, NULL, err);
 }
 
+static exj_code step_begin(void *user, exj_slice key, exj_err *err)
+{
+    return ask(user, EXJ_F_STEP_BEGIN, key, NULL, NULL, err);
+}
+
 static exj_code kv_get(void *user, exj_slice key, exj_buf *ret, exj_err *err)
 {
     return ask(user, EXJ_F_KV_GET, key, NULL, ret, err);
@@ -272,6 +277,7 @@ void exj_job_ports(exj_job *j, bool is_resolver)
                                  .progress = progress,
                                  .step_get = step_get,
                                  .step_put = step_put,
+                                 .step_begin = step_begin,
                                  .kv_get = kv_get,
                                  .kv_put = kv_put,
                                  .kv_remove = kv_remove,

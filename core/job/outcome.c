@@ -1,5 +1,9 @@
 #include "core/job/outcome.h"
 
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/base/clock.h"
 #include "core/base/json.h"
 
 /* Bit of a kind, and what a message calls a set of them. */
@@ -21,10 +25,18 @@ static const struct {
     { "engineSnapshot", OBJECT_OR_NULL, "an object or null" },
     { "error", OBJECT_OR_NULL, "an object or null" },
     { "metrics", K(EXJ_JSON_OBJECT), "an object" },
+    { "resumeAt", K(EXJ_JSON_STRING) | K(EXJ_JSON_INTEGER), "a time" },
+    { "signal", K(EXJ_JSON_STRING), "a string" },
+    { "timeoutSeconds", K(EXJ_JSON_INTEGER) | K(EXJ_JSON_REAL), "a number" },
+    { "pollAfter", K(EXJ_JSON_INTEGER) | K(EXJ_JSON_REAL), "a number" },
 };
 #define MEMBERS_LEN (sizeof(members) / sizeof(members[0]))
 #define MEMBER_STATUS 0u
 #define MEMBER_ERROR 7u
+#define MEMBER_RESUME_AT 9u
+#define MEMBER_SIGNAL 10u
+#define MEMBER_TIMEOUT 11u
+#define MEMBER_POLL 12u
 
 static const char *const kind_words[] = {
     [EXJ_JSON_OBJECT] = "an object", [EXJ_JSON_ARRAY] = "an array",
@@ -79,9 +91,98 @@ static exj_code parse_error(exj_slice object, exj_slice *ret_code, exj_slice *re
     return EXJ_OK;
 }
 
-exj_code exj_answer_check(exj_slice text, exj_answer *ret, exj_slice *ret_error_code,
-                          exj_slice *ret_error_message, exj_err *err)
+/* A number of seconds as milliseconds, rounded up. */
+static exj_code parse_seconds(exj_slice number, const char *name, exj_msec *ret, exj_err *err)
 {
+    char text[64];
+    double seconds;
+
+    if (number.n >= sizeof(text))
+        return exj_err_set(err, EXJ_INVALID, "answer: `%s` has too many digits", name);
+    memcpy(text, number.p, number.n);
+    text[number.n] = '\0';
+    seconds = strtod(text, NULL);
+    if (!(seconds >= 0 && seconds <= (double)(EXJ_WAIT_MAX_MS / 1000)))
+        return exj_err_set(err, EXJ_INVALID,
+                           "answer: `%s` is %s; seconds from 0 to a hundred years are wanted",
+                           name, text);
+    *ret = (exj_msec)ceil(seconds * 1000);
+    return EXJ_OK;
+}
+
+static exj_code parse_resume_at(exj_slice value, exj_json_kind kind, exj_msec *ret, exj_err *err)
+{
+    char text[24];
+    bool good;
+
+    if (kind == EXJ_JSON_STRING) {
+        good = exj_clock_parse((exj_slice){ value.p + 1, value.n - 2 }, ret);
+    } else {
+        good = value.n < sizeof(text);
+        if (good) {
+            memcpy(text, value.p, value.n);
+            text[value.n] = '\0';
+            *ret = strtoll(text, NULL, 10);
+            good = *ret > 0 && *ret < INT64_C(253402300800000); /* the year 10000 */
+        }
+    }
+    if (good)
+        return EXJ_OK;
+    return exj_err_set(err, EXJ_INVALID,
+                       "answer: `resumeAt` is %.*s; milliseconds since 1970 or a text like "
+                       "\"2026-01-31T04:05:06Z\" are wanted",
+                       quote_len(value), value.p);
+}
+
+static exj_code parse_wait(unsigned m, const exj_json_iter *it, exj_answer_wait *w, exj_err *err)
+{
+    switch (m) {
+    case MEMBER_RESUME_AT:
+        w->has_resume_at = true;
+        return parse_resume_at(it->value, it->kind, &w->resume_at, err);
+    case MEMBER_SIGNAL:
+        w->has_signal = true;
+        w->signal = it->value;
+        if (it->value.n > 2 && it->value.n <= EXJ_SIGNAL_NAME_BYTES + 2)
+            return EXJ_OK;
+        return exj_err_set(err, EXJ_INVALID, "answer: `signal` has %zu bytes; 1 to %u are wanted",
+                           it->value.n - 2, EXJ_SIGNAL_NAME_BYTES);
+    case MEMBER_TIMEOUT:
+        w->has_timeout = true;
+        return parse_seconds(it->value, "timeoutSeconds", &w->timeout_ms, err);
+    default:
+        w->has_poll = true;
+        return parse_seconds(it->value, "pollAfter", &w->poll_ms, err);
+    }
+}
+
+/* Do the wait's members go with the status and with each other? */
+static exj_code check_wait(exj_answer answer, const exj_answer_wait *w, exj_err *err)
+{
+    int named = w->has_resume_at + w->has_signal + w->has_poll;
+
+    if (answer == EXJ_ANSWER_SUSPENDED && named != 1)
+        return exj_err_set(err, EXJ_INVALID,
+                           "answer: \"suspended\" names %s; exactly one of `resumeAt`, `signal` "
+                           "and `pollAfter` is wanted",
+                           named ? "more than one thing to wait for" : "nothing to wait for");
+    if (w->has_timeout && !(answer == EXJ_ANSWER_SUSPENDED && w->has_signal))
+        return exj_err_set(err, EXJ_INVALID,
+                           "answer: `timeoutSeconds` goes with \"suspended\" and `signal` only");
+    if (answer == EXJ_ANSWER_SUSPENDED || named == 0 ||
+        (answer == EXJ_ANSWER_BLOCKED && w->has_signal && named == 1))
+        return EXJ_OK;
+    return exj_err_set(err, EXJ_INVALID,
+                       "answer: `%s` goes with \"suspended\"%s only",
+                       w->has_resume_at ? "resumeAt" : w->has_poll ? "pollAfter" : "signal",
+                       w->has_resume_at || w->has_poll ? "" : " and \"blocked\"");
+}
+
+exj_code exj_answer_check(exj_slice text, exj_answer *ret, exj_slice *ret_error_code,
+                          exj_slice *ret_error_message, exj_answer_wait *ret_wait,
+                          exj_err *err)
+{
+    exj_answer_wait wait = { 0 };
     exj_slice code = { 0 }, message = { 0 };
     exj_answer answer = EXJ_ANSWER_FAILED;
     exj_json_kind kind;
@@ -110,7 +211,8 @@ exj_code exj_answer_check(exj_slice text, exj_answer *ret, exj_slice *ret_error_
             return exj_err_set(err, EXJ_INVALID,
                                "answer: unknown member `%.*s`; allowed: status, jobId, taskId, "
                                "graphId, outputsByNodeId, stepsResponses, engineSnapshot, "
-                               "error, metrics",
+                               "error, metrics, resumeAt, signal, timeoutSeconds, "
+                               "pollAfter",
                                quote_len(it.key), it.key.p);
         if (seen >> m & 1)
             return exj_err_set(err, EXJ_INVALID, "answer: `%s` is there twice",
@@ -123,6 +225,8 @@ exj_code exj_answer_check(exj_slice text, exj_answer *ret, exj_slice *ret_error_
             rc = parse_status(it.value, &answer, err);
         else if (m == MEMBER_ERROR && it.kind == EXJ_JSON_OBJECT)
             rc = parse_error(it.value, &code, &message, err);
+        else if (m >= MEMBER_RESUME_AT)
+            rc = parse_wait(m, &it, &wait, err);
         if (rc != EXJ_OK)
             return rc;
     }
@@ -130,7 +234,12 @@ exj_code exj_answer_check(exj_slice text, exj_answer *ret, exj_slice *ret_error_
         return exj_err_set(err, EXJ_INVALID,
                            "answer: `status` is missing; \"completed\", \"failed\", "
                            "\"blocked\" or \"suspended\" is wanted");
+    rc = check_wait(answer, &wait, err);
+    if (rc != EXJ_OK)
+        return rc;
     *ret = answer;
+    if (ret_wait)
+        *ret_wait = wait;
     if (ret_error_code)
         *ret_error_code = code;
     if (ret_error_message)

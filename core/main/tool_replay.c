@@ -160,7 +160,7 @@ static json_t *judge(const struct replay *p, const exj_call_end *end, exj_nsec t
             code = EXJ_SLICE_LITERAL("NoAnswer");
             text = end->emits ? EXJ_SLICE_LITERAL("answered more than once")
                               : EXJ_SLICE_LITERAL("returned without an answer");
-        } else if (exj_answer_check(end->answer, &answer, &quoted_code, &quoted_text, &why)) {
+        } else if (exj_answer_check(end->answer, &answer, &quoted_code, &quoted_text, NULL, &why)) {
             code = EXJ_SLICE_LITERAL("AnswerRefused");
             text = exj_slice_of(why.text);
         } else {

@@ -667,8 +667,8 @@ static exj_result host_journal_lookup(void *ctx, exj_call c, exj_str step, exj_s
     return result_of_code(ctx, rc, &err);
 }
 
-/* Says that the step begins. What it is good for today: a row that is not ours any more
- * starts no effect. */
+/* Says that the step begins, durably: should we die before its commit, the journal shows that
+ * nobody knows whether it ran. And a row that is not ours any more starts no effect. */
 static exj_result host_journal_intent(void *ctx, exj_call c, exj_str step)
 {
     exj_call_slot *s = enter_call(ctx, c, "journal_intent");
@@ -682,6 +682,11 @@ static exj_result host_journal_intent(void *ctx, exj_call c, exj_str step)
         rc = EXJ_UNSUPPORTED;
     if (!rc && s->ports->cancelled && s->ports->cancelled(s->ports->user))
         rc = EXJ_CANCELLED;
+    if (!rc && s->ports->step_begin) {
+        pthread_mutex_lock(&s->mu);
+        rc = s->ports->step_begin(s->ports->user, slice_of(step), &err);
+        pthread_mutex_unlock(&s->mu);
+    }
     leave_call(s);
     return result_of_code(ctx, rc, &err);
 }

@@ -179,6 +179,7 @@ typedef struct exj_call_ports {
     void (*progress)(void *user, double at, exj_slice note);      /* may be NULL */
     exj_code (*step_get)(void *user, exj_slice key, exj_buf *ret, exj_err *err);   /* may be NULL */
     exj_code (*step_put)(void *user, exj_slice key, exj_slice body, exj_err *err); /* may be NULL */
+    exj_code (*step_begin)(void *user, exj_slice key, exj_err *err);               /* may be NULL */
     /* The extensions (core/plugin/extension.c), each may be NULL: not offered. Keys, values
      * and series have been checked. Writes of kv: EXJ_FENCED, EXJ_REFUSED (the graph's room
      * is used up), EXJ_INVALID (kv_add: no integer, or the sum does not fit); get and remove:

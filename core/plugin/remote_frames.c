@@ -288,11 +288,14 @@ static void answer_question(exj_remote *r, exj_rhost *h, const exj_frame *f,
     int64_t sum = 0;
     char le[8];
 
-    if (f->type != EXJ_F_STEP_GET && f->type != EXJ_F_STEP_PUT)
+    if (f->type != EXJ_F_STEP_GET && f->type != EXJ_F_STEP_PUT && f->type != EXJ_F_STEP_BEGIN)
         kv = t->extension(t->ctx, EXJ_EXT_KV);
     switch ((int)f->type) {
     case EXJ_F_STEP_GET:
         result = t->journal_lookup(t->ctx, f->call, str_of(key), &text);
+        break;
+    case EXJ_F_STEP_BEGIN:
+        result = t->journal_intent(t->ctx, f->call, str_of(key));
         break;
     case EXJ_F_STEP_PUT:
         result = t->journal_commit(t->ctx, f->call, str_of(key), str_of(body));
@@ -541,6 +544,7 @@ exj_code exj_remote_take(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_er
     switch ((int)f->type) {
     case EXJ_F_EMIT:
     case EXJ_F_STEP_GET:
+    case EXJ_F_STEP_BEGIN:
     case EXJ_F_KV_GET:
     case EXJ_F_KV_REMOVE:
         key = exj_wire_get_text(&w);

@@ -72,12 +72,13 @@ typedef enum exj_frame_type {
     EXJ_F_KV_PUT,    /* text key, value; REPLY */
     EXJ_F_KV_REMOVE, /* text key; REPLY */
     EXJ_F_METRIC,    /* u32 exj_sample_kind, text series, f64 value */
-    EXJ_F_KV_ADD     /* text key, u64 delta (two's complement); REPLY: a text of 8 bytes, the
+    EXJ_F_KV_ADD,    /* text key, u64 delta (two's complement); REPLY: a text of 8 bytes, the
                         sum as a u64 */
+    EXJ_F_STEP_BEGIN /* text key; REPLY */
 } exj_frame_type;
 
 #define EXJ_F_CORE_LAST EXJ_F_BYE
-#define EXJ_F_HOST_LAST EXJ_F_KV_ADD
+#define EXJ_F_HOST_LAST EXJ_F_STEP_BEGIN
 
 #define EXJ_WIRE_FD 1u /* flag: the payload is in a memfd */
 

@@ -217,7 +217,7 @@ static void name_series(exj_engine *e, struct pool *p)
     p->fenced = exj_metric_series(m, EXJ_M_CLAIMS_FENCED, graph, none);
     p->retries = exj_metric_series(m, EXJ_M_RETRIES, graph, none);
     p->execute = exj_metric_series(m, EXJ_M_EXECUTE, graph, none);
-    for (exj_status s = EXJ_COMPLETED; s <= EXJ_SUSPENDED; s++)
+    for (exj_status s = EXJ_COMPLETED; s <= EXJ_CANCELED; s++)
         p->completed[s] = exj_metric_series(m, EXJ_M_CLAIMS_COMPLETED, graph,
                                             exj_slice_of(exj_status_word(s)));
 }

@@ -387,7 +387,7 @@ static bool add_open(void *user, const exj_pool_info *i)
     for (const struct pool *p = o->e->pools; p; p = p->next)
         if (p->id == i->pool && p->wanted && p->spec && p->spec->runnable)
             o->open += i->counts[EXJ_QUEUED] + i->counts[EXJ_WAITING] +
-                       i->counts[EXJ_RUNNING];
+                       i->counts[EXJ_PARKED] + i->counts[EXJ_RUNNING];
     pthread_mutex_unlock(&o->e->mu);
     return true;
 }

@@ -58,14 +58,22 @@ bool exj_engine_is_paused(exj_engine *e);
 /* Configs changed (a PATCH, an apply): look again now. Returns at once. */
 void exj_engine_wake(exj_engine *e);
 
+/* An operator wants a running row to stop (the store knows it already: EXJ_OP_CANCEL). If we
+ * run it, its executor sees cancelled() at once; in a host the end is enforced after the
+ * grace period. Rows that we do not run: nothing happens. */
+void exj_engine_cancel_row(exj_engine *e, int64_t seq);
+/* The store has rows that may be claimable, and maybe a sooner time to wake: a signal came, a
+ * row was queued again. Returns at once. */
+void exj_engine_rows_changed(exj_engine *e);
+
 /* One-shot: wait until every matrix did its cycle and no row is claimable, waiting or in
  * flight (or max_rows are done), the store failed, or `until` (monotonic; 0: for ever)
  * passed. True: idle. */
 bool exj_engine_wait_idle(exj_engine *e, exj_nsec until);
 
 typedef struct exj_engine_counts {
-    uint64_t claimed, completed, failed, blocked, suspended, retried, fenced, materialized,
-        scanned, result_bytes;
+    uint64_t claimed, completed, failed, blocked, suspended, canceled, retried, fenced,
+        materialized, scanned, result_bytes;
     uint32_t in_flight, ready; /* executing now; claimed and waiting in the ring */
     int64_t open;              /* rows queued, waiting or running in known pools */
     uint64_t cycle_errors;     /* cycles that could not ask their resolver to the end */

@@ -126,6 +126,7 @@ struct row {
     struct batch *batch;
     atomic_int phase; /* ROW_OVER is set by whoever ends it; read by the keeper */
     atomic_bool lost; /* the keeper saw that the claim is over */
+    atomic_bool cancel; /* an operator wants it to stop */
     /* In process, with a time limit: when (monotonic) it should have come back, its grace
      * included. Afterwards its lease is not renewed and its worker is written off. 0: never. */
     _Atomic int64_t overdue_at;
@@ -166,6 +167,7 @@ struct execution {
     exj_buf runtime;
     exj_buf name;
     exj_nsec deadline, began, took;
+    exj_nsec told; /* when progress was last journaled; 0: not yet. Of the call's thread */
     exj_call_end end;
     struct latch *latch;  /* sent to another process: who waits for it */
     struct outbox *alone; /* PENDING: the box for its outcome */
@@ -180,7 +182,6 @@ struct outbox {
     uint32_t len;
     exj_outcome items[BITE_MAX];
     struct row *rows[BITE_MAX];
-    exj_status to[BITE_MAX];
     exj_buf text; /* results and error texts; items hold offsets until sealed */
 };
 

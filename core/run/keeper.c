@@ -91,6 +91,8 @@ static void renew_batch(exj_engine *e, struct batch *b)
         goto out;
     }
     for (uint32_t i = 0; i < n; i++) {
+        if (items[i].ret_cancel)
+            atomic_store(&rows[i]->cancel, true);
         if (items[i].verdict != EXJ_FENCED ||
             atomic_load_explicit(&rows[i]->phase, memory_order_acquire) == ROW_OVER)
             continue;
@@ -118,6 +120,25 @@ static void news(exj_engine *e)
     for (struct pool *p = e->pools; p; p = p->next)
         p->maybe_work = true;
     pthread_cond_signal(&e->claim);
+    pthread_mutex_unlock(&e->mu);
+}
+
+void exj_engine_rows_changed(exj_engine *e)
+{
+    news(e);
+    pthread_mutex_lock(&e->mu);
+    e->next_due = 1; /* look when the next row is due */
+    pthread_cond_signal(&e->keep);
+    pthread_mutex_unlock(&e->mu);
+}
+
+void exj_engine_cancel_row(exj_engine *e, int64_t seq)
+{
+    pthread_mutex_lock(&e->mu);
+    for (struct batch *b = e->batches; b; b = b->next)
+        for (uint32_t i = 0; i < b->len; i++)
+            if (b->rows[i].claim.seq == seq)
+                atomic_store(&b->rows[i].cancel, true);
     pthread_mutex_unlock(&e->mu);
 }
 

@@ -63,6 +63,7 @@ static void box_done(exj_op *op)
     struct pool *p = box->pool;
     uint64_t by_status[EXJ_STATUS_COUNT] = { 0 }, fenced = 0, failed = 0;
     exj_msec due = 0;
+    bool came_back = false;
 
     if (op->rc != EXJ_OK)
         exj_run_store_failed(e, "outcomes", op);
@@ -78,10 +79,13 @@ static void box_done(exj_op *op)
                     (long long)o->seq, (long long)o->token);
             continue;
         }
-        by_status[box->to[i]]++;
-        if (o->event == EXJ_EV_FAIL_RETRY || o->event == EXJ_EV_FAIL_DEAD)
+        by_status[o->to]++;
+        came_back |= o->to == EXJ_QUEUED; /* the signal that it waits for was there already */
+        if (o->to != EXJ_CANCELED &&
+            (o->event == EXJ_EV_FAIL_RETRY || o->event == EXJ_EV_FAIL_DEAD))
             failed++;
-        if (o->event == EXJ_EV_FAIL_RETRY && (!due || o->run_after < due))
+        if ((o->to == EXJ_WAITING || o->to == EXJ_SUSPENDED) && o->run_after &&
+            (!due || o->run_after < due))
             due = o->run_after;
     }
     for (unsigned s = 0; s < EXJ_STATUS_COUNT; s++)
@@ -100,7 +104,8 @@ static void box_done(exj_op *op)
     e->counts.completed += by_status[EXJ_COMPLETED];
     e->counts.failed += by_status[EXJ_FAILED];
     e->counts.blocked += by_status[EXJ_BLOCKED];
-    e->counts.suspended += by_status[EXJ_SUSPENDED];
+    e->counts.suspended += by_status[EXJ_SUSPENDED] + by_status[EXJ_QUEUED];
+    e->counts.canceled += by_status[EXJ_CANCELED];
     e->counts.retried += by_status[EXJ_WAITING];
     e->counts.fenced += fenced;
     p->uncommitted -= box->len;
@@ -110,7 +115,9 @@ static void box_done(exj_op *op)
         e->next_due = due;
         pthread_cond_signal(&e->keep);
     }
-    if (p->ready <= p->depth / 2 || e->outstanding == 0)
+    if (came_back)
+        p->maybe_work = true;
+    if (came_back || p->ready <= p->depth / 2 || e->outstanding == 0)
         pthread_cond_signal(&e->claim);
     if (p->uncommitted == 0) {
         pthread_cond_broadcast(&e->cycle);
@@ -128,9 +135,9 @@ void exj_box_submit(struct outbox *box)
 {
     for (uint32_t i = 0; i < box->len; i++) {
         exj_outcome *o = &box->items[i];
-        exj_slice *texts[] = { &o->result, &o->error_code, &o->error_text };
+        exj_slice *texts[] = { &o->result, &o->error_code, &o->error_text, &o->signal };
 
-        for (size_t t = 0; t < 3; t++)
+        for (size_t t = 0; t < 4; t++)
             if (texts[t]->n)
                 texts[t]->p = box->text.p + (uintptr_t)texts[t]->p;
     }
@@ -199,6 +206,28 @@ static bool names_plugin(exj_slice text, const char *prefix)
     return text.n > n && !memcmp(text.p, prefix, n) && (text.p[n] == ' ' || text.p[n] == ':');
 }
 
+/* What a suspended row waits for, and which signal alone releases a blocked one. */
+static void add_wait(struct outbox *box, exj_outcome *o, const exj_answer_wait *w)
+{
+    exj_buf plain = EXJ_BUF_INIT;
+
+    if (w->has_signal) {
+        if (exj_json_unescape(w->signal, &plain))
+            o->signal = box_keep(box, "", exj_buf_slice(&plain));
+        else
+            box->text.failed = true;
+        exj_buf_release(&plain);
+        o->wait = EXJ_WAIT_SIGNAL;
+        o->run_after = w->has_timeout ? box_now(box) + w->timeout_ms : 0;
+    } else if (w->has_poll) {
+        o->wait = EXJ_WAIT_POLL;
+        o->run_after = box_now(box) + w->poll_ms;
+    } else if (w->has_resume_at) {
+        o->wait = EXJ_WAIT_TIME;
+        o->run_after = w->resume_at;
+    }
+}
+
 /* The one place where the end of an execution becomes an outcome. Returns whether the plugin
  * is to blame. */
 bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
@@ -209,6 +238,7 @@ bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
     exj_slice code = { 0 }, text = { 0 }, quoted_code = { 0 }, quoted_text = { 0 };
     exj_buf plain = EXJ_BUF_INIT;
     exj_answer answer = EXJ_ANSWER_FAILED;
+    exj_answer_wait wait = { 0 };
     exj_err why = { 0 };
     bool failed = true, retryable = true;
     char prefix[160] = "";
@@ -217,7 +247,7 @@ bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
                         .nonce = r->claim.nonce,
                         .token = r->claim.token };
     if (end->result == EXJ_R_OK && end->emits == 1) {
-        if (exj_answer_check(end->answer, &answer, &quoted_code, &quoted_text, &why) ==
+        if (exj_answer_check(end->answer, &answer, &quoted_code, &quoted_text, &wait, &why) ==
             EXJ_OK) {
             failed = answer == EXJ_ANSWER_FAILED;
             code = EXJ_SLICE_LITERAL("GraphFailed");
@@ -274,7 +304,9 @@ bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
         o->event = answer == EXJ_ANSWER_COMPLETED ? EXJ_EV_SUCCEED
                    : answer == EXJ_ANSWER_BLOCKED ? EXJ_EV_BLOCK
                                                   : EXJ_EV_SUSPEND;
+        add_wait(box, o, &wait);
     }
+    o->crashed = end->result == EXJ_R_CRASHED;
     if (o->event == EXJ_EV_SUCCEED || o->event == EXJ_EV_SUSPEND) {
         o->error_code = (exj_slice){ 0 };
         o->error_text = (exj_slice){ 0 };
@@ -290,7 +322,6 @@ bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
                             .run_after = box_now(box) + 1000 };
         box->text.failed = false;
     }
-    exj_state_move(EXJ_RUNNING, o->event, &box->to[box->len], NULL);
     box->rows[box->len++] = r;
     exj_buf_release(&plain);
     return failed && end->result != EXJ_R_INPUT && end->result != EXJ_R_CANCELLED;

@@ -170,7 +170,7 @@ static bool do_again(void *user, const exj_row_view *r)
         exj_err_set(&t->err, EXJ_INVALID, "row %.*s was completed before and fails now: %.*s: %.*s",
                     (int)t->name.n, t->name.p, (int)end.error_code.n, end.error_code.p,
                     (int)end.error_text.n, end.error_text.p);
-    else if (exj_answer_check(end.answer, &answer, &code, &text, &why) != EXJ_OK)
+    else if (exj_answer_check(end.answer, &answer, &code, &text, NULL, &why) != EXJ_OK)
         exj_err_set(&t->err, EXJ_INVALID, "row %.*s: its answer is refused: %s", (int)t->name.n,
                     t->name.p, why.text);
     else if (answer != EXJ_ANSWER_COMPLETED)

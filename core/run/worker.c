@@ -25,6 +25,7 @@ static int32_t is_cancelled(void *user)
     struct execution *x = user;
 
     if (atomic_load_explicit(&x->row->lost, memory_order_relaxed) ||
+        atomic_load_explicit(&x->row->cancel, memory_order_relaxed) ||
         atomic_load_explicit(&x->engine->abandon, memory_order_relaxed))
         return EXJ_R_CANCELLED;
     if (x->deadline && exj_clock_mono_ns() >= x->deadline)
@@ -40,26 +41,75 @@ static exj_code get_step(void *user, exj_slice key, exj_buf *ret, exj_err *err)
                                            err);
 }
 
-static exj_code put_step(void *user, exj_slice key, exj_slice body, exj_err *err)
+/* Do one journal op of the row. */
+static exj_code step_op(struct execution *x, exj_op *op, exj_slice key, exj_err *err)
 {
-    struct execution *x = user;
     const exj_claim *c = &x->row->claim;
-    exj_op op = { .kind = EXJ_OP_STEP_PUT };
     exj_code rc;
 
-    op.u.step.seq = c->seq;
-    op.u.step.nonce = c->nonce;
-    op.u.step.token = c->token;
-    op.u.step.attempt = c->attempt;
-    op.u.step.key = key;
-    op.u.step.body = body;
-    rc = exj_store_do(x->engine->o.store, &op, err);
-    if (rc == EXJ_OK && op.u.step.verdict == EXJ_FENCED) {
+    op->u.step.seq = c->seq;
+    op->u.step.nonce = c->nonce;
+    op->u.step.token = c->token;
+    op->u.step.attempt = c->attempt;
+    op->u.step.key = key;
+    rc = exj_store_do(x->engine->o.store, op, err);
+    if (rc == EXJ_OK && op->u.step.verdict == EXJ_FENCED) {
         atomic_store(&x->row->lost, true);
         return exj_err_set(err, EXJ_FENCED, "row %lld: a newer claim exists",
                            (long long)c->seq);
     }
     return rc;
+}
+
+static exj_code put_step(void *user, exj_slice key, exj_slice body, exj_err *err)
+{
+    exj_op op = { .kind = EXJ_OP_STEP_PUT };
+
+    op.u.step.body = body;
+    return step_op(user, &op, key, err);
+}
+
+static exj_code begin_step(void *user, exj_slice key, exj_err *err)
+{
+    exj_op op = { .kind = EXJ_OP_STEP_BEGIN };
+
+    return step_op(user, &op, key, err);
+}
+
+/* A note on its way to the journal; nobody waits for it. */
+struct note {
+    exj_op op;
+    char text[];
+};
+
+static void note_done(exj_op *op)
+{
+    free(op->user);
+}
+
+#define PROGRESS_NS 1000000000 /* at most one entry a second: a journal is no progress bar */
+
+static void note_progress(void *user, double at, exj_slice text)
+{
+    struct execution *x = user;
+    const exj_claim *c = &x->row->claim;
+    exj_nsec now = exj_clock_mono_ns();
+    struct note *n;
+
+    if (x->told && now - x->told < PROGRESS_NS && at < 1)
+        return;
+    n = calloc(1, sizeof(*n) + text.n);
+    if (!n)
+        return; /* the row goes on; only its bar stands still */
+    x->told = now;
+    memcpy(n->text, text.p ? text.p : "", text.n);
+    n->op = (exj_op){ .kind = EXJ_OP_PROGRESS, .done = note_done, .user = n };
+    n->op.u.progress.seq = c->seq;
+    n->op.u.progress.nonce = c->nonce;
+    n->op.u.progress.token = c->token;
+    n->op.u.progress.at = at;
+    n->op.u.progress.note = (exj_slice){ n->text, text.n };
+    exj_store_submit(x->engine->o.store, &n->op);
 }
 
 /* ---- executing ------------------------------------------------------------------------ */
@@ -117,6 +167,8 @@ static struct execution *execution_new(exj_engine *e)
                                  .cancelled = is_cancelled,
                                  .step_get = get_step,
                                  .step_put = put_step,
+                                 .step_begin = begin_step,
+                                 .progress = note_progress,
                                  EXJ_RUN_EXTENSION_PORTS };
     return x;
 }
@@ -224,7 +276,12 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
 
     x->row = r;
     x->end = (exj_call_end){ 0 };
+    x->told = 0;
     x->began = exj_clock_mono_ns();
+    if (atomic_load_explicit(&r->cancel, memory_order_relaxed)) {
+        x->end.result = EXJ_R_CANCELLED; /* before it began */
+        return true;
+    }
     x->deadline = spec->eff.timeout_ms ? x->began + spec->eff.timeout_ms * 1000000 : 0;
     if (!exj_run_request(spec, r->batch->pool, r->record_id, r->input, r->claim.attempt,
                          &x->name, &x->runtime)) {

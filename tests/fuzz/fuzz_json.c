@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         json_decref(parsed);
     }
     exj_record_check(text, NULL);
-    exj_answer_check(text, &answer, &code, &message, NULL);
+    exj_answer_check(text, &answer, &code, &message, NULL, NULL);
     free(copy);
     return 0;
 }

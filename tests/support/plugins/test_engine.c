@@ -10,6 +10,12 @@
  *                   "schema", "none", "twice", "huge", "latin1" (bad manners)
  *   "gate":"PATH"   wait until a file of this name exists
  *   "deaf":true     do not look whether it is to stop
+ *   "steps":N       durable steps s1 … sN first: one that is in the journal is not run; running
+ *                   one appends "S <job>#sK …", its result is {"n":K}
+ *   "progress":N    tell 0, 1/N … 1
+ *   "waitSignal":"…" be suspended until the signal came ("waitSeconds":N: at most so long)
+ *   "waitMs":N      be suspended for so long; "polls":N be polled so often, every 10 ms
+ *   "blockSignal":"…" be blocked until the signal came
  * EXJ_TEST_ENGINE_CREATE=fail makes create fail.
  */
 #include "exellix/plugin.h"
@@ -116,8 +122,9 @@ static exj_result end_as(struct engine *e, exj_call c, const char *then)
         if (strcmp(then, words[i]) != 0)
             continue;
         snprintf(json, sizeof(json), "{\"status\":\"%s\",\"taskId\":\"test\"%s}", then,
-                 i == 1 ? ",\"error\":{\"code\":\"AnswerFailed\",\"message\":\"as told\"}"
-                        : "");
+                 i == 1   ? ",\"error\":{\"code\":\"AnswerFailed\",\"message\":\"as told\"}"
+                 : i == 3 ? ",\"signal\":\"go\""
+                          : "");
         answer(e, c, json);
         return EXJ_R_OK;
     }
@@ -155,6 +162,91 @@ static int work(struct engine *e, exj_call c, long ms, const char *gate, int dea
     return 1;
 }
 
+static int has_step(struct engine *e, exj_call c, const char *name, exj_str *ret)
+{
+    return e->host->journal_lookup(e->host->ctx, c, str(name), ret) == EXJ_R_OK;
+}
+
+/* Run step `name` unless it ran before. */
+static exj_result step(struct engine *e, exj_call c, const exj_args *a, const char *name, long n)
+{
+    char job[1024], json[64];
+    exj_args named = *a;
+    exj_str old;
+    exj_result r;
+
+    if (has_step(e, c, name, &old))
+        return EXJ_R_OK;
+    r = e->host->journal_intent(e->host->ctx, c, str(name));
+    if (r != EXJ_R_OK)
+        return r;
+    snprintf(job, sizeof(job), "%.*s#%s", (int)a->job_id.n, a->job_id.p, name);
+    named.job_id = str(job);
+    if (note(e, 'S', &named) != 0)
+        return EXJ_R_INTERNAL;
+    snprintf(json, sizeof(json), "{\"n\":%ld}", n);
+    return e->host->journal_commit(e->host->ctx, c, str(name), str(json));
+}
+
+static exj_result steps(struct engine *e, exj_call c, const exj_args *a, const char *text)
+{
+    long n = number_of(text, "steps"), parts = number_of(text, "progress");
+    exj_result r = EXJ_R_OK;
+    char name[32];
+
+    for (long k = 1; k <= n && r == EXJ_R_OK; k++) {
+        snprintf(name, sizeof(name), "s%ld", k);
+        r = step(e, c, a, name, k);
+    }
+    for (long k = 0; parts && k <= parts; k++)
+        e->host->progress(e->host->ctx, c, (double)k / (double)parts, str("as told"));
+    return r;
+}
+
+/* What the record waits for, if that has not come yet. False: nothing (any more). */
+static int wait(struct engine *e, exj_call c, const char *text)
+{
+    char name[64], step_name[80], json[256];
+    long polls = number_of(text, "polls"), ms = number_of(text, "waitMs");
+    exj_str old;
+
+    word_of(text, "waitSignal", name, sizeof(name));
+    snprintf(step_name, sizeof(step_name), "signal:%s", name);
+    if (*name && !has_step(e, c, step_name, &old)) {
+        long seconds = number_of(text, "waitSeconds");
+
+        if (seconds)
+            snprintf(json, sizeof(json),
+                     "{\"status\":\"suspended\",\"signal\":\"%s\",\"timeoutSeconds\":%ld}",
+                     name, seconds);
+        else
+            snprintf(json, sizeof(json), "{\"status\":\"suspended\",\"signal\":\"%s\"}", name);
+        return answer(e, c, json) == EXJ_R_OK;
+    }
+    word_of(text, "blockSignal", name, sizeof(name));
+    snprintf(step_name, sizeof(step_name), "signal:%s", name);
+    if (*name && !has_step(e, c, step_name, &old)) {
+        snprintf(json, sizeof(json), "{\"status\":\"blocked\",\"signal\":\"%s\"}", name);
+        return answer(e, c, json) == EXJ_R_OK;
+    }
+    if (ms && !has_step(e, c, "timer", &old)) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_REALTIME, &ts);
+        snprintf(json, sizeof(json), "{\"status\":\"suspended\",\"resumeAt\":%lld}",
+                 (long long)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + ms);
+        return answer(e, c, json) == EXJ_R_OK;
+    }
+    for (long k = 1; k <= polls; k++) {
+        snprintf(step_name, sizeof(step_name), "poll%ld", k);
+        if (has_step(e, c, step_name, &old))
+            continue;
+        e->host->journal_commit(e->host->ctx, c, str(step_name), str("true"));
+        return answer(e, c, "{\"status\":\"suspended\",\"pollAfter\":0.01}") == EXJ_R_OK;
+    }
+    return 0;
+}
+
 static exj_result create(const exj_host *h, exj_str config, void **instance)
 {
     const char *fails = getenv("EXJ_TEST_ENGINE_CREATE");
@@ -185,6 +277,10 @@ static exj_result execute(void *instance, exj_call c, const exj_args *a)
         return EXJ_R_INTERNAL;
     if (note(e, 'B', a) != 0)
         goto out;
+    r = steps(e, c, a, text);
+    if (r != EXJ_R_OK || wait(e, c, text))
+        goto out;
+    r = EXJ_R_INTERNAL;
     word_of(text, "then", then, sizeof(then));
     word_of(text, "gate", gate, sizeof(gate));
     if (!work(e, c, number_of(text, "sleepMs"), gate,

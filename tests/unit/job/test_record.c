@@ -118,7 +118,7 @@ static exj_code answer(const char *text, exj_answer *ret, exj_err *err)
     exj_slice code, message;
 
     *err = (exj_err){ 0 };
-    return exj_answer_check(exj_slice_of(text), ret, &code, &message, err);
+    return exj_answer_check(exj_slice_of(text), ret, &code, &message, NULL, err);
 }
 
 Test(outcome, accepts_the_four_words_and_the_known_members)
@@ -132,18 +132,66 @@ Test(outcome, accepts_the_four_words_and_the_known_members)
     cr_expect_eq(answer("{\"status\":\"blocked\",\"error\":null,\"jobId\":null}", &a, &err),
                  EXJ_OK);
     cr_expect_eq(a, EXJ_ANSWER_BLOCKED);
-    cr_expect_eq(answer("{\"status\":\"suspended\"}", &a, &err), EXJ_OK);
+    cr_expect_eq(answer("{\"status\":\"suspended\",\"pollAfter\":5}", &a, &err), EXJ_OK);
     cr_expect_eq(a, EXJ_ANSWER_SUSPENDED);
     cr_expect_eq(exj_answer_check(
                      exj_slice_of("{\"status\":\"failed\",\"taskId\":\"t\",\"graphId\":\"g\","
                                   "\"outputsByNodeId\":{},\"stepsResponses\":[],"
                                   "\"engineSnapshot\":{},\"metrics\":{},\"error\":{\"code\":"
                                   "\"E\",\"message\":\"a\\\"b\",\"more\":1}}"),
-                     &a, &code, &message, &err),
+                     &a, &code, &message, NULL, &err),
                  EXJ_OK, "%s", err.text);
     cr_expect_eq(a, EXJ_ANSWER_FAILED);
     cr_expect(exj_slice_is(code, "\"E\""));
     cr_expect(exj_slice_is(message, "\"a\\\"b\""));
+}
+
+static exj_code wait_of(const char *members, exj_answer_wait *ret, exj_err *err)
+{
+    char text[512];
+    exj_answer a;
+
+    *err = (exj_err){ 0 };
+    snprintf(text, sizeof(text), "{\"status\":%s}", members);
+    return exj_answer_check(exj_slice_of(text), &a, NULL, NULL, ret, err);
+}
+
+/* spec 2.4: A `suspended` result names what it waits for: a time (`resumeAt`), a signal (`signal: NAME`, optional timeout), or a poll (`pollAfter`). */
+Test(outcome, a_suspended_answer_names_what_it_waits_for)
+{
+    static const char *const bad[][2] = {
+        { "\"suspended\"", "names nothing to wait for" },
+        { "\"suspended\",\"signal\":\"a\",\"pollAfter\":1", "more than one thing" },
+        { "\"suspended\",\"pollAfter\":1,\"timeoutSeconds\":1", "`timeoutSeconds` goes with" },
+        { "\"suspended\",\"signal\":\"\"", "`signal` has 0 bytes" },
+        { "\"suspended\",\"resumeAt\":\"tomorrow\"", "`resumeAt` is \"tomorrow\"" },
+        { "\"suspended\",\"resumeAt\":\"2026-02-30T00:00:00Z\"", "`resumeAt` is" },
+        { "\"suspended\",\"resumeAt\":-5", "`resumeAt` is -5" },
+        { "\"suspended\",\"pollAfter\":-1", "`pollAfter` is -1" },
+        { "\"suspended\",\"pollAfter\":1e300", "`pollAfter` is 1e300" },
+        { "\"suspended\",\"pollAfter\":\"1\"", "`pollAfter` must be a number" },
+        { "\"completed\",\"resumeAt\":5", "`resumeAt` goes with" },
+        { "\"blocked\",\"pollAfter\":5", "`pollAfter` goes with" },
+        { "\"failed\",\"signal\":\"x\"", "`signal` goes with" },
+    };
+    exj_answer_wait w;
+    exj_err err;
+
+    cr_expect_eq(wait_of("\"suspended\",\"resumeAt\":\"2026-01-02T03:04:05.678901Z\"", &w, &err),
+                 EXJ_OK, "%s", err.text);
+    cr_expect(w.has_resume_at && w.resume_at == 1767323045678);
+    cr_expect_eq(wait_of("\"suspended\",\"resumeAt\":1767323045678", &w, &err), EXJ_OK);
+    cr_expect_eq(w.resume_at, 1767323045678);
+    cr_expect_eq(wait_of("\"suspended\",\"signal\":\"go\",\"timeoutSeconds\":0.0015", &w, &err),
+                 EXJ_OK);
+    cr_expect(w.has_signal && exj_slice_is(w.signal, "\"go\"") && w.timeout_ms == 2);
+    cr_expect_eq(wait_of("\"suspended\",\"pollAfter\":30", &w, &err), EXJ_OK);
+    cr_expect(w.has_poll && w.poll_ms == 30000);
+    cr_expect_eq(wait_of("\"blocked\",\"signal\":\"paid\"", &w, &err), EXJ_OK);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        cr_expect_eq(wait_of(bad[i][0], &w, &err), EXJ_INVALID, "%s", bad[i][0]);
+        cr_expect(strstr(err.text, bad[i][1]), "%s: %s", bad[i][0], err.text);
+    }
 }
 
 Test(outcome, refuses_everything_else_by_name)

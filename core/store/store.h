@@ -135,6 +135,16 @@ typedef struct exj_sink_item {
     exj_slice error, body; /* why; the event as the sink is given it; HOLD, DEAD */
 } exj_sink_item;
 
+typedef struct exj_removal {
+    int64_t seq, token;    /* the row; of its last claim */
+    exj_msec finished_at;
+    exj_code verdict; /* out: EXJ_OK gone; EXJ_CONFLICT (no longer that result, or never a
+                         terminal one), EXJ_NOT_FOUND */
+} exj_removal;
+
+/* A row that ended, whole. */
+typedef struct exj_archived exj_archived;
+
 /* ---- operations --------------------------------------------------------------------- */
 
 typedef enum exj_op_kind {
@@ -171,6 +181,10 @@ typedef enum exj_op_kind {
     EXJ_OP_SINK_SAVE,
     EXJ_OP_DEAD_REPLAY, /* back among what its sink still has to deliver, tries = 0 */
     EXJ_OP_DEAD_DROP,
+    /* Ended rows leave; the names stay, so that their records do not run again. */
+    EXJ_OP_REMOVE,  /* with results, steps, failures and signals; entries stay till compacted */
+    EXJ_OP_COMPACT, /* entries of rows that are gone leave the journal */
+    EXJ_OP_RESTORE, /* a row comes back from an archive */
     EXJ_OP_COUNT
 } exj_op_kind;
 
@@ -282,6 +296,22 @@ struct exj_op {
         } command; /* TAKE: EXJ_OK taken; EXJ_CANCELLED with ret_replay; EXJ_BUSY: somebody works
                       on it; EXJ_CONFLICT: the key came with another request. KEEP, DROP:
                       EXJ_FENCED: it is not ours */
+        struct {
+            exj_removal *items;
+            size_t len, ret_removed;
+        } remove;
+        struct {
+            int64_t after; /* go on behind this record; 0: from the first on */
+            size_t limit;  /* entries to look at, about */
+            int64_t ret_after;
+            bool ret_end;  /* all is looked at, but for what event sinks still have to deliver */
+            size_t ret_dropped;
+        } compact;
+        struct {
+            int64_t pool;
+            exj_archived *row; /* its numbers of entries are overwritten */
+            int64_t ret_seq;   /* 0: there is a row of that record */
+        } restore; /* EXJ_NOT_FOUND: no such pool; EXJ_INVALID: not a terminal status */
         struct {
             exj_doc_kind kind;
             exj_slice id;
@@ -424,6 +454,31 @@ typedef struct exj_store_health {
     int64_t wal_bytes, commits, ops;
 } exj_store_health;
 
+typedef struct exj_ended_view {
+    int64_t seq, pool, token;
+    exj_status status; /* BLOCKED too, which is not terminal */
+    exj_msec created_at, finished_at;
+} exj_ended_view;
+typedef bool (*exj_ended_visit)(void *user, const exj_ended_view *v);
+
+/* As a row, its steps, failed attempts (newest first) and journal (oldest first) were read. The
+ * entries come back with new numbers. */
+struct exj_archived {
+    exj_slice record_id, input, result, error_code, error_text;
+    exj_slice unique_key, concurrency_key, snapshot;
+    exj_status status; /* terminal */
+    int32_t priority;
+    uint32_t attempts, max_attempts;
+    int64_t token;
+    exj_msec created_at, finished_at;
+    exj_step_view *steps;
+    size_t steps_len;
+    exj_failure_view *failures;
+    size_t failures_len;
+    exj_journal_entry *entries;
+    size_t entries_len;
+};
+
 /* ---- the table behind which stores stand ------------------------------------------- */
 
 typedef struct exj_store_vtable {
@@ -476,6 +531,10 @@ typedef struct exj_store_vtable {
     /* Signals that were kept for a row, oldest first. */
     exj_code (*signal_each)(exj_store *s, int64_t seq, exj_signal_visit visit, void *user,
                             exj_err *err);
+    /* Rows that ended, by seq, from behind `after` on, as long as they were created before
+     * `created_before`; limit 1..10000. */
+    exj_code (*ended)(exj_store *s, int64_t after, exj_msec created_before, size_t limit,
+                      exj_ended_visit visit, void *user, exj_err *err);
     exj_code (*kv_get)(exj_store *s, exj_slice graph, exj_slice key, exj_buf *ret,
                        exj_err *err); /* appends the value; EXJ_NOT_FOUND */
     /* By key (bytes), ascending; limit 1..1000. A graph without keys: no visit. */

@@ -190,21 +190,31 @@ bool exj_sqlite_note(exj_sqlite *s, exj_journal_entry e, int64_t *ret_number)
 void exj_sqlite_begin_events(exj_sqlite *s)
 {
     exj_buf_reset(&s->entries);
-    s->next_number = s->saved_number;
+    s->next_number = s->packed_number = s->saved_number;
     s->entries_at = (exj_events_pack_state){ .number = s->next_number };
+}
+
+bool exj_sqlite_flush_events(exj_sqlite *s, exj_msec at)
+{
+    sqlite3_stmt *st = s->st[W_EVENTS_ADD];
+    bool good;
+
+    if (s->next_number == s->packed_number)
+        return true;
+    sqlite3_bind_int64(st, 1, s->packed_number);
+    sqlite3_bind_int64(st, 2, s->next_number - s->packed_number);
+    sqlite3_bind_int64(st, 3, at);
+    sqlite3_bind_blob64(st, 4, s->entries.p, s->entries.n, SQLITE_STATIC);
+    good = exj_sqlite_run(s, W_EVENTS_ADD, "cannot write the journal");
+    exj_buf_reset(&s->entries);
+    s->packed_number = s->next_number;
+    s->entries_at = (exj_events_pack_state){ .number = s->next_number };
+    return good;
 }
 
 bool exj_sqlite_save_events(exj_sqlite *s)
 {
-    sqlite3_stmt *st = s->st[W_EVENTS_ADD];
-
-    if (s->next_number == s->saved_number)
-        return true;
-    sqlite3_bind_int64(st, 1, s->saved_number);
-    sqlite3_bind_int64(st, 2, s->next_number - s->saved_number);
-    sqlite3_bind_int64(st, 3, s->now);
-    sqlite3_bind_blob64(st, 4, s->entries.p, s->entries.n, SQLITE_STATIC);
-    return exj_sqlite_run(s, W_EVENTS_ADD, "cannot write the journal");
+    return exj_sqlite_flush_events(s, s->now);
 }
 
 void exj_sqlite_tell_events(exj_sqlite *s)

@@ -13,7 +13,8 @@
  *   order.c   what an operator does                            steps.c   steps, progress
  *   wait.c    waits and signals                                limit.c   keys, rates, overflow
  *   command.c idempotency keys                                 kv.c      keys and values
- *   offload.c large values              db.c      SQLite's codes
+ *   offload.c large values              retire.c  ended rows leave
+ *   db.c      SQLite's codes
  *
  * Threads: `writer thread only` unless a field says otherwise.
  */
@@ -69,6 +70,10 @@ enum exj_sqlite_write {
     W_STEP_ADD, W_STEP_BEGIN, W_STEP_DONE, W_STEP_TIMES, W_STEPS_DROP, W_STEPS_COUNT, W_PROGRESS,
     W_COMMAND, W_COMMAND_TAKE, W_COMMAND_KEEP, W_COMMAND_DROP, W_COMMANDS_OVER,
     W_BLOB, W_BLOBS_FREE, W_BLOB_FORGET,
+    W_REMOVABLE, W_PAST, W_PAST_ADD, W_PAST_DROP, W_META_MAX, W_ROW_THERE,
+    W_PAST_ROW, W_PAST_RESULT, W_PAST_FAILURES, W_PAST_SNAPSHOTS, W_PAST_STEPS, W_PAST_EXTRAS,
+    W_PAST_RETRIED, W_PAST_PROGRESS, W_PAST_SIGNALS, W_PAST_STEP_ADD,
+    W_EVENTS_NEXT, W_EVENTS_SET, W_EVENTS_DROP,
     W_KV_GET, W_KV_PUT, W_KV_DROP, W_KV_SIZES, W_KV_COUNT,
     W_COUNT
 };
@@ -78,7 +83,7 @@ enum exj_sqlite_read {
     R_LOAD, R_GRAPH_GET, R_MATRIX_GET, R_GRAPH_PAGE, R_MATRIX_PAGE, R_POOLS, R_ROW,
     R_PAGE_ANY, R_PAGE_OPEN, R_PAGE_STATUS, R_PAGE_COMPLETED, R_PAGE_ENDED,
     R_PAGE_BLOCKED_CODE, R_RECENT, R_ROW_SEQ, R_ROW_NAME, R_STEP, R_STEPS, R_FAILURE_COUNT,
-    R_FAILURES, R_EVENTS, R_BATCH_OF, R_LAST, R_EVENTS_SPAN, R_SIGNALS, R_BLOB, R_KV, R_KV_PAGE,
+    R_FAILURES, R_EVENTS, R_BATCH_OF, R_LAST, R_EVENTS_SPAN, R_SIGNALS, R_BLOB, R_ENDED, R_KV, R_KV_PAGE,
     R_PROBE_CONFIG, R_PROBE_EXECUTION,
     R_COUNT
 };
@@ -129,7 +134,7 @@ typedef struct exj_events_iter {
 } exj_events_iter;
 
 /* Internal operation: a transaction that writes and changes nothing (health). */
-#define EXJ_OP_PING ((exj_op_kind)(EXJ_OP_KV_ADD + 1))
+#define EXJ_OP_PING EXJ_OP_COUNT
 
 typedef struct exj_sqlite {
     exj_store base; /* first */
@@ -148,6 +153,7 @@ typedef struct exj_sqlite {
     atomic_int_least64_t skew_ms; /* greatest (wall - monotonic) seen; only ever grows, so
                                      that the sum with the monotonic clock never goes back */
     atomic_int_least64_t commits, ops, wal_bytes;
+    atomic_bool has_past;         /* rows were removed; relaxed: the writer sets and asks */
     atomic_bool failed;           /* set once; relaxed: only a hint before the queue */
 
     /* guarded by mu */
@@ -189,6 +195,7 @@ typedef struct exj_sqlite {
     exj_buf entries;           /* of the current transaction, packed */
     exj_events_pack_state entries_at;
     int64_t next_number, saved_number; /* of the next entry; as committed */
+    int64_t packed_number;             /* of the first in `entries` */
 } exj_sqlite;
 
 /* ---- db.c ----------------------------------------------------------------------------------- */
@@ -238,6 +245,8 @@ bool exj_events_iter_next(exj_events_iter *it, exj_journal_entry *ret);
 bool exj_sqlite_note(exj_sqlite *s, exj_journal_entry e, int64_t *ret_number);
 void exj_sqlite_begin_events(exj_sqlite *s);
 bool exj_sqlite_save_events(exj_sqlite *s); /* before the commit */
+/* Write what is packed as a record of its own, of the instant `at`. */
+bool exj_sqlite_flush_events(exj_sqlite *s, exj_msec at);
 void exj_sqlite_tell_events(exj_sqlite *s); /* after it */
 /* [any thread] */
 void exj_sqlite_listen(exj_store *base, void (*news)(void *user, int64_t last), void *user);
@@ -338,6 +347,16 @@ exj_code exj_sqlite_value(exj_sqlite *s, int64_t seq, const char *what, exj_slic
 /* The same in place: a value that is not here is read into `room`. */
 exj_code exj_sqlite_value_of(exj_sqlite *s, int64_t seq, const char *what, exj_slice *text,
                              exj_buf *room, exj_err *err);
+/* retire.c */
+bool exj_sqlite_remove(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_compact(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_restore(exj_sqlite *s, exj_op *op);
+/* Was there a row of that record which was removed? *ret_seq 0: no. */
+bool exj_sqlite_is_past(exj_sqlite *s, int64_t pool, exj_slice record_id, int64_t *ret_seq);
+/* When the store opens. *ret_last_seq grows to the last one ever removed. */
+exj_code exj_sqlite_load_past(exj_sqlite *s, int64_t *ret_last_seq, exj_err *err);
+exj_code exj_sqlite_ended(exj_store *base, int64_t after, exj_msec created_before, size_t limit,
+                          exj_ended_visit visit, void *user, exj_err *err);
 /* command.c */
 bool exj_sqlite_command(exj_sqlite *s, exj_op *op);
 /* docs.c */

@@ -94,6 +94,8 @@ static exj_code open_writer(exj_sqlite *s, exj_err *err)
         rc = exj_sqlite_number(s, s->db, "SELECT max(seq) FROM exellix_execution_matrix_rows",
                                &last, err);
     if (!rc)
+        rc = exj_sqlite_load_past(s, &last, err);
+    if (!rc)
         rc = start_clock(s, err);
     if (rc)
         return rc;

@@ -98,6 +98,8 @@ static const char *const texts[R_COUNT] = {
                         " WHERE seq=?1), -1)",
     [R_FAILURES] = "SELECT fence, attempt, at, code, text FROM exellix_execution_matrix_failures"
                    " WHERE seq=?1 ORDER BY fence DESC LIMIT ?2",
+    [R_ENDED] = "SELECT t.seq, r.pool, t.status, t.fence, t.at, r.created_at FROM exj_results t"
+                " CROSS JOIN " ROWS " r ON r.seq=t.seq WHERE t.seq>?1 ORDER BY t.seq LIMIT ?2",
     [R_BLOB] = "SELECT refs FROM exj_blobs WHERE hash=?1",
     [R_KV] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
     [R_KV_PAGE] = "SELECT k.key, k.value, k.at, k.seq, p.matrix, p.run, p.graph, r.record_id"
@@ -845,6 +847,7 @@ const exj_store_vtable exj_sqlite_vtable = {
     .events_span = exj_sqlite_events_span,
     .listen = exj_sqlite_listen,
     .signal_each = signal_each,
+    .ended = exj_sqlite_ended,
     .kv_get = kv_get,
     .kv_page = kv_page,
     .health = exj_sqlite_health,

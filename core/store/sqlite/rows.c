@@ -263,6 +263,12 @@ bool exj_sqlite_insert(exj_sqlite *s, exj_op *op)
             return false;
         if (taken)
             continue;
+        if (!exj_sqlite_is_past(s, pool, it->record_id, &it->seq))
+            return false;
+        if (it->seq) { /* it ran, and was removed since */
+            it->verdict = EXJ_CONFLICT;
+            continue;
+        }
         sqlite3_bind_int64(row, 1, s->next_seq);
         exj_sqlite_bind(row, 3, it->record_id);
         sqlite3_bind_int64(row, 4, it->has_priority ? it->priority : op->u.insert.priority);

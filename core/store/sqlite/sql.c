@@ -156,6 +156,31 @@ const char *const exj_sqlite_texts[W_COUNT] = {
     [W_BLOBS_FREE] = "SELECT hash FROM exj_blobs INDEXED BY exj_blobs_free WHERE refs<=0 LIMIT ?1",
     [W_BLOB_FORGET] = "DELETE FROM exj_blobs WHERE hash=?1 AND refs<=0",
 
+    [W_REMOVABLE] = "SELECT r.pool, t.status, t.fence, t.at FROM exj_results t JOIN " ROWS " r"
+                    " ON r.seq=t.seq WHERE t.seq=?1",
+    [W_PAST] = "SELECT seq FROM exj_past WHERE pool=?1 AND record_id=?2",
+    [W_PAST_ADD] = "INSERT OR REPLACE INTO exj_past(pool, record_id, seq)"
+                   " SELECT pool, record_id, seq FROM " ROWS " WHERE seq=?1",
+    [W_PAST_DROP] = "DELETE FROM exj_past WHERE pool=?1 AND record_id=?2",
+    [W_META_MAX] = "INSERT INTO exj_meta(key, value) VALUES(?1, ?2)"
+                   " ON CONFLICT(key) DO UPDATE SET value=max(value, ?2)",
+    [W_ROW_THERE] = "SELECT 1 FROM " ROWS " WHERE seq=?1",
+    [W_PAST_ROW] = "DELETE FROM " ROWS " WHERE seq=?1",
+    [W_PAST_RESULT] = "DELETE FROM exj_results WHERE seq=?1",
+    [W_PAST_FAILURES] = "DELETE FROM " FAILURES " WHERE seq=?1",
+    [W_PAST_SNAPSHOTS] = "DELETE FROM " SNAPSHOTS " WHERE seq=?1",
+    [W_PAST_STEPS] = "DELETE FROM exj_journal WHERE seq=?1",
+    [W_PAST_EXTRAS] = "DELETE FROM exj_extras WHERE seq=?1",
+    [W_PAST_RETRIED] = "DELETE FROM exj_retried WHERE seq=?1",
+    [W_PAST_PROGRESS] = "DELETE FROM exj_progress WHERE seq=?1",
+    [W_PAST_SIGNALS] = "DELETE FROM exj_signals WHERE seq=?1",
+    [W_PAST_STEP_ADD] = "INSERT INTO exj_journal(seq, step, fence, attempt, at, body, done,"
+                        " number, began_at) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    [W_EVENTS_NEXT] = "SELECT first, n, body FROM exj_events WHERE first>?1"
+                      " ORDER BY first LIMIT 1",
+    [W_EVENTS_SET] = "UPDATE exj_events SET body=?2 WHERE first=?1",
+    [W_EVENTS_DROP] = "DELETE FROM exj_events WHERE first=?1",
+
     [W_KV_GET] = "SELECT value FROM exj_kv WHERE graph=?1 AND key=?2",
     [W_KV_PUT] = "INSERT INTO exj_kv(graph, key, value, at, seq) VALUES(?1, ?2, ?3, ?4, ?5)"
                  " ON CONFLICT(graph, key) DO UPDATE SET value=?3, at=?4, seq=?5",

@@ -72,6 +72,10 @@ static size_t items_of(const exj_op *op)
         return op->u.reap.ret_len;
     case EXJ_OP_PROMOTE:
         return op->u.promote.ret_promoted;
+    case EXJ_OP_REMOVE:
+        return 16 * op->u.remove.len; /* a row is in many tables */
+    case EXJ_OP_COMPACT:
+        return op->u.compact.limit;
     default:
         return 1;
     }
@@ -111,6 +115,12 @@ static bool apply(exj_sqlite *s, exj_op *op)
         return exj_sqlite_doc_delete(s, op);
     case EXJ_OP_RERUN:
         return exj_sqlite_rerun(s, op);
+    case EXJ_OP_REMOVE:
+        return exj_sqlite_remove(s, op);
+    case EXJ_OP_COMPACT:
+        return exj_sqlite_compact(s, op);
+    case EXJ_OP_RESTORE:
+        return exj_sqlite_restore(s, op);
     case EXJ_OP_CANCEL:
         return exj_sqlite_cancel(s, op);
     case EXJ_OP_SIGNAL:

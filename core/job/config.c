@@ -3,10 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/job/config_limits.h"
 #include "core/job/field.h"
 #include "core/job/record.h"
 
-#define PRIORITY_LIMIT 1000
+#define PRIORITY_LIMIT EXJ_PRIORITY_LIMIT
 #define CONCURRENCY_LIMIT 100000
 #define TIMEOUT_LIMIT_SECONDS (366.0 * 86400)
 #define BACKOFF_LIMIT_SECONDS (366.0 * 86400)
@@ -144,7 +145,8 @@ static void read_execution(exj_field_reader *r, const json_t *payload, exj_graph
     static const char path[] = "payload.execution";
     static const char *const known[] = { "priority",  "timeoutSeconds", "concurrency",
                                          "maxAttempts", "isolation",    "executor",
-                                         "retry",     NULL };
+                                         "retry",     "rateLimit", "concurrencyPerKey",
+                                         "finalErrors", NULL };
     const json_t *o = exj_field_object(r, payload, "payload", "execution");
     int64_t v;
 
@@ -167,6 +169,7 @@ static void read_execution(exj_field_reader *r, const json_t *payload, exj_graph
     c->executor = exj_field_id(r, o, path, "executor");
     read_retry(r, o, path, &c->retry, &c->retry_set);
     c->has_retry = c->retry_set != 0;
+    exj_limits_read(r, o, c);
 }
 
 /* What mappedInput says about one name. */
@@ -446,7 +449,8 @@ static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_ex
                                          "updatedAt", NULL };
     static const char *const known_payload[] = {
         "input", "graphs", "dataSource", "pollWhenEmptySeconds", "maxAttempts", "overflow",
-        "concurrency", "maxQueue", "retry", "matrixRunId", "priority", "metadata", NULL
+        "concurrency", "maxQueue", "retry", "matrixRunId", "priority", "metadata",
+        "keys", NULL
     };
     static const char path[] = "payload";
     unsigned overflow = EXJ_OVERFLOW_QUEUE;
@@ -474,6 +478,8 @@ static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_ex
     c->overflow = (exj_overflow)overflow;
     if (exj_field_int(r, payload, path, "concurrency", 1, CONCURRENCY_LIMIT, &v))
         c->concurrency = (uint32_t)v;
+    c->bounded = json_object_get(payload, "overflow") || c->concurrency > 0;
+    exj_key_fields_read(r, payload, &c->keys);
     if (exj_field_int(r, payload, path, "maxQueue", 1, INT32_MAX, &v))
         c->max_queue = (uint32_t)v;
     read_retry(r, payload, path, &c->retry, &retry_set);
@@ -606,6 +612,9 @@ void exj_graph_config_release(exj_graph_config *c)
     free(c->memory);
     json_decref(c->mapped_input);
     free(c->executor);
+    for (size_t i = 0; i < c->final_errors_len; i++)
+        free(c->final_errors[i]);
+    free(c->final_errors);
     *c = (exj_graph_config){ 0 };
 }
 
@@ -620,6 +629,7 @@ void exj_matrix_config_release(exj_matrix_config *c)
     free(c->resolver_config);
     free(c->snapshot.jq);
     free(c->input);
+    exj_key_fields_release(&c->keys);
     *c = (exj_matrix_config){ 0 };
 }
 
@@ -647,7 +657,7 @@ exj_code exj_graph_schedulable(const exj_graph_config *c, uint32_t running_state
 
 exj_effective exj_effective_of(const exj_matrix_config *m, const exj_graph_config *g)
 {
-    exj_effective e = { .retry = EXJ_RETRY_DEFAULT };
+    exj_effective e = { .retry = EXJ_RETRY_DEFAULT, .per_key = 1 };
 
     if (m) {
         e.retry = m->retry;
@@ -662,6 +672,12 @@ exj_effective exj_effective_of(const exj_matrix_config *m, const exj_graph_confi
         e.timeout_ms = g->timeout_ms;
     if (g->concurrency > 0)
         e.concurrency = g->concurrency;
+    e.rate = g->rate;
+    e.rate_ms = g->rate_ms;
+    if (g->per_key > 0)
+        e.per_key = g->per_key;
+    e.final_errors = g->final_errors;
+    e.final_errors_len = g->final_errors_len;
     if (g->has_max_attempts)
         e.retry.max_attempts = g->retry.max_attempts;
     if (g->retry_set & EXJ_RETRY_HAS_FACTOR)

@@ -7,13 +7,15 @@
  *
  * Graph:  graphId, version?, payload{graphId, mappedInput?, graphEntry?, model?,
  *         execution{priority?, timeoutSeconds?, concurrency?, maxAttempts?, isolation?,
- *         executor?, retry{initialSeconds?, maxSeconds?, factor?, jitter?}}, metadata?},
+ *         executor?, retry{initialSeconds?, maxSeconds?, factor?, jitter?},
+ *         rateLimit{count, perSeconds?}, concurrencyPerKey?, finalErrors[]?}, metadata?},
  *         publicationStatus?, operationalState?, createdAt?, updatedAt?, deletedAt?,
  *         tombstoneId?
  * Matrix: matrixCatalogId, version?, payload{input?, graphs[], dataSource{kind,
  *         resolver?, config?, transform{jq, memoryMB?, timeoutSeconds?, maxBytes?,
  *         maxRecords?}?, maxBytes?}, pollWhenEmptySeconds?, maxAttempts?, overflow?,
- *         concurrency?, maxQueue?, retry?, matrixRunId?, priority?, metadata?},
+ *         concurrency?, maxQueue?, retry?, matrixRunId?, priority?, metadata?,
+ *         keys{unique?, uniqueSeconds?, concurrency?, priority?, runAfter?}},
  *         createdAt?, updatedAt?
  * Effective config = defaults < matrix payload < per-graph payload.execution.
  */
@@ -21,6 +23,7 @@
 #define EXJ_CORE_JOB_CONFIG_H
 
 #include "core/base/json.h"
+#include "core/job/keys.h"
 #include "core/job/retry.h"
 #include "core/job/snapshot_rule.h"
 
@@ -64,6 +67,11 @@ typedef struct exj_graph_config {
     exj_retry_policy retry;
     char *executor;             /* NULL: the worker's */
     exj_isolation isolation;    /* "in-process", "host", "sandbox" */
+    uint32_t rate;              /* rows that may start in rate_ms; 0: no limit */
+    exj_msec rate_ms;
+    uint32_t per_key;           /* rows of one concurrency key at once; 0: one */
+    char **final_errors;        /* error codes after which no attempt follows */
+    size_t final_errors_len;
 } exj_graph_config;
 
 typedef enum exj_source_kind {
@@ -87,6 +95,10 @@ typedef struct exj_matrix_config {
     uint32_t concurrency;       /* 0: none */
     exj_overflow overflow;
     uint32_t max_queue;         /* default 100 */
+    bool bounded;               /* the document says overflow or concurrency: the overflow rule
+                                   holds for rows that are pushed. Scanned sources never drop:
+                                   their cycle waits until there is room */
+    exj_key_fields keys;
 } exj_matrix_config;
 
 /* What one graph of one matrix runs with. */
@@ -95,6 +107,10 @@ typedef struct exj_effective {
     int32_t priority;
     exj_msec timeout_ms;
     uint32_t concurrency;
+    uint32_t rate, per_key; /* rate 0: none; per_key: at least 1 */
+    exj_msec rate_ms;
+    char *const *final_errors; /* the graph config's */
+    size_t final_errors_len;
 } exj_effective;
 
 /* Parse for WRITING: everything is checked. *ret_canonical (may be NULL) gets the document
@@ -119,6 +135,8 @@ exj_code exj_graph_schedulable(const exj_graph_config *c, uint32_t running_state
                                exj_err *err);
 /* NULL graph: defaults and matrix only; NULL matrix: defaults and graph only. */
 exj_effective exj_effective_of(const exj_matrix_config *m, const exj_graph_config *g);
+/* Is no attempt to follow a failure with this error code? (spec 2.5) */
+bool exj_effective_is_final(const exj_effective *e, exj_slice code);
 /* Append the executionMemory object for one record: graphEntry.inputs (object) and
  * mappedInput: an object is copied; array items are a field name "f" (copies that field of
  * the record), {"name","value"} or {"name","from"}. */

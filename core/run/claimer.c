@@ -178,10 +178,15 @@ static void claim_done(exj_op *op)
     pthread_mutex_unlock(&round->engine->mu);
 }
 
-static bool may_claim_locked(const exj_engine *e, const struct pool *p)
+static bool wants_claim_locked(const exj_engine *e, const struct pool *p)
 {
     return p->wanted && p->maybe_work && !p->stale && !p->claiming && p->spec &&
            p->spec->runnable && p->ready <= p->depth / 2 && !e->no_more_claims;
+}
+
+static bool may_claim_locked(const exj_engine *e, const struct pool *p, exj_nsec now)
+{
+    return wants_claim_locked(e, p) && p->rate_at <= now;
 }
 
 /* Rows that were used up within a tenth of a second want a deeper ring; rows that lay for
@@ -200,15 +205,22 @@ static void adapt_depth_locked(exj_engine *e, struct pool *p, exj_nsec now)
         p->depth = e->o.prefetch;
 }
 
-/* Choose pools and make their batches. */
-static void plan_locked(exj_engine *e, struct round *round)
+/* Choose pools and make their batches. Returns when the first rate limit allows more
+ * (monotonic); 0: none holds anything back. */
+static exj_nsec plan_locked(exj_engine *e, struct round *round)
 {
-    exj_nsec now = exj_clock_mono_ns();
+    exj_nsec now = exj_clock_mono_ns(), again = 0;
     uint32_t candidates = 0;
     uint64_t left = UINT64_MAX;
 
-    for (struct pool *p = e->pools; p; p = p->next)
-        candidates += may_claim_locked(e, p);
+    for (struct pool *p = e->pools; p; p = p->next) {
+        if (!wants_claim_locked(e, p))
+            continue;
+        if (p->rate_at <= now)
+            candidates++;
+        else if (!again || p->rate_at < again)
+            again = p->rate_at;
+    }
     if (e->o.max_rows)
         left = e->o.max_rows > e->counts.claimed ? e->o.max_rows - e->counts.claimed : 0;
     for (struct pool *p = e->pools; p && round->len < CLAIMS_AT_ONCE && left; p = p->next) {
@@ -216,7 +228,7 @@ static void plan_locked(exj_engine *e, struct round *round)
         uint32_t want;
         struct batch *b;
 
-        if (!may_claim_locked(e, p))
+        if (!may_claim_locked(e, p, now))
             continue;
         room = room / (candidates ? candidates : 1) + 1;
         if (candidates > 1)
@@ -241,7 +253,10 @@ static void plan_locked(exj_engine *e, struct round *round)
                               .want = want,
                               .guard_id = exj_slice_of(p->graph_id),
                               .guard_kind = EXJ_DOC_GRAPH,
-                              .guard_version = p->spec->version };
+                              .guard_version = p->spec->version,
+                              .key_cap = p->spec->eff.per_key,
+                              .rate = p->spec->eff.rate,
+                              .rate_ms = p->spec->eff.rate_ms };
         b->op = (exj_op){ .kind = EXJ_OP_CLAIM, .done = claim_done, .user = round };
         b->op.u.claim.wants = &b->want;
         b->op.u.claim.wants_len = 1;
@@ -251,6 +266,7 @@ static void plan_locked(exj_engine *e, struct round *round)
         b->op.u.claim.ret = b->claims;
         round->batches[round->len++] = b;
     }
+    return again;
 }
 
 /* Inputs of what was won. Without them the rows go back unstarted. */
@@ -276,11 +292,21 @@ static void list_locked(exj_engine *e, struct batch *b)
     e->batches = b;
 }
 
+/* What the store said about rows that it did not give. */
+static void note_held_back_locked(struct pool *p, const exj_want *w, exj_nsec rate_at)
+{
+    p->parked = w->ret_parked;
+    p->rate_at = w->ret_again ? rate_at : 0;
+    if (w->ret_again || w->ret_more)
+        p->maybe_work = true;
+}
+
 /* One answered claim: into the ring, or back. */
 static void take_in(exj_engine *e, struct batch *b)
 {
     struct pool *p = b->pool;
     uint32_t want = b->want.want;
+    exj_nsec rate_at = 0;
     bool loaded;
 
     b->len = b->op.rc == EXJ_OK && b->want.verdict == EXJ_OK ? (uint32_t)b->op.u.claim.ret_len
@@ -301,8 +327,13 @@ static void take_in(exj_engine *e, struct batch *b)
         b->rows[i].input = b->loaded[i].input;
     }
 
+    if (b->want.ret_again)
+        rate_at = exj_clock_mono_ns() +
+                  (b->want.ret_again - e->o.store->v->now(e->o.store)) * 1000000;
     pthread_mutex_lock(&e->mu);
     p->claiming = false;
+    if (b->op.rc == EXJ_OK)
+        note_held_back_locked(p, &b->want, rate_at);
     p->uncommitted -= want - b->len;
     e->outstanding -= want - b->len;
     e->counts.claimed -= want - b->len;
@@ -342,6 +373,47 @@ static void take_in(exj_engine *e, struct batch *b)
     exj_batch_unref(e, b);
 }
 
+/* ---- news of rows that others inserted ------------------------------------------------------ */
+
+int64_t exj_engine_pool(exj_engine *e, exj_slice matrix, exj_slice run, exj_slice graph)
+{
+    int64_t id = 0;
+
+    pthread_mutex_lock(&e->mu);
+    for (struct pool *p = e->pools; p && !id; p = p->next)
+        if (exj_slice_is(graph, p->graph_id) && exj_slice_is(matrix, p->matrix_id) &&
+            exj_slice_is(run, p->run_id))
+            id = p->id;
+    pthread_mutex_unlock(&e->mu);
+    return id;
+}
+
+void exj_engine_rows_came(exj_engine *e, int64_t pool)
+{
+    struct pool *p;
+
+    pthread_mutex_lock(&e->mu);
+    for (p = e->pools; p && p->id != pool; p = p->next)
+        ;
+    if (p) {
+        p->maybe_work = true;
+        pthread_cond_signal(&e->claim);
+    } else {
+        exj_run_look_again_locked(e);
+    }
+    pthread_mutex_unlock(&e->mu);
+}
+
+void exj_engine_rows_due(exj_engine *e, exj_msec at)
+{
+    pthread_mutex_lock(&e->mu);
+    if (!e->next_due || at < e->next_due) {
+        e->next_due = at;
+        pthread_cond_signal(&e->keep);
+    }
+    pthread_mutex_unlock(&e->mu);
+}
+
 void *exj_run_claimer(void *engine)
 {
     exj_engine *e = engine;
@@ -349,11 +421,12 @@ void *exj_run_claimer(void *engine)
     pthread_mutex_lock(&e->mu);
     while (!e->stopping) {
         struct round round = { .engine = e };
+        exj_nsec again = 0;
 
         if (!e->paused && !e->failed)
-            plan_locked(e, &round);
+            again = plan_locked(e, &round);
         if (!round.len) {
-            pthread_cond_wait(&e->claim, &e->mu);
+            exj_run_wait_locked(e, &e->claim, again);
             continue;
         }
         for (uint32_t i = 0; i + 1 < round.len; i++)

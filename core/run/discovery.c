@@ -290,6 +290,7 @@ static void refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *
     if (fresh) {
         old = p->spec;
         p->spec = fresh;
+        p->rate_at = 0;
         if (fresh->runnable)
             p->maybe_work = true;
         else

@@ -65,6 +65,12 @@ void exj_engine_cancel_row(exj_engine *e, int64_t seq);
 /* The store has rows that may be claimable, and maybe a sooner time to wake: a signal came, a
  * row was queued again. Returns at once. */
 void exj_engine_rows_changed(exj_engine *e);
+/* Rows were inserted beside the engine's own cycles (core/run/admit.h): into this pool; and one
+ * of them is to wait until `at` (the store's time). Both return at once. */
+void exj_engine_rows_came(exj_engine *e, int64_t pool);
+void exj_engine_rows_due(exj_engine *e, exj_msec at);
+/* The store's number of a pool that the engine knows; 0: it does not. */
+int64_t exj_engine_pool(exj_engine *e, exj_slice matrix, exj_slice run, exj_slice graph);
 
 /* One-shot: wait until every matrix did its cycle and no row is claimable, waiting or in
  * flight (or max_rows are done), the store failed, or `until` (monotonic; 0: for ever)

@@ -105,6 +105,9 @@ struct pool {
     bool maybe_work;        /* mu; the store may hold claimable rows */
     bool stale;             /* mu; the config changed under a claim: look again */
     bool claiming;          /* mu; a claim of this pool is on its way */
+    bool parked;            /* mu; rows wait for a place of their concurrency key: an outcome
+                               may let one in */
+    exj_nsec rate_at;       /* mu; no claim before: its rate limit is used up. 0: none holds */
     struct row *head, *tail; /* mu; claimed, not started: first in, first out */
     uint32_t ready;          /* mu; length of that list */
     uint32_t depth;          /* mu; how many to claim ahead, adapted to their speed */

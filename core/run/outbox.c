@@ -115,9 +115,9 @@ static void box_done(exj_op *op)
         e->next_due = due;
         pthread_cond_signal(&e->keep);
     }
-    if (came_back)
+    if (came_back || p->parked)
         p->maybe_work = true;
-    if (came_back || p->ready <= p->depth / 2 || e->outstanding == 0)
+    if (came_back || p->parked || p->ready <= p->depth / 2 || e->outstanding == 0)
         pthread_cond_signal(&e->claim);
     if (p->uncommitted == 0) {
         pthread_cond_broadcast(&e->cycle);

@@ -77,6 +77,7 @@ typedef struct exj_want {
     uint32_t got;     /* out */
     exj_msec ret_again; /* out: when the rate allows more; 0: it did not limit this claim */
     bool ret_more;      /* out: fewer were got than there may be: ask again */
+    bool ret_parked;    /* out: rows of the pool wait for a place of their concurrency key */
 } exj_want;
 
 typedef struct exj_claim { /* one granted claim */

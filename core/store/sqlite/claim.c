@@ -204,7 +204,7 @@ bool exj_sqlite_claim(exj_sqlite *s, exj_op *op)
         w->got = 0;
         w->verdict = EXJ_OK;
         w->ret_again = 0;
-        w->ret_more = false;
+        w->ret_more = w->ret_parked = false;
         if (!exj_sqlite_has_pool(s, w->pool)) {
             w->verdict = EXJ_NOT_FOUND;
             continue;
@@ -215,6 +215,7 @@ bool exj_sqlite_claim(exj_sqlite *s, exj_op *op)
             w->verdict = EXJ_CONFLICT;
             continue;
         }
+        w->ret_parked = s->pools[w->pool].n[EXJ_PARKED] > 0;
         /* The counter spares an index walk for every pool that has nothing. */
         if (w->want == 0 || s->pools[w->pool].n[EXJ_QUEUED] == 0)
             continue;
@@ -231,6 +232,7 @@ bool exj_sqlite_claim(exj_sqlite *s, exj_op *op)
             return false;
         if (w->got == w->want)
             w->ret_again = 0;
+        w->ret_parked = s->pools[w->pool].n[EXJ_PARKED] > 0;
         n += w->got;
     }
     op->u.claim.ret_len = n;

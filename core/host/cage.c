@@ -60,6 +60,28 @@ static bool set_limits(const exj_cage *c)
     return good;
 }
 
+/* ---- capabilities ----------------------------------------------------------------------- */
+
+/* What root is refused by seccomp, or has no use for. With the first two gone neither our own
+ * mounts nor those of another process can be got at. And with any that the worker keeps gone,
+ * its memory is closed to us, Landlock or not: what /proc says of a process with more
+ * capabilities than ours is not for us. */
+static bool drop_capabilities(void)
+{
+    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    struct __user_cap_data_struct data[2];
+    uint32_t gone = 1u << CAP_SYS_ADMIN | 1u << CAP_SYS_PTRACE | 1u << CAP_SYS_CHROOT |
+                    1u << CAP_MKNOD | 1u << CAP_SYS_MODULE | 1u << CAP_SYS_RAWIO |
+                    1u << CAP_SYS_BOOT | 1u << CAP_SYS_TIME;
+
+    if (syscall(SYS_capget, &head, data) < 0)
+        return false;
+    data[0].effective &= ~gone;
+    data[0].permitted &= ~gone;
+    data[0].inheritable &= ~gone;
+    return syscall(SYS_capset, &head, data) == 0;
+}
+
 /* ---- without Landlock ------------------------------------------------------------------- */
 
 static bool write_file(const char *path, const char *text)
@@ -137,22 +159,6 @@ static bool put_back(const char *hidden, const char *copy, int fd)
         close(made);
     free(path);
     return good;
-}
-
-/* With these gone neither our own mounts nor those of another process can be got at: what
- * /proc says of a process with more capabilities than ours is closed to us. */
-static bool drop_capabilities(void)
-{
-    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
-    struct __user_cap_data_struct data[2];
-    uint32_t gone = 1u << CAP_SYS_ADMIN | 1u << CAP_SYS_PTRACE;
-
-    if (syscall(SYS_capget, &head, data) < 0)
-        return false;
-    data[0].effective &= ~gone;
-    data[0].permitted &= ~gone;
-    data[0].inheritable &= ~gone;
-    return syscall(SYS_capset, &head, data) == 0;
 }
 
 /* The working folder must not lie beneath the cover: names that begin there would pass it. */
@@ -239,7 +245,8 @@ uint32_t exj_cage_close(const exj_cage *c)
         reached |= EXJ_CAGE_LANDLOCK;
     else if (mounts && c->sandbox && exj_mounts_close(c))
         reached |= EXJ_CAGE_MOUNT;
-    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a user namespace may have taken it away */
+    drop_capabilities();
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of who we are may have taken it away */
     if (set_limits(c))
         reached |= EXJ_CAGE_LIMITS;
     if (exj_seccomp_close(c, !(reached & EXJ_CAGE_LANDLOCK)))

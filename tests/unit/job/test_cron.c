@@ -157,6 +157,19 @@ Test(cron, fixed_times_fire_once_when_the_clocks_are_moved)
         check_walk(&walks[i]);
 }
 
+Test(cron, in_the_second_pass_of_an_hour_all_its_fixed_times_are_past)
+{
+    exj_zone *z = zone("Europe/Berlin");
+    exj_cron c = cron("10,40 2 * * *");
+    exj_msec second_pass = utc("2026-10-25T01:20:00"), t; /* 02:20 CET */
+
+    cr_assert(exj_cron_previous(&c, z, second_pass, &t));
+    cr_expect_eq(t, utc("2026-10-25T00:40:00"));
+    cr_assert(exj_cron_next(&c, z, second_pass, &t));
+    cr_expect_eq(t, utc("2026-10-26T01:10:00"));
+    exj_zone_free(z);
+}
+
 Test(cron, running_times_follow_the_time_that_passes)
 {
     static const struct walk walks[] = {

@@ -252,42 +252,52 @@ static bool is_outcome(exj_event e)
            e == EXJ_EV_CANCEL;
 }
 
-/* The claim is over. Did this very outcome end it, in an answer that was lost? */
+/* Is what the statement looks for of this claim? *ret_was: the status it gives. */
+static bool find_mine(exj_sqlite *s, enum exj_sqlite_write which, const exj_outcome *o,
+                      bool *ret_found, int *ret_was)
+{
+    sqlite3_stmt *st = s->st[which];
+    int rc;
+
+    sqlite3_bind_int64(st, 1, o->seq);
+    sqlite3_bind_int64(st, 2, o->nonce);
+    sqlite3_bind_int64(st, 3, o->token);
+    rc = sqlite3_step(st);
+    *ret_found = rc == SQLITE_ROW;
+    if (rc == SQLITE_ROW)
+        *ret_was = sqlite3_column_int(st, 0);
+    else if (rc != SQLITE_DONE)
+        exj_sqlite_fail(s, s->db, "cannot look for an earlier outcome", &s->err);
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE;
+}
+
+/* The claim is over. Did this very outcome end it, in an answer that was lost? The outcome may
+ * have become another one (event_of). */
 static bool judge_late(exj_sqlite *s, exj_outcome *o)
 {
-    enum exj_sqlite_write order[] = { W_RESULT_MINE, W_FAILURE_MINE };
     exj_status to = EXJ_RUNNING;
-    size_t i = is_failure(o->event);
+    bool found = false;
+    int was = 0;
 
     exj_state_move(EXJ_RUNNING, o->event, &to, NULL); /* checked by the caller */
-    if (o->event == EXJ_EV_SUSPEND)
-        order[0] = W_SNAPSHOT_MINE;
     o->verdict = EXJ_FENCED;
     if (o->nonce == 0)
         return true;
-    for (; i < 2 && o->verdict == EXJ_FENCED; i++) {
-        sqlite3_stmt *st = s->st[order[i]];
-        int rc, was = EXJ_CANCELED;
-
-        sqlite3_bind_int64(st, 1, o->seq);
-        sqlite3_bind_int64(st, 2, o->nonce);
-        sqlite3_bind_int64(st, 3, o->token);
-        rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW && order[i] == W_RESULT_MINE)
-            was = sqlite3_column_int(st, 0);
-        else if (rc == SQLITE_ROW)
-            was = (int)to;
-        else if (rc != SQLITE_DONE)
-            exj_sqlite_fail(s, s->db, "cannot look for an earlier outcome", &s->err);
-        sqlite3_reset(st);
-        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+    if (!find_mine(s, W_RESULT_MINE, o, &found, &was))
+        return false;
+    if (found && (was == (int)to || (was == EXJ_CANCELED && o->event != EXJ_EV_SUCCEED) ||
+                  (was == EXJ_FAILED && is_failure(o->event)))) {
+        o->verdict = EXJ_OK;
+        o->to = (exj_status)was;
+        return true;
+    }
+    if (is_failure(o->event) || o->event == EXJ_EV_SUSPEND) {
+        if (!find_mine(s, is_failure(o->event) ? W_FAILURE_MINE : W_SNAPSHOT_MINE, o, &found,
+                       &was))
             return false;
-        if (rc == SQLITE_ROW && (was == (int)to || was == EXJ_CANCELED)) {
-            o->verdict = EXJ_OK;
-            o->to = (exj_status)was;
-        }
-        if (!is_failure(o->event))
-            break;
+        o->verdict = found ? EXJ_OK : EXJ_FENCED;
+        o->to = to;
     }
     return true;
 }

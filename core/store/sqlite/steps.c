@@ -106,16 +106,20 @@ bool exj_sqlite_step_heard(exj_sqlite *s, exj_live *l, exj_slice name, exj_slice
     sqlite3_reset(st);
     if (rc != SQLITE_ROW)
         return false;
-    exj_buf_add_slice(&key, name);
-    if (times)
-        exj_buf_printf(&key, ":%" PRId64, times + 1);
-    if (key.failed) {
-        exj_err_set(&s->err, EXJ_NOMEM, "store %s: no memory for a step", s->path);
-        good = false;
-    } else {
-        good = step_add(s, l, l->attempts, exj_buf_slice(&key), body) &&
-               exj_sqlite_tell(s, l, EXJ_ENTRY_STEP, (int64_t)body.n, exj_buf_slice(&key), none);
-    }
+    /* The count may be off where other names look like numbers of this one: no step that is
+     * there may swallow what was heard. */
+    do {
+        exj_buf_reset(&key);
+        exj_buf_add_slice(&key, name);
+        if (times++)
+            exj_buf_printf(&key, ":%" PRId64, times);
+        good = !key.failed;
+        if (!good)
+            exj_err_set(&s->err, EXJ_NOMEM, "store %s: no memory for a step", s->path);
+        good = good && step_add(s, l, l->attempts, exj_buf_slice(&key), body);
+    } while (good && !sqlite3_changes(s->db));
+    good = good &&
+           exj_sqlite_tell(s, l, EXJ_ENTRY_STEP, (int64_t)body.n, exj_buf_slice(&key), none);
     exj_buf_release(&key);
     return good;
 }

@@ -16,6 +16,8 @@
  *   offload.c large values              retire.c  ended rows leave
  *   db.c      SQLite's codes
  *
+ *   sinks.c   how far sinks are, what they could not deliver
+ *
  * Threads: `writer thread only` unless a field says otherwise.
  */
 #ifndef EXJ_CORE_STORE_SQLITE_INTERNAL_H
@@ -31,7 +33,7 @@
 
 #define EXJ_SQLITE_FILE "exellix-jobs.db"
 #define EXJ_SQLITE_LOCK "exellix-jobs.lock"
-#define EXJ_SQLITE_SCHEMA 5 /* recipe for a change: schema.c */
+#define EXJ_SQLITE_SCHEMA 6 /* recipe for a change: schema.c */
 
 /* ---- the seam for tests ----------------------------------------------------------------- */
 
@@ -75,6 +77,7 @@ enum exj_sqlite_write {
     W_PAST_RETRIED, W_PAST_PROGRESS, W_PAST_SIGNALS, W_PAST_STEP_ADD,
     W_EVENTS_NEXT, W_EVENTS_SET, W_EVENTS_DROP,
     W_KV_GET, W_KV_PUT, W_KV_DROP, W_KV_SIZES, W_KV_COUNT,
+    W_SINK_SET, W_HELD_PUT, W_HELD_DROP, W_DEAD_PUT, W_DEAD_REPLAY, W_DEAD_DROP,
     W_COUNT
 };
 extern const char *const exj_sqlite_texts[W_COUNT]; /* sql.c */
@@ -84,6 +87,7 @@ enum exj_sqlite_read {
     R_PAGE_ANY, R_PAGE_OPEN, R_PAGE_STATUS, R_PAGE_COMPLETED, R_PAGE_ENDED,
     R_PAGE_BLOCKED_CODE, R_RECENT, R_ROW_SEQ, R_ROW_NAME, R_STEP, R_STEPS, R_FAILURE_COUNT,
     R_FAILURES, R_EVENTS, R_BATCH_OF, R_LAST, R_EVENTS_SPAN, R_SIGNALS, R_BLOB, R_ENDED, R_KV, R_KV_PAGE,
+    R_SINK, R_HELD, R_DEAD,
     R_PROBE_CONFIG, R_PROBE_EXECUTION,
     R_COUNT
 };
@@ -364,6 +368,15 @@ bool exj_sqlite_doc_put(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_doc_delete(exj_sqlite *s, exj_op *op);
 /* kv.c */
 bool exj_sqlite_kv(exj_sqlite *s, exj_op *op);
+/* sinks.c */
+bool exj_sqlite_sink_save(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_dead(exj_sqlite *s, exj_op *op);
+exj_code exj_sqlite_sink_get(exj_store *base, exj_slice name, int64_t *ret_position,
+                             exj_err *err);
+exj_code exj_sqlite_undelivered(exj_store *base, exj_slice sink, size_t limit,
+                                exj_undelivered_visit visit, void *user, exj_err *err);
+exj_code exj_sqlite_dead_page(exj_store *base, exj_slice sink, int64_t after_id, size_t limit,
+                              exj_dead_visit visit, void *user, exj_err *err);
 
 /* ---- read.c ----------------------------------------------------------------------------------- */
 

@@ -106,6 +106,11 @@ static const char *const texts[R_COUNT] = {
                   " FROM exj_kv k LEFT JOIN " ROWS " r ON r.seq=k.seq"
                   " LEFT JOIN exj_pools p ON p.id=r.pool WHERE k.graph=?1 AND k.key>?2"
                   " ORDER BY k.key LIMIT ?3",
+    [R_SINK] = "SELECT position FROM exj_sinks WHERE name=?1",
+    [R_HELD] = "SELECT number, seq, tries, at, error, body FROM exj_held WHERE sink=?1"
+               " ORDER BY number LIMIT ?2",
+    [R_DEAD] = "SELECT id, number, seq, tries, at, sink, error, body FROM exj_dead"
+               " WHERE id>?2 AND (?1='' OR sink=?1) ORDER BY id LIMIT ?3",
     [R_PROBE_CONFIG] = "SELECT (SELECT count(*) FROM (SELECT 1 FROM exellix_graph_configs"
                        " LIMIT 1)) + (SELECT count(*) FROM (SELECT 1 FROM"
                        " exellix_matrix_configs LIMIT 1))",
@@ -850,6 +855,9 @@ const exj_store_vtable exj_sqlite_vtable = {
     .ended = exj_sqlite_ended,
     .kv_get = kv_get,
     .kv_page = kv_page,
+    .sink_get = exj_sqlite_sink_get,
+    .undelivered = exj_sqlite_undelivered,
+    .dead_page = exj_sqlite_dead_page,
     .health = exj_sqlite_health,
     .close = exj_sqlite_close,
 };

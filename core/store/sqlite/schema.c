@@ -145,6 +145,18 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     " AND hash=substr(OLD.body, 2, 64); END;"
     "CREATE TABLE exj_past(pool INTEGER NOT NULL, record_id TEXT NOT NULL,"
     " seq INTEGER NOT NULL, PRIMARY KEY(pool, record_id)) STRICT, WITHOUT ROWID;",
+
+    /* 5 -> 6: how far each event sink is, what it has still to deliver, what it gave up. */
+    "CREATE TABLE exj_sinks(name TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT,"
+    " WITHOUT ROWID;"
+    "CREATE TABLE exj_held(sink TEXT NOT NULL, number INTEGER NOT NULL, seq INTEGER NOT NULL,"
+    " tries INTEGER NOT NULL, at INTEGER NOT NULL, error TEXT NOT NULL, body TEXT NOT NULL,"
+    " PRIMARY KEY(sink, number)) STRICT, WITHOUT ROWID;"
+    /* An operator names a dead letter by its id: it must never mean another one. */
+    "CREATE TABLE exj_dead(id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL,"
+    " number INTEGER NOT NULL, seq INTEGER NOT NULL, tries INTEGER NOT NULL,"
+    " at INTEGER NOT NULL, error TEXT NOT NULL, body TEXT NOT NULL, UNIQUE(sink, number))"
+    " STRICT;",
 };
 
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,

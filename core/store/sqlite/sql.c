@@ -186,6 +186,20 @@ const char *const exj_sqlite_texts[W_COUNT] = {
                  " ON CONFLICT(graph, key) DO UPDATE SET value=?3, at=?4, seq=?5",
     [W_KV_DROP] = "DELETE FROM exj_kv WHERE graph=?1 AND key=?2",
     [W_KV_SIZES] = "SELECT keys, bytes FROM exj_kv_graphs WHERE graph=?1",
+    [W_SINK_SET] = "INSERT INTO exj_sinks(name, position) VALUES(?1, ?2)"
+                   " ON CONFLICT(name) DO UPDATE SET position=?2",
+    [W_HELD_PUT] = "INSERT INTO exj_held(sink, number, seq, tries, at, error, body)"
+                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(sink, number)"
+                   " DO UPDATE SET tries=?4, at=?5, error=?6",
+    [W_HELD_DROP] = "DELETE FROM exj_held WHERE sink=?1 AND number=?2",
+    [W_DEAD_PUT] = "INSERT INTO exj_dead(sink, number, seq, tries, at, error, body)"
+                   " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(sink, number)"
+                   " DO UPDATE SET tries=?4, at=?5, error=?6",
+    [W_DEAD_REPLAY] = "INSERT INTO exj_held(sink, number, seq, tries, at, error, body)"
+                      " SELECT sink, number, seq, 0, ?2, error, body FROM exj_dead WHERE id=?1"
+                      " ON CONFLICT(sink, number) DO UPDATE SET tries=0, at=?2",
+    [W_DEAD_DROP] = "DELETE FROM exj_dead WHERE id=?1",
+
     [W_KV_COUNT] = "INSERT INTO exj_kv_graphs(graph, keys, bytes) VALUES(?1, ?2, ?3)"
                    " ON CONFLICT(graph) DO UPDATE SET keys=keys+?2, bytes=bytes+?3",
 };

@@ -72,6 +72,8 @@ static size_t items_of(const exj_op *op)
         return op->u.reap.ret_len;
     case EXJ_OP_PROMOTE:
         return op->u.promote.ret_promoted;
+    case EXJ_OP_SINK_SAVE:
+        return op->u.sink.len + 1;
     case EXJ_OP_REMOVE:
         return 16 * op->u.remove.len; /* a row is in many tables */
     case EXJ_OP_COMPACT:
@@ -139,6 +141,11 @@ static bool apply(exj_sqlite *s, exj_op *op)
     case EXJ_OP_KV_REMOVE:
     case EXJ_OP_KV_ADD:
         return exj_sqlite_kv(s, op);
+    case EXJ_OP_SINK_SAVE:
+        return exj_sqlite_sink_save(s, op);
+    case EXJ_OP_DEAD_REPLAY:
+    case EXJ_OP_DEAD_DROP:
+        return exj_sqlite_dead(s, op);
     default:
         break;
     }

@@ -11,7 +11,10 @@
  *   "gate":"PATH"   wait until a file of this name exists
  *   "deaf":true     do not look whether it is to stop
  *   "steps":N       durable steps s1 … sN first: one that is in the journal is not run; running
- *                   one appends "S <job>#sK …", its result is {"n":K}
+ *                   one appends "S <job>#sK …", its result is {"n":K}; the answer then says
+ *                   {"sum": of all n}
+ *   "killAt":P      in attempt 1 kill the process at durable point P of the steps: 4 points a
+ *                   step: before its intent, after it, before its commit, after it
  *   "progress":N    tell 0, 1/N … 1
  *   "waitSignal":"…" be suspended until the signal came ("waitSeconds":N: at most so long)
  *   "waitMs":N      be suspended for so long; "polls":N be polled so often, every 10 ms
@@ -23,6 +26,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +151,29 @@ static exj_result end_as(struct engine *e, exj_call c, const char *then)
     return EXJ_R_OK; /* "none": nothing was emitted */
 }
 
+static int has_step(struct engine *e, exj_call c, const char *name, exj_str *ret)
+{
+    return e->host->journal_lookup(e->host->ctx, c, str(name), ret) == EXJ_R_OK;
+}
+
+/* The answer that rests on all steps of the row. */
+static exj_result answer_sum(struct engine *e, exj_call c, long n)
+{
+    char name[32], json[128];
+    long sum = 0;
+    exj_str old;
+
+    for (long k = 1; k <= n; k++) {
+        snprintf(name, sizeof(name), "s%ld", k);
+        if (!has_step(e, c, name, &old))
+            return fail(e, c, EXJ_R_FAILED, "StepMissing");
+        sum += strtol(old.p + strlen("{\"n\":"), NULL, 10);
+    }
+    snprintf(json, sizeof(json),
+             "{\"status\":\"completed\",\"outputsByNodeId\":{\"end\":{\"sum\":%ld}}}", sum);
+    return answer(e, c, json);
+}
+
 /* Waits for the time or the gate. False: asked to stop. */
 static int work(struct engine *e, exj_call c, long ms, const char *gate, int deaf)
 {
@@ -162,13 +189,15 @@ static int work(struct engine *e, exj_call c, long ms, const char *gate, int dea
     return 1;
 }
 
-static int has_step(struct engine *e, exj_call c, const char *name, exj_str *ret)
+static void kill_at(const exj_args *a, long wanted, long point)
 {
-    return e->host->journal_lookup(e->host->ctx, c, str(name), ret) == EXJ_R_OK;
+    if (a->attempt == 1 && wanted == point)
+        raise(SIGKILL);
 }
 
 /* Run step `name` unless it ran before. */
-static exj_result step(struct engine *e, exj_call c, const exj_args *a, const char *name, long n)
+static exj_result step(struct engine *e, exj_call c, const exj_args *a, const char *name, long n,
+                       long at)
 {
     char job[1024], json[64];
     exj_args named = *a;
@@ -177,15 +206,20 @@ static exj_result step(struct engine *e, exj_call c, const exj_args *a, const ch
 
     if (has_step(e, c, name, &old))
         return EXJ_R_OK;
+    kill_at(a, at, 4 * n - 3);
     r = e->host->journal_intent(e->host->ctx, c, str(name));
     if (r != EXJ_R_OK)
         return r;
+    kill_at(a, at, 4 * n - 2);
     snprintf(job, sizeof(job), "%.*s#%s", (int)a->job_id.n, a->job_id.p, name);
     named.job_id = str(job);
     if (note(e, 'S', &named) != 0)
         return EXJ_R_INTERNAL;
     snprintf(json, sizeof(json), "{\"n\":%ld}", n);
-    return e->host->journal_commit(e->host->ctx, c, str(name), str(json));
+    kill_at(a, at, 4 * n - 1);
+    r = e->host->journal_commit(e->host->ctx, c, str(name), str(json));
+    kill_at(a, at, 4 * n);
+    return r;
 }
 
 static exj_result steps(struct engine *e, exj_call c, const exj_args *a, const char *text)
@@ -196,7 +230,7 @@ static exj_result steps(struct engine *e, exj_call c, const exj_args *a, const c
 
     for (long k = 1; k <= n && r == EXJ_R_OK; k++) {
         snprintf(name, sizeof(name), "s%ld", k);
-        r = step(e, c, a, name, k);
+        r = step(e, c, a, name, k, number_of(text, "killAt"));
     }
     for (long k = 0; parts && k <= parts; k++)
         e->host->progress(e->host->ctx, c, (double)k / (double)parts, str("as told"));
@@ -292,6 +326,8 @@ static exj_result execute(void *instance, exj_call c, const exj_args *a)
         goto out;
     if ((long)a->attempt <= number_of(text, "failTimes"))
         r = fail(e, c, EXJ_R_RETRY, "ToldToRetry");
+    else if (value_of(text, "steps") && !*then)
+        r = answer_sum(e, c, number_of(text, "steps"));
     else
         r = end_as(e, c, *then ? then : "completed");
 out:

@@ -442,6 +442,33 @@ static void read_source(exj_field_reader *r, const json_t *payload, exj_matrix_c
     }
 }
 
+/* One time in days or in seconds, not both. */
+static void read_keep(exj_field_reader *r, const json_t *o, const char *path, const char *days,
+                      const char *seconds, exj_msec *ret)
+{
+    double n;
+
+    if (json_object_get(o, days) && json_object_get(o, seconds))
+        exj_field_wrong(r, path, seconds, json_object_get(o, seconds),
+                        "days or seconds are wanted, not both");
+    if (exj_field_real(r, o, path, days, 1e-5, 36500, &n))
+        *ret = (exj_msec)(n * 86400000.0);
+    exj_field_seconds(r, o, path, seconds, 1, 3153600000.0, ret);
+}
+
+static void read_retention(exj_field_reader *r, const json_t *payload, exj_matrix_config *c)
+{
+    static const char *const known[] = { "days", "seconds", "failedDays", "failedSeconds", NULL };
+    static const char path[] = "payload.retention";
+    const json_t *o = exj_field_object(r, payload, "payload", "retention");
+
+    if (!o)
+        return;
+    exj_field_known(r, o, path, known);
+    read_keep(r, o, path, "days", "seconds", &c->retention_ms);
+    read_keep(r, o, path, "failedDays", "failedSeconds", &c->retention_failed_ms);
+}
+
 static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_expected,
                         exj_matrix_config *c)
 {
@@ -449,7 +476,7 @@ static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_ex
                                          "updatedAt", NULL };
     static const char *const known_payload[] = {
         "input", "graphs", "dataSource", "pollWhenEmptySeconds", "maxAttempts", "overflow",
-        "concurrency", "maxQueue", "retry", "matrixRunId", "priority", "metadata",
+        "concurrency", "maxQueue", "retry", "matrixRunId", "priority", "retention", "metadata",
         "keys", NULL
     };
     static const char path[] = "payload";
@@ -483,6 +510,7 @@ static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_ex
     if (exj_field_int(r, payload, path, "maxQueue", 1, INT32_MAX, &v))
         c->max_queue = (uint32_t)v;
     read_retry(r, payload, path, &c->retry, &retry_set);
+    read_retention(r, payload, c);
     if (exj_field_int(r, payload, path, "priority", -PRIORITY_LIMIT, PRIORITY_LIMIT, &v))
         c->priority = (int32_t)v;
     exj_field_object(r, payload, path, "metadata");

@@ -14,7 +14,8 @@
  * Matrix: matrixCatalogId, version?, payload{input?, graphs[], dataSource{kind,
  *         resolver?, config?, transform{jq, memoryMB?, timeoutSeconds?, maxBytes?,
  *         maxRecords?}?, maxBytes?}, pollWhenEmptySeconds?, maxAttempts?, overflow?,
- *         concurrency?, maxQueue?, retry?, matrixRunId?, priority?, metadata?,
+ *         concurrency?, maxQueue?, retry?, matrixRunId?, priority?, retention{days? |
+ *         seconds?, failedDays? | failedSeconds?}?, metadata?,
  *         keys{unique?, uniqueSeconds?, concurrency?, priority?, runAfter?}},
  *         createdAt?, updatedAt?
  * Effective config = defaults < matrix payload < per-graph payload.execution.
@@ -95,6 +96,9 @@ typedef struct exj_matrix_config {
     uint32_t concurrency;       /* 0: none */
     exj_overflow overflow;
     uint32_t max_queue;         /* default 100 */
+    /* How long rows that ended are kept; 0: for ever. Dead ones (failed) have a time of their
+     * own, so that none goes unseen. */
+    exj_msec retention_ms, retention_failed_ms;
     bool bounded;               /* the document says overflow or concurrency: the overflow rule
                                    holds for rows that are pushed. Scanned sources never drop:
                                    their cycle waits until there is room */

@@ -31,6 +31,7 @@ static void wake_all_locked(exj_engine *e)
     pthread_cond_broadcast(&e->cycle);
     pthread_cond_broadcast(&e->idle);
     pthread_cond_broadcast(&e->calm);
+    pthread_cond_broadcast(&e->retire);
 }
 
 void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op)
@@ -92,6 +93,7 @@ static void engine_free(exj_engine *e)
     pthread_cond_destroy(&e->cycle);
     pthread_cond_destroy(&e->idle);
     pthread_cond_destroy(&e->calm);
+    pthread_cond_destroy(&e->retire);
     pthread_cond_destroy(&e->ordered);
     exj_watch_free(e->watch);
     free(e->workers);
@@ -140,6 +142,7 @@ static exj_engine *engine_new(const exj_engine_options *o)
     cond_init(&e->cycle);
     cond_init(&e->idle);
     cond_init(&e->calm);
+    cond_init(&e->retire);
     cond_init(&e->ordered);
     e->m_expiries = exj_metric_series(o->metrics, EXJ_M_LEASE_EXPIRIES, (exj_slice){ 0 },
                                       (exj_slice){ 0 });
@@ -223,6 +226,11 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
     if (pthread_create(&e->discovery_thread, NULL, exj_run_discovery, e) != 0)
         goto fail;
     e->has_discovery = true;
+    if (!o->one_cycle) { /* `tick` is for hosts without a daemon */
+        if (pthread_create(&e->retirer_thread, NULL, exj_run_retirer, e) != 0)
+            goto fail;
+        e->has_retirer = true;
+    }
     if (e->watch) {
         if (pthread_create(&e->reloader_thread, NULL, exj_run_reloader, e) != 0)
             goto fail;
@@ -275,6 +283,7 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
     /* Those that could put rows into rings end first; then what is left there goes back. */
     join(e->discovery_thread, &e->has_discovery);
     join(e->claimer_thread, &e->has_claimer);
+    join(e->retirer_thread, &e->has_retirer);
 
     pthread_mutex_lock(&e->mu);
     while (e->ordering) /* their orders are over; now they leave */

@@ -218,6 +218,7 @@ struct exj_engine {
     pthread_cond_t look;    /* discovery */
     pthread_cond_t cycle;   /* cycle loops */
     pthread_cond_t idle;    /* wait_idle, stop */
+    pthread_cond_t retire;  /* retirer */
     pthread_cond_t calm;    /* the reloader: a deck has no users any more */
     struct pool *pools;     /* mu; only grows */
     struct gate *gates;     /* discovery only */
@@ -241,8 +242,8 @@ struct exj_engine {
     struct pool *turn;      /* mu; fairness between pools */
     exj_engine_counts counts; /* mu; in_flight, ready, open are filled on reading */
     exj_series *m_expiries;
-    pthread_t discovery_thread, claimer_thread, keeper_thread, reloader_thread;
-    bool has_discovery, has_claimer, has_keeper, has_reloader;
+    pthread_t discovery_thread, claimer_thread, keeper_thread, reloader_thread, retirer_thread;
+    bool has_discovery, has_claimer, has_keeper, has_reloader, has_retirer;
     exj_watch *watch;         /* set before start, then read-only; NULL: nothing is watched */
     uint32_t sweeps;          /* reloader only; to come: cycles may still run in an old resolver */
     struct order *orders;     /* mu; to the reloader, oldest first */
@@ -319,6 +320,8 @@ exj_code exj_run_metric(void *user, const exj_plugin_sample *m, exj_err *err);
     .kv_add = exj_run_kv_add, .metric = exj_run_metric
 /* keeper.c */
 void *exj_run_keeper(void *engine);
+/* retire.c */
+void *exj_run_retirer(void *engine);
 /* engine.c */
 void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op);
 /* Discovery shall look at configs and executors now. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "core/base/clock.h"
+#include "core/http/command.h"
 #include "core/http/exchange.h"
 #include "core/job/record.h"
 
@@ -21,6 +22,7 @@ static const char *const params_change[] = { "dryRun", "expectedVersion", NULL }
 static const char *const params_workers[] = { "matrixCatalogId", NULL };
 static const char *const params_plugins[] = { "load", NULL };
 static const char *const params_limit[] = { "limit", NULL };
+static const char *const params_steps[] = { "body", NULL };
 static const char *const params_none[] = { NULL };
 static const char *const params_kv[] = { "key", "after", "limit", NULL };
 static const char *const params_key[] = { "key", NULL };
@@ -77,6 +79,20 @@ static const struct route routes[] = {
       "matrixRowId" },
     { "/snapshots/:", READ_ONLY, { [M_GET] = exj_route_snapshot }, params_limit, NULL, 0,
       "snapshot id" },
+    { "/rows/:/rerun", "POST", { [M_POST] = exj_route_row_rerun }, NULL, params_none, 0,
+      "matrixRowId" },
+    { "/rows/:/cancel", "POST", { [M_POST] = exj_route_row_cancel }, NULL, params_none, 0,
+      "matrixRowId" },
+    { "/rows/:/run", "POST", { [M_POST] = exj_route_row_run }, NULL, params_none, 0,
+      "matrixRowId" },
+    { "/rows/:/signals/:", "POST", { [M_POST] = exj_route_row_signal }, NULL, params_none, 0,
+      "matrixRowId" },
+    { "/rows/:/journal", READ_ONLY, { [M_GET] = exj_route_row_journal }, params_limit, NULL, 0,
+      "matrixRowId" },
+    { "/rows/:/steps", READ_ONLY, { [M_GET] = exj_route_row_steps }, params_steps, NULL, 0,
+      "matrixRowId" },
+    { "/journal/verify", READ_ONLY, { [M_GET] = exj_route_journal_verify }, params_list, NULL, 0,
+      NULL },
     { "/plugins", READ_ONLY, { [M_GET] = exj_route_plugins }, params_plugins, NULL, 0,
       NULL },
     { "/plugins/:", READ_ONLY, { [M_GET] = exj_route_plugin }, params_plugins, NULL, 0,
@@ -100,10 +116,29 @@ static const struct route routes[] = {
       params_none, 0, "plugin id or SHA-256" },
 };
 
-/* Does `path` (raw) spell `pattern`? The segment in place of ':' goes to *ret_id. */
-static bool route_fits(const char *pattern, exj_slice path, exj_slice *ret_id)
+/* Changes whose whole effect is one exj_effect; of any other one the key is taken first and
+ * the answer kept afterwards (core/http/command.h). */
+static const exj_route_fn in_store[] = {
+    exj_route_operational, exj_route_publication,     exj_route_kv_delete,
+    exj_route_document_put, exj_route_document_delete, exj_route_row_retry,
+    exj_route_row_rerun,   exj_route_row_run,         exj_route_row_cancel,
+    exj_route_row_signal,
+};
+
+static bool is_in_store(exj_route_fn route)
 {
-    size_t at = 0;
+    for (size_t i = 0; i < sizeof in_store / sizeof in_store[0]; i++)
+        if (in_store[i] == route)
+            return true;
+    return false;
+}
+
+#define VARIABLE_MAX 2
+
+/* Does `path` (raw) spell `pattern`? The segments in place of ':' go to ret_ids. */
+static bool route_fits(const char *pattern, exj_slice path, exj_slice ret_ids[VARIABLE_MAX])
+{
+    size_t at = 0, seen = 0;
 
     for (; *pattern; pattern++) {
         if (*pattern == ':') {
@@ -113,7 +148,7 @@ static bool route_fits(const char *pattern, exj_slice path, exj_slice *ret_id)
                 at++;
             if (at == start)
                 return false;
-            *ret_id = (exj_slice){ path.p + start, at - start };
+            ret_ids[seen++] = (exj_slice){ path.p + start, at - start };
         } else if (at >= path.n || path.p[at++] != *pattern) {
             return false;
         }
@@ -121,7 +156,8 @@ static bool route_fits(const char *pattern, exj_slice path, exj_slice *ret_id)
     return at == path.n;
 }
 
-static const struct route *route_find(const exj_api *api, exj_slice path, exj_slice *ret_id)
+static const struct route *route_find(const exj_api *api, exj_slice path,
+                                      exj_slice ret_ids[VARIABLE_MAX])
 {
     exj_slice prefix = exj_slice_of(api->prefix);
 
@@ -132,8 +168,8 @@ static const struct route *route_find(const exj_api *api, exj_slice path, exj_sl
     path.p += prefix.n;
     path.n -= prefix.n;
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
-        *ret_id = (exj_slice){ NULL, 0 };
-        if (route_fits(routes[i].pattern, path, ret_id))
+        memset(ret_ids, 0, VARIABLE_MAX * sizeof *ret_ids);
+        if (route_fits(routes[i].pattern, path, ret_ids))
             return &routes[i];
     }
     return NULL;
@@ -521,19 +557,28 @@ json_t *exj_json_instant(exj_msec at)
 
 /* ---- the call -------------------------------------------------------------------------- */
 
-static void run_route(exj_exchange *x, const struct route *r, enum method m, exj_slice raw_id)
+/* False: answered 400. */
+static bool decode_segment(exj_exchange *x, const char *what, exj_slice raw, exj_slice *ret)
+{
+    if (exj_percent_decode(raw, false, &x->arena, ret))
+        return true;
+    exj_answer_error(x, 400, "ValidationError",
+                     "%s \"%.*s\" is not percent-encoded UTF-8 without control bytes", what,
+                     (int)raw.n, raw.p);
+    return false;
+}
+
+static void run_route(exj_exchange *x, const struct route *r, enum method m,
+                      const exj_slice raw_ids[VARIABLE_MAX])
 {
     if (m != M_GET && !exj_take_permission(x))
         return;
     if (r->id_name) {
         exj_err err = { 0 };
 
-        if (!exj_percent_decode(raw_id, false, &x->arena, &x->id)) {
-            exj_answer_error(x, 400, "ValidationError",
-                             "%s \"%.*s\" is not percent-encoded UTF-8 without control bytes",
-                             r->id_name, (int)raw_id.n, raw_id.p);
+        if (!decode_segment(x, r->id_name, raw_ids[0], &x->id) ||
+            (raw_ids[1].n && !decode_segment(x, "name", raw_ids[1], &x->name)))
             return;
-        }
         /* A row's name holds four ids; it is checked where it is taken apart. */
         if (strcmp(r->id_name, "matrixRowId") != 0 &&
             exj_id_check(x->id, r->id_name, &err) != EXJ_OK) {
@@ -543,7 +588,10 @@ static void run_route(exj_exchange *x, const struct route *r, enum method m, exj
     }
     if (!take_query(x, m == M_GET ? r->params_read : r->params_write))
         return;
-    r->on[m](x);
+    if (m == M_GET)
+        r->on[m](x);
+    else
+        exj_command_run(x, r->on[m], is_in_store(r->on[m]));
 }
 
 void exj_api_call(const exj_api *api, const exj_request *q, exj_response *ret)
@@ -551,10 +599,10 @@ void exj_api_call(const exj_api *api, const exj_request *q, exj_response *ret)
     exj_exchange x = { .api = api, .q = q, .ret = ret };
     const struct route *r;
     enum method m = method_of(q->method);
-    exj_slice raw_id;
+    exj_slice raw_ids[VARIABLE_MAX];
 
     *ret = (exj_response){ .status = 500, .content_type = EXJ_TYPE_JSON };
-    r = route_find(api, q->path, &raw_id);
+    r = route_find(api, q->path, raw_ids);
     if (!r) {
         exj_answer_error(&x, 404, "RouteNotFound", "Route %s:%.*s not found", q->method,
                          (int)q->path.n, q->path.p);
@@ -571,7 +619,7 @@ void exj_api_call(const exj_api *api, const exj_request *q, exj_response *ret)
     if (!exj_buf_reserve(&x.arena, q->path.n + q->query.n + 1))
         exj_answer_take(&x, 500, NULL);
     else
-        run_route(&x, r, m, raw_id);
+        run_route(&x, r, m, raw_ids);
     exj_buf_release(&x.arena);
 }
 

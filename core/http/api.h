@@ -23,6 +23,11 @@
  *          -> {"rows":[…],"next":N|null}
  *   GET  /rows/:matrixRowId  (percent-encoded once)   POST /rows/:matrixRowId/retry
  *   GET  /snapshots/:id[?limit=]        a query snapshot and its first records
+ *   GET  /rows/:matrixRowId/journal[?limit=]  /steps[?body=true]   its history (spec 2.3)
+ *   POST /rows/:matrixRowId/signals/:name     body: any JSON up to 64 KiB
+ *   POST /rows/:matrixRowId/cancel {"reason"?}  /rerun {"fromStep"?}
+ *   POST /rows/:matrixRowId/run         a terminal row answers its stored receipt
+ *   GET  /journal/verify[?after=&limit=]      rows held against their journal, a page at once
  *   GET  /plugins[?load=true]           GET /plugins/:id   (load needs the key)
  *          -> {"plugins":[every file and every generation of it],"executors":[…]}
  *   POST /plugins/:id/reload, /rollback  /trial, body {"path"?}: tried, not taken
@@ -33,6 +38,7 @@
  *   POST /quarantine/plugins/:idOrSha256/release          (rows: POST /rows/:id/retry)
  *   GET  /openapi.json
  *
+ * Every change takes Idempotency-Key (core/http/command.h).
  * Errors: {"statusCode","error","code","message"} (spec 1.7).
  * Threads: exj_api_call from any thread.
  */
@@ -53,6 +59,7 @@ typedef struct exj_api {
     const char *worker_id, *build_id;
     uint32_t running_states;
     bool scheduler_probe;
+    uint32_t idempotency_hours; /* how long an Idempotency-Key is remembered; 0: 24 */
     exj_nsec started;
 } exj_api;
 
@@ -63,12 +70,14 @@ typedef struct exj_request {
     exj_slice body;
     bool trusted;       /* Unix socket or in process: no key needed */
     exj_slice api_key;  /* x-exellix-jobs-api-key or Bearer; empty: none */
+    exj_slice idempotency_key; /* p NULL: none was sent */
 } exj_request;
 
 typedef struct exj_response {
     unsigned status;
     const char *content_type; /* static */
     const char *allow;        /* static; 405 only, else NULL */
+    bool replayed;            /* the stored answer of a command that was done before */
     exj_buf body;
 } exj_response;
 

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/http/exchange.h"
+#include "core/http/command.h"
 #include "core/job/config.h"
 
 #define CHANGES_MAX 1000u /* shown in one answer */
@@ -298,32 +298,33 @@ static bool diff_add(json_t *changes, exj_buf *path, json_t *from, json_t *to)
 
 /* ---- writing ------------------------------------------------------------------------------ */
 
-static exj_code save_text(const exj_api *api, exj_doc_kind kind, exj_slice id,
-                          int64_t expected, exj_slice text, int64_t *ret_version, exj_err *err)
+static exj_code save_text(exj_exchange *x, int64_t expected, exj_slice text,
+                          exj_effect_answer answer, void *user, int64_t *ret_version,
+                          exj_err *err)
 {
     exj_op op = { .kind = EXJ_OP_DOC_PUT };
     exj_code rc;
 
-    op.u.doc.kind = kind;
-    op.u.doc.id = id;
+    op.u.doc.kind = x->kind;
+    op.u.doc.id = x->id;
     op.u.doc.expected = expected;
     op.u.doc.body = text;
-    rc = exj_store_do(api->store, &op, err);
+    rc = exj_effect(x, &op, 1, answer, user, err);
     *ret_version = op.u.doc.ret_version;
-    if (rc == EXJ_OK && api->engine)
-        exj_engine_wake(api->engine);
+    if (rc == EXJ_OK && x->api->engine)
+        exj_engine_wake(x->api->engine);
     return rc;
 }
 
-exj_code exj_document_save(const exj_api *api, exj_doc_kind kind, exj_slice id,
-                           int64_t expected, const json_t *json, int64_t *ret_version,
+exj_code exj_document_save(exj_exchange *x, int64_t expected, const json_t *json,
+                           exj_effect_answer answer, void *user, int64_t *ret_version,
                            exj_err *err)
 {
     exj_buf text = EXJ_BUF_INIT;
     exj_code rc = exj_json_print(json, false, &text, err);
 
     if (rc == EXJ_OK)
-        rc = save_text(api, kind, id, expected, exj_buf_slice(&text), ret_version, err);
+        rc = save_text(x, expected, exj_buf_slice(&text), answer, user, ret_version, err);
     exj_buf_release(&text);
     return rc;
 }
@@ -348,19 +349,49 @@ static exj_code check_document(const exj_exchange *x, exj_buf *ret_canonical, ex
 }
 
 static void answer_put(exj_exchange *x, const char *action, int64_t version, bool dry_run,
-                       json_t *changes)
+                       json_t *changes, bool cut)
 {
-    bool cut = json_array_size(changes) > CHANGES_MAX;
     json_t *o;
 
-    if (cut)
-        json_array_remove(changes, CHANGES_MAX);
     o = json_pack("{s:s,s:o,s:s,s:I,s:b,s:O}", "kind", kind_word(x->kind), "id",
                   exj_json_text(x->id), "action", action, "version", (json_int_t)version,
                   "dryRun", (int)dry_run, "changes", changes);
     if (o && cut)
         json_object_set_new(o, "changesCut", json_true());
     exj_answer_take(x, strcmp(action, "created") == 0 && !dry_run ? 201 : 200, o);
+}
+
+struct put {
+    bool absent, cut;
+    json_t *changes;
+};
+
+static const char *put_action(const struct put *p)
+{
+    return p->absent ? "created" : "updated";
+}
+
+static void answer_put_done(exj_exchange *x, const exj_op *op, void *user)
+{
+    const struct put *p = user;
+
+    answer_put(x, put_action(p), op->u.doc.ret_version, false, p->changes, p->cut);
+}
+
+static void answer_deleted(exj_exchange *x, int64_t version, bool dry_run)
+{
+    exj_answer_take(x, 200, json_pack("{s:s,s:o,s:s,s:I,s:b}", "kind", kind_word(x->kind),
+                                      "id", exj_json_text(x->id), "action", "deleted",
+                                      "version", (json_int_t)version, "dryRun",
+                                      (int)dry_run));
+}
+
+static void answer_delete_done(exj_exchange *x, const exj_op *op, void *user)
+{
+    const int64_t *version = user;
+
+    (void)op;
+    answer_deleted(x, *version, false);
 }
 
 /* Compare, then write what was compared against. False: somebody was faster, try anew. */
@@ -373,36 +404,40 @@ static bool put_once(exj_exchange *x, exj_slice canonical, json_t *json, bool dr
     json_t *changes = json_array(), *nothing = json_object();
     int64_t version = 0;
     exj_code rc = exj_document_load(x->api, x->kind, x->id, &old, &err);
-    bool absent = rc == EXJ_NOT_FOUND, settled = true;
+    struct put put = { .absent = rc == EXJ_NOT_FOUND, .changes = changes };
+    bool settled = true;
 
-    if (rc != EXJ_OK && !absent) {
+    if (rc != EXJ_OK && !put.absent) {
         exj_answer_failure(x, &err);
         goto out;
     }
     exj_err_clear(&err);
     if (expected >= 0 && expected != old.version) {
-        if (absent)
+        if (put.absent)
             exj_answer_no_document(x);
         else
             exj_answer_stale(x, old.version);
         goto out;
     }
     if (!changes || !nothing ||
-        !diff_add(changes, &path, absent ? nothing : old.json, json)) {
+        !diff_add(changes, &path, put.absent ? nothing : old.json, json)) {
         exj_answer_take(x, 500, NULL);
         goto out;
     }
-    if (!absent && json_array_size(changes) == 0) {
-        answer_put(x, "unchanged", old.version, dry_run, changes);
+    put.cut = json_array_size(changes) > CHANGES_MAX;
+    if (put.cut)
+        json_array_remove(changes, CHANGES_MAX);
+    if (!put.absent && json_array_size(changes) == 0) {
+        answer_put(x, "unchanged", old.version, dry_run, changes, false);
         goto out;
     }
     if (dry_run) {
-        answer_put(x, absent ? "created" : "updated", old.version + 1, true, changes);
+        answer_put(x, put_action(&put), old.version + 1, true, changes, put.cut);
         goto out;
     }
-    rc = save_text(x->api, x->kind, x->id, old.version, canonical, &version, &err);
+    rc = save_text(x, old.version, canonical, answer_put_done, &put, &version, &err);
     if (rc == EXJ_OK) {
-        answer_put(x, absent ? "created" : "updated", version, false, changes);
+        ; /* answered */
     } else if (rc == EXJ_CONFLICT || rc == EXJ_NOT_FOUND) {
         if (rc == EXJ_NOT_FOUND)
             version = 0;
@@ -480,7 +515,7 @@ void exj_route_document_delete(exj_exchange *x)
         op.u.doc.kind = x->kind;
         op.u.doc.id = x->id;
         op.u.doc.expected = expected;
-        rc = exj_store_do(x->api->store, &op, &err);
+        rc = exj_effect(x, &op, 1, answer_delete_done, &version, &err);
         if (rc == EXJ_CONFLICT) {
             exj_answer_stale(x, op.u.doc.ret_version);
             return;
@@ -495,9 +530,7 @@ void exj_route_document_delete(exj_exchange *x)
         }
         if (x->api->engine)
             exj_engine_wake(x->api->engine);
+        return;
     }
-    exj_answer_take(x, 200, json_pack("{s:s,s:o,s:s,s:I,s:b}", "kind", kind_word(x->kind),
-                                      "id", exj_json_text(x->id), "action", "deleted",
-                                      "version", (json_int_t)version, "dryRun",
-                                      (int)dry_run));
+    answer_deleted(x, version, dry_run);
 }

@@ -266,6 +266,11 @@ static bool take_patch(exj_exchange *x, json_t *body, const char *member,
     return true;
 }
 
+static void answer_patch(exj_exchange *x, const exj_op *op, void *user)
+{
+    exj_answer_take(x, 200, graph_line(x->id, user, op->u.doc.ret_version));
+}
+
 static void patch(exj_exchange *x, const char *member,
                   exj_code (*check)(exj_slice, exj_err *))
 {
@@ -290,11 +295,10 @@ static void patch(exj_exchange *x, const char *member,
         if (json_object_set(d.json, member, json_object_get(body, member)))
             rc = exj_err_set(&err, EXJ_NOMEM, "out of memory");
         else
-            rc = exj_document_save(x->api, EXJ_DOC_GRAPH, x->id, d.version, d.json, &version,
-                                   &err);
+            rc = exj_document_save(x, d.version, d.json, answer_patch, d.json, &version, &err);
     }
     if (rc == EXJ_OK)
-        exj_answer_take(x, 200, graph_line(x->id, d.json, version));
+        ; /* answered */
     else if (rc == EXJ_NOT_FOUND || (rc == EXJ_CONFLICT && version == 0))
         exj_answer_no_document(x);
     else if (rc == EXJ_CONFLICT)

@@ -1,6 +1,6 @@
 /* The keys that plugins keep for a graph (exellix.kv/1): to be read and removed, not written:
  * a value has one author. */
-#include "core/http/exchange.h"
+#include "core/http/command.h"
 #include "core/job/record.h"
 
 #define KEY_MAX EXJ_STORE_KV_KEY_MAX
@@ -137,6 +137,14 @@ void exj_route_kv(exj_exchange *x)
     exj_buf_release(&value);
 }
 
+static void answer_deleted(exj_exchange *x, const exj_op *op, void *user)
+{
+    (void)user;
+    exj_answer_take(x, 200,
+                    json_pack("{s:o,s:o,s:s}", "graphId", exj_json_text(x->id), "key",
+                              exj_json_text(op->u.kv.key), "action", "deleted"));
+}
+
 void exj_route_kv_delete(exj_exchange *x)
 {
     exj_op op = { .kind = EXJ_OP_KV_REMOVE };
@@ -147,10 +155,6 @@ void exj_route_kv_delete(exj_exchange *x)
         return;
     op.u.kv.graph = x->id;
     op.u.kv.key = key;
-    if (exj_store_do(x->api->store, &op, &err) != EXJ_OK)
+    if (exj_effect(x, &op, 1, answer_deleted, NULL, &err) != EXJ_OK)
         answer_no_key(x, key, &err);
-    else
-        exj_answer_take(x, 200,
-                        json_pack("{s:o,s:o,s:s}", "graphId", exj_json_text(x->id), "key",
-                                  exj_json_text(key), "action", "deleted"));
 }

@@ -1,4 +1,4 @@
-/* Rows: a page of them, one with everything, and the operator's retry. */
+/* Rows: a page of them, and one with everything. */
 #include "core/http/exchange.h"
 #include "core/job/record.h"
 
@@ -153,11 +153,6 @@ void exj_route_rows(exj_exchange *x)
 
 #define FAILURES_SHOWN 50u
 
-struct one_row {
-    json_t *shown; /* NULL: no memory */
-    int64_t seq;
-};
-
 /* Stored JSON as JSON; if it is not any more, at least as text. */
 static json_t *stored_value(exj_slice text)
 {
@@ -170,40 +165,87 @@ static json_t *stored_value(exj_slice text)
     return v;
 }
 
-static bool visit_one_row(void *user, const exj_row_view *r)
+static json_t *text_or_null(exj_slice s)
 {
-    struct one_row *one = user;
-    json_t *o = row_shown(r);
+    return s.n ? exj_json_text(s) : json_null();
+}
 
-    one->seq = r->seq;
-    if (o && (json_object_set_new(o, "input", stored_value(r->input)) ||
-              json_object_set_new(o, "result", stored_value(r->result)))) {
-        json_decref(o);
-        o = NULL;
-    }
-    one->shown = o;
+/* What a row that is not running stands still for. */
+static json_t *row_wait(const exj_row_view *r)
+{
+    if (!r->signal.n || (r->status != EXJ_SUSPENDED && r->status != EXJ_BLOCKED))
+        return json_null();
+    return json_pack("{s:o,s:o}", "signal", exj_json_text(r->signal), "until",
+                     r->status == EXJ_SUSPENDED ? exj_json_instant(r->run_after) : json_null());
+}
+
+static json_t *row_progress(const exj_row_view *r)
+{
+    if (r->progress < 0 && !r->progress_note.n)
+        return json_null();
+    return json_pack("{s:o,s:o}", "at", r->progress < 0 ? json_null() : json_real(r->progress),
+                     "note", text_or_null(r->progress_note));
+}
+
+/* What only the page of one row says. */
+static json_t *row_details(const exj_row_view *r)
+{
+    return json_pack("{s:b,s:o,s:o,s:o,s:o,s:o,s:I,s:I}", "cancelAsked",
+                     (int)r->cancel_asked, "waitsFor", row_wait(r), "resumeAt",
+                     r->status == EXJ_SUSPENDED ? exj_json_instant(r->run_after) : json_null(),
+                     "progress", row_progress(r), "uniqueKey", text_or_null(r->unique_key),
+                     "concurrencyKey", text_or_null(r->concurrency_key),
+                     "fencingToken", (json_int_t)r->token, "lastEvent",
+                     (json_int_t)r->last_entry);
+}
+
+static bool visit_found(void *user, const exj_row_view *r)
+{
+    exj_found_row *f = user;
+
+    f->seq = r->seq;
+    f->token = r->token;
+    f->status = r->status;
+    f->last_entry = r->last_entry;
+    f->shown = row_shown(r);
+    f->details = row_details(r);
+    f->input = stored_value(r->input);
+    f->result = stored_value(r->result);
     return false;
 }
 
-/* False: answered (400, 404, …). */
-static bool take_row(exj_exchange *x, struct one_row *ret)
+void exj_found_row_release(exj_found_row *f)
+{
+    json_decref(f->shown);
+    json_decref(f->details);
+    json_decref(f->input);
+    json_decref(f->result);
+    *f = (exj_found_row){ 0 };
+}
+
+bool exj_take_row(exj_exchange *x, exj_found_row *ret)
 {
     exj_store *s = x->api->store;
     exj_row_name n = { 0 };
     exj_err err = { 0 };
     exj_code rc = exj_row_name_parse(x->id, &n, &err);
 
-    *ret = (struct one_row){ 0 };
+    *ret = (exj_found_row){ 0 };
     if (rc == EXJ_OK)
         rc = s->v->row_get(s, exj_slice_of(n.matrix), exj_slice_of(n.run),
-                           exj_slice_of(n.graph), exj_slice_of(n.record), visit_one_row, ret,
+                           exj_slice_of(n.graph), exj_slice_of(n.record), visit_found, ret,
                            &err);
     exj_row_name_release(&n);
+    if (rc == EXJ_OK && (!ret->shown || !ret->details || !ret->input || !ret->result))
+        rc = exj_err_set(&err, EXJ_NOMEM, "out of memory");
+    if (rc == EXJ_OK)
+        return true;
     if (rc == EXJ_NOT_FOUND)
         exj_answer_error(x, 404, "RowNotFound", "no row \"%.*s\"", (int)x->id.n, x->id.p);
-    else if (rc != EXJ_OK)
+    else
         exj_answer_failure(x, &err);
-    return rc == EXJ_OK;
+    exj_found_row_release(ret);
+    return false;
 }
 
 static bool visit_failure(void *user, const exj_failure_view *v)
@@ -216,55 +258,94 @@ static bool visit_failure(void *user, const exj_failure_view *v)
                                                  exj_json_text(v->text))) == 0;
 }
 
-/* The row as it stands, with its failed attempts, newest first. */
-static void answer_row(exj_exchange *x)
+exj_code exj_row_failures(exj_exchange *x, int64_t seq, json_t **ret, exj_err *err)
 {
     exj_store *s = x->api->store;
-    json_t *failures = json_array();
-    exj_err err = { 0 };
-    struct one_row one;
+    json_t *list = json_array();
+    exj_code rc = list ? s->v->failure_each(s, seq, FAILURES_SHOWN, visit_failure, list, err)
+                       : exj_err_set(err, EXJ_NOMEM, "out of memory");
 
-    if (!take_row(x, &one)) {
-        json_decref(failures);
-    } else if (failures && s->v->failure_each(s, one.seq, FAILURES_SHOWN, visit_failure,
-                                              failures, &err) != EXJ_OK) {
-        exj_answer_failure(x, &err);
-        json_decref(failures);
-        json_decref(one.shown);
-    } else if (json_object_set_new(one.shown, "failures", failures)) {
-        exj_answer_take(x, 500, NULL);
-        json_decref(one.shown);
-    } else {
-        exj_answer_take(x, 200, one.shown);
+    if (rc != EXJ_OK) {
+        json_decref(list);
+        list = NULL;
     }
+    *ret = list;
+    return rc;
 }
 
+static bool count_step(void *user, const exj_step_view *v)
+{
+    json_int_t *n = user;
+
+    n[v->done ? 0 : 1]++;
+    return true;
+}
+
+static bool visit_signal(void *user, const exj_signal_view *v)
+{
+    return json_array_append_new(user, json_pack("{s:o,s:o,s:I}", "signal",
+                                                 exj_json_text(v->name), "at",
+                                                 exj_json_instant(v->at), "bytes",
+                                                 (json_int_t)v->body.n)) == 0;
+}
+
+/* What an operator should know who sets limits (spec 2.5). NULL: no memory. */
+static json_t *row_notes(exj_exchange *x, const exj_found_row *f)
+{
+    const char *graph = json_string_value(json_object_get(f->shown, "graphId"));
+    json_t *notes = json_array(), *execution;
+    const char *lane;
+    exj_document d = { 0 };
+
+    if (!notes || exj_status_is_terminal(f->status) || !graph ||
+        exj_document_load(x->api, EXJ_DOC_GRAPH, exj_slice_of(graph), &d, NULL) != EXJ_OK)
+        return notes;
+    execution = json_object_get(json_object_get(d.json, "payload"), "execution");
+    lane = json_string_value(json_object_get(execution, "isolation"));
+    if (lane && strcmp(lane, "in-process") == 0 &&
+        json_array_append_new(notes, json_string("its graph runs in-process: a time limit or a "
+                                                 "cancel is asked for, it cannot be enforced"))) {
+        json_decref(notes);
+        notes = NULL;
+    }
+    exj_document_release(&d);
+    return notes;
+}
+
+/* The row as it stands, with its failed attempts, newest first. */
 void exj_route_row(exj_exchange *x)
 {
-    answer_row(x);
-}
-
-void exj_route_row_retry(exj_exchange *x)
-{
-    exj_op op = { .kind = EXJ_OP_RETRY };
+    exj_store *s = x->api->store;
+    json_t *failures = NULL, *signals = json_array(), *notes = NULL;
+    json_int_t steps[2] = { 0, 0 };
     exj_err err = { 0 };
-    struct one_row one;
-    exj_code rc;
+    exj_found_row f;
+    bool good;
 
-    if (!take_row(x, &one))
-        return;
-    json_decref(one.shown);
-    op.u.retry.seq = one.seq;
-    rc = exj_store_do(x->api->store, &op, &err);
-    if (rc == EXJ_REFUSED) {
-        exj_answer_error(x, 409, "RowNotRetryable", "%s", err.text);
-        return;
+    if (!exj_take_row(x, &f))
+        goto out;
+    if (!signals || !(notes = row_notes(x, &f))) {
+        exj_answer_take(x, 500, NULL);
+        goto out;
     }
-    if (rc != EXJ_OK) {
+    if (exj_row_failures(x, f.seq, &failures, &err) ||
+        s->v->step_each(s, f.seq, count_step, steps, &err) ||
+        s->v->signal_each(s, f.seq, visit_signal, signals, &err)) {
         exj_answer_failure(x, &err);
-        return;
+        goto out;
     }
-    if (x->api->engine)
-        exj_engine_wake(x->api->engine);
-    answer_row(x);
+    good = !json_object_update(f.shown, f.details) &&
+           !json_object_set(f.shown, "input", f.input) &&
+           !json_object_set(f.shown, "result", f.result) &&
+           !json_object_set(f.shown, "failures", failures) &&
+           !json_object_set(f.shown, "signalsKept", signals) &&
+           !json_object_set(f.shown, "notes", notes) &&
+           !json_object_set_new(f.shown, "steps",
+                                json_pack("{s:I,s:I}", "finished", steps[0], "begun", steps[1]));
+    exj_answer_take(x, 200, good ? json_incref(f.shown) : NULL);
+out:
+    exj_found_row_release(&f);
+    json_decref(failures);
+    json_decref(signals);
+    json_decref(notes);
 }

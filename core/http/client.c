@@ -215,7 +215,13 @@ exj_code exj_client_call(const char *unix_path, const exj_request *q, unsigned t
         exj_buf_add_char(&out, '?');
         exj_buf_add_slice(&out, q->query);
     }
-    exj_buf_printf(&out, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    exj_buf_add_text(&out, " HTTP/1.1\r\nHost: localhost\r\n");
+    if (q->idempotency_key.p) {
+        exj_buf_add_text(&out, "Idempotency-Key: ");
+        exj_buf_add_slice(&out, q->idempotency_key);
+        exj_buf_add_text(&out, "\r\n");
+    }
+    exj_buf_printf(&out, "Connection: close\r\n"
                          "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
                    q->body.n);
     exj_buf_add_slice(&out, q->body);

@@ -23,6 +23,8 @@ typedef struct exj_exchange {
     exj_response *ret;
     exj_doc_kind kind; /* routes of config documents: which */
     exj_slice id;      /* the variable part of the path, decoded; empty: none */
+    exj_slice name;    /* the second one */
+    struct exj_command *command; /* NULL: no Idempotency-Key (core/http/command.h) */
     exj_param params[EXJ_PARAMS_MAX];
     size_t params_len;
     exj_buf arena;     /* holds the decoded texts; never moves once filled */
@@ -70,6 +72,9 @@ bool exj_percent_decode(exj_slice raw, bool query, exj_buf *arena, exj_slice *re
 
 /* ---- JSON that several routes write ---------------------------------------------------- */
 json_t *exj_json_instant(exj_msec at);   /* RFC 3339, or null for 0 */
+/* {"number","at","event","attempt","fencingToken", and what its kind has}; docs/rows.md. New
+ * reference; NULL: no memory. (api_journal.c) */
+json_t *exj_json_entry(const exj_journal_entry *e);
 
 /* ---- config documents (api_config.c) ---------------------------------------------------- */
 typedef struct exj_document {
@@ -82,14 +87,28 @@ void exj_document_release(exj_document *d);
 /* Errors: EXJ_NOT_FOUND and what reading gives. */
 exj_code exj_document_load(const exj_api *api, exj_doc_kind kind, exj_slice id,
                            exj_document *ret, exj_err *err);
-/* Write it while the stored one has `expected`, then wake the engine. On EXJ_CONFLICT
- * *ret_version is the current version. */
-exj_code exj_document_save(const exj_api *api, exj_doc_kind kind, exj_slice id,
-                           int64_t expected, const json_t *json, int64_t *ret_version,
-                           exj_err *err);
+/* Write the one of the path while the stored one has `expected`, answer with `answer` (see
+ * exj_effect; it finds the new version in ops[0].u.doc.ret_version), then wake the engine. On
+ * EXJ_CONFLICT *ret_version is the current version. */
+exj_code exj_document_save(exj_exchange *x, int64_t expected, const json_t *json,
+                           void (*answer)(exj_exchange *x, const exj_op *ops, void *user),
+                           void *user, int64_t *ret_version, exj_err *err);
 /* Every document in the order of ids. `visit` returns false to stop. */
 exj_code exj_documents_each(const exj_api *api, exj_doc_kind kind, exj_slice after,
                             size_t limit, exj_doc_visit visit, void *user, exj_err *err);
+
+/* ---- one row (api_rows.c) ------------------------------------------------------------------ */
+/* The row of the path, found and printed as in a list. False: answered (400, 404, …).
+ * exj_found_row_release it, found or not. */
+typedef struct exj_found_row {
+    json_t *shown, *details, *input, *result; /* owned; details: what only its page says */
+    int64_t seq, token, last_entry;
+    exj_status status;
+} exj_found_row;
+bool exj_take_row(exj_exchange *x, exj_found_row *ret);
+/* Its failed attempts, newest first, at most 50. Errors: those of the store. */
+exj_code exj_row_failures(exj_exchange *x, int64_t seq, json_t **ret, exj_err *err);
+void exj_found_row_release(exj_found_row *r);
 
 /* ---- pages of rows (api_rows.c) ----------------------------------------------------------- */
 /* One page of what `f` (limit 1..1000) lets through. *ret_rows: new reference, as in GET
@@ -133,6 +152,13 @@ void exj_route_kv_delete(exj_exchange *x);
 void exj_route_rows(exj_exchange *x);             /* api_rows.c */
 void exj_route_row(exj_exchange *x);
 void exj_route_row_retry(exj_exchange *x);
+void exj_route_row_cancel(exj_exchange *x);       /* api_row_orders.c */
+void exj_route_row_rerun(exj_exchange *x);
+void exj_route_row_run(exj_exchange *x);
+void exj_route_row_signal(exj_exchange *x);
+void exj_route_row_journal(exj_exchange *x);      /* api_journal.c */
+void exj_route_row_steps(exj_exchange *x);
+void exj_route_journal_verify(exj_exchange *x);
 void exj_route_plugins(exj_exchange *x);          /* api_plugins.c */
 void exj_route_plugin(exj_exchange *x);
 void exj_route_plugin_reload(exj_exchange *x);    /* api_plugin_orders.c */

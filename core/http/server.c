@@ -153,6 +153,8 @@ static enum MHD_Result reply(struct MHD_Connection *c, exj_response *a)
     MHD_add_response_header(m, "Connection", "close");
     if (a->allow)
         MHD_add_response_header(m, "Allow", a->allow);
+    if (a->replayed)
+        MHD_add_response_header(m, "Idempotent-Replayed", "true");
     if (a->status == 401)
         MHD_add_response_header(m, "WWW-Authenticate", "Bearer");
     if (is_request_id(id))
@@ -172,6 +174,33 @@ static enum MHD_Result reply_refusal(struct MHD_Connection *c, unsigned status,
     queued = reply(c, &a);
     exj_response_release(&a);
     return queued;
+}
+
+struct one_key {
+    exj_slice value;
+    size_t seen;
+};
+
+static enum MHD_Result count_key(void *user, enum MHD_ValueKind kind, const char *name,
+                                 const char *value)
+{
+    struct one_key *k = user;
+
+    (void)kind;
+    if (strcasecmp(name, "Idempotency-Key") == 0) {
+        k->seen++;
+        k->value = exj_slice_of(value ? value : "");
+    }
+    return MHD_YES;
+}
+
+/* p NULL: none. Sent twice it is empty, which nobody takes for a key. */
+static exj_slice sent_idempotency_key(struct MHD_Connection *c)
+{
+    struct one_key k = { { NULL, 0 }, 0 };
+
+    MHD_get_connection_values(c, MHD_HEADER_KIND, count_key, &k);
+    return k.seen > 1 ? (exj_slice){ "", 0 } : k.value;
 }
 
 static bool changes_things(const char *method)
@@ -213,7 +242,8 @@ static enum MHD_Result answer(const struct door *d, struct MHD_Connection *c,
                       .query = exj_slice_of(mark ? mark + 1 : NULL),
                       .body = exj_buf_slice(&r->body),
                       .trusted = d->trusted,
-                      .api_key = sent_key(c) };
+                      .api_key = sent_key(c),
+                      .idempotency_key = sent_idempotency_key(c) };
     exj_response a;
     enum MHD_Result queued;
 

@@ -17,7 +17,7 @@
     X(HELP, "help", 'h', NULL, "show help for the command")                                \
     X(JSON, "json", 0, NULL, "print JSON")                                                 \
     X(NO_COLOR, "no-color", 0, NULL, "no colours (so does NO_COLOR)")                      \
-    X(FILE, "file", 'f', "FILE|DIR|-", "documents to apply; - reads standard input")       \
+    X(FILE, "file", 'f', "FILE|DIR|-", "what to apply or send; - reads standard input")       \
     X(DRY_RUN, "dry-run", 0, NULL, "check and show what would change; change nothing")     \
     X(YES, "yes", 'y', NULL, "do not ask")                                                 \
     X(UNTIL_IDLE, "until-idle", 0, NULL, "until nothing is left to do (the default)")      \
@@ -39,7 +39,9 @@
     X(GDB, "gdb", 0, NULL, "under gdb")                                                    \
     X(NO_DWARF, "no-dwarf", 0, NULL, "check the manifest alone")                           \
     X(ROW, "row", 0, "ID", "this row instead of a plugin")                                 \
-    X(CONFIG, "config", 0, "JSON|FILE", "what the plugin is created with ({})")
+    X(CONFIG, "config", 0, "JSON|FILE", "what the plugin is created with ({})")                \
+    X(FROM, "from", 0, "STEP", "forget this step and those after it; without: all")        \
+    X(REASON, "reason", 0, "TEXT", "why, for the row's journal")
 
 typedef enum exj_flag {
 #define EXJ_X(id, ...) EXJ_CLI_##id,
@@ -89,6 +91,11 @@ exj_exit exj_cmd_delete_graph(exj_cli *c);
 exj_exit exj_cmd_delete_matrix(exj_cli *c);
 exj_exit exj_cmd_get_graph(exj_cli *c);
 exj_exit exj_cmd_get_matrix(exj_cli *c);
+exj_exit exj_cmd_rows_rerun(exj_cli *c);
+exj_exit exj_cmd_rows_cancel(exj_cli *c);
+exj_exit exj_cmd_rows_signal(exj_cli *c);
+exj_exit exj_cmd_journal_show(exj_cli *c);
+exj_exit exj_cmd_journal_verify(exj_cli *c);
 exj_exit exj_cmd_graphs(exj_cli *c);
 exj_exit exj_cmd_matrices(exj_cli *c);
 exj_exit exj_cmd_rows_list(exj_cli *c);

@@ -101,6 +101,7 @@ exj_exit exj_cmd_matrices(exj_cli *c);
 exj_exit exj_cmd_rows_list(exj_cli *c);
 exj_exit exj_cmd_rows_show(exj_cli *c);
 exj_exit exj_cmd_rows_retry(exj_cli *c);
+exj_exit exj_cmd_snapshots_show(exj_cli *c);
 exj_exit exj_cmd_kv_list(exj_cli *c);
 exj_exit exj_cmd_kv_get(exj_cli *c);
 exj_exit exj_cmd_kv_delete(exj_cli *c);

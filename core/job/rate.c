@@ -5,6 +5,13 @@ static int64_t gap(uint32_t rate, exj_msec rate_ms)
     return rate_ms * 1000000 / rate;
 }
 
+int64_t exj_rate_settle(int64_t tat, int64_t now, exj_msec rate_ms)
+{
+    int64_t most = now + rate_ms * 1000000;
+
+    return tat > most ? most : tat;
+}
+
 uint32_t exj_rate_room(int64_t tat, int64_t now, uint32_t rate, exj_msec rate_ms, uint32_t want)
 {
     int64_t t = gap(rate, rate_ms), room;

@@ -12,6 +12,9 @@
 #define EXJ_RATE_MAX 1000000u           /* starts a period */
 #define EXJ_RATE_MS_MAX 86400000        /* a day */
 
+/* The tat to go on with when the rate may have been changed since: a debt under the old one
+ * is at most one period of the new one. Otherwise the tat as it is. */
+int64_t exj_rate_settle(int64_t tat, int64_t now, exj_msec rate_ms);
 /* How many may start at `now`, at most `want`. */
 uint32_t exj_rate_room(int64_t tat, int64_t now, uint32_t rate, exj_msec rate_ms, uint32_t want);
 /* The new tat after `n` starts at `now`. */

@@ -216,6 +216,9 @@ bool exj_sqlite_claim(exj_sqlite *s, exj_op *op)
             continue;
         }
         w->ret_parked = s->pools[w->pool].n[EXJ_PARKED] > 0;
+        if (s->pools[w->pool].n[EXJ_PARKED] &&
+            !exj_sqlite_ckeys_widen(s, w->pool, w->key_cap))
+            return false;
         /* The counter spares an index walk for every pool that has nothing. */
         if (w->want == 0 || s->pools[w->pool].n[EXJ_QUEUED] == 0)
             continue;
@@ -230,8 +233,8 @@ bool exj_sqlite_claim(exj_sqlite *s, exj_op *op)
             return false;
         if (w->rate && !exj_sqlite_rate_used(s, w))
             return false;
-        if (w->got == w->want)
-            w->ret_again = 0;
+        if (w->got == w->want || w->got < room)
+            w->ret_again = 0; /* what limited it was not the rate */
         w->ret_parked = s->pools[w->pool].n[EXJ_PARKED] > 0;
         n += w->got;
     }

@@ -14,7 +14,7 @@
  *   wait.c    waits and signals                                limit.c   keys, rates, overflow
  *   command.c idempotency keys                                 kv.c      keys and values
  *   offload.c large values              retire.c  ended rows leave
- *   db.c      SQLite's codes
+ *   db.c      SQLite's codes             backup.c, doctor*.c  (core/store/care.h)
  *
  *   sinks.c   how far sinks are, what they could not deliver
  *
@@ -34,6 +34,7 @@
 #define EXJ_SQLITE_FILE "exellix-jobs.db"
 #define EXJ_SQLITE_LOCK "exellix-jobs.lock"
 #define EXJ_SQLITE_SCHEMA 6 /* recipe for a change: schema.c */
+#define EXJ_SQLITE_BLOBS_SINCE 5
 
 /* ---- the seam for tests ----------------------------------------------------------------- */
 
@@ -58,7 +59,7 @@ enum exj_sqlite_write {
     W_POOL_FIND, W_POOL_ADD, W_POOL_COUNTS,
     W_ROW_ADD, W_ROW_FIND, W_HOT_ADD, W_EXTRAS_ADD, W_EXTRAS,
     W_UNIQUE, W_UNIQUE_SET, W_UNIQUE_KEEP, W_UNIQUE_END, W_UNIQUE_DROP,
-    W_CKEY_FIND, W_CKEY_ADD, W_CKEY, W_CKEY_SET, W_PARKED, W_OLDEST,
+    W_CKEY_FIND, W_CKEY_ADD, W_CKEYS_NARROW, W_CKEY, W_CKEY_SET, W_PARKED, W_OLDEST,
     W_GUARD_GRAPH, W_GUARD_MATRIX, W_HOLDER_FIND, W_HOLDER_ADD, W_RATE, W_RATE_SET,
     W_READY, W_CLAIM, W_LIVE, W_LIVE_SET, W_LAST, W_LEAVE, W_RESULT_ADD, W_FAILURE_ADD,
     W_RESULT_MINE, W_FAILURE_MINE, W_SNAPSHOT_ADD, W_SNAPSHOT_MINE,
@@ -106,6 +107,7 @@ typedef struct exj_reader {
 typedef struct exj_pool_counts {
     int64_t n[EXJ_STATUS_COUNT], was[EXJ_STATUS_COUNT];
     bool dirty;
+    uint32_t key_cap; /* its concurrency keys are at least that wide; 0: nobody looked */
 } exj_pool_counts;
 
 /* A row of exj_hot. */
@@ -225,6 +227,8 @@ void exj_sqlite_unlock(int fd);
 /* ---- schema.c ------------------------------------------------------------------------------- */
 
 exj_code exj_sqlite_migrate(exj_sqlite *s, exj_err *err); /* before the writer starts */
+/* All steps from version `from` on, in the transaction of the caller. */
+exj_code exj_sqlite_make_tables(const exj_sqlite *s, sqlite3 *db, int64_t from, exj_err *err);
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,
                                   exj_err *err);
 
@@ -320,12 +324,14 @@ bool exj_sqlite_unique_end(exj_sqlite *s, const exj_live *l); /* the row is term
 bool exj_sqlite_ckey_id(exj_sqlite *s, int64_t pool, exj_slice key, int64_t *ret);
 bool exj_sqlite_ckey_enter(exj_sqlite *s, int64_t ckey, uint32_t cap, bool *ret_entered);
 bool exj_sqlite_ckey_leave(exj_sqlite *s, int64_t ckey); /* and lets a parked row in */
+/* The cap may have grown since rows were parked: lets in those that have room now. */
+bool exj_sqlite_ckeys_widen(exj_sqlite *s, int64_t pool, uint32_t cap);
 bool exj_sqlite_rate(exj_sqlite *s, exj_want *w, uint32_t *ret_room);
 bool exj_sqlite_rate_used(exj_sqlite *s, exj_want *w);
 /* Is a new row of the pool dropped? Else *ret_oldest may be a row to drop for it. */
 void exj_sqlite_overflow(const exj_sqlite *s, const exj_op *op, const int64_t added[2],
                          bool *ret_drop, bool *ret_drop_oldest);
-bool exj_sqlite_drop_oldest(exj_sqlite *s, int64_t pool, bool *ret_dropped);
+bool exj_sqlite_drop_oldest(exj_sqlite *s, int64_t pool, int64_t *ret_seq); /* 0: none */
 /* steps.c */
 bool exj_sqlite_step_put(exj_sqlite *s, exj_op *op);
 bool exj_sqlite_step_begin(exj_sqlite *s, exj_op *op);
@@ -343,6 +349,8 @@ void exj_sqlite_offload_end(exj_sqlite *s, exj_op *op);
 void exj_sqlite_collect(exj_sqlite *s);
 /* Bytes of a value as the store holds it, wherever it is. */
 int64_t exj_sqlite_value_bytes(exj_slice text);
+/* [any thread] Does anything point to it now? A view may be older. True when in doubt. */
+bool exj_sqlite_blob_is_pointed_to(exj_sqlite *s, const exj_blob_ref *ref);
 /* [any thread] Append the value that `text`, as the store holds it, stands for. `what`: "the
  * input". Errors: EXJ_CORRUPT (its blob is missing or damaged: row and blob are named), EXJ_BUSY
  * (the view it was read in is over: read again), EXJ_IO, EXJ_NOMEM. */

@@ -156,6 +156,36 @@ bool exj_sqlite_ckey_enter(exj_sqlite *s, int64_t ckey, uint32_t cap, bool *ret_
     return most <= had || unpark(s, ckey, most - running - 1);
 }
 
+#define WIDEN_AT_ONCE 256
+
+bool exj_sqlite_ckeys_widen(exj_sqlite *s, int64_t pool, uint32_t cap)
+{
+    sqlite3_stmt *st = s->st[W_CKEYS_NARROW];
+    int64_t ids[WIDEN_AT_ONCE], had, running, most = cap ? cap : 1;
+    exj_pool_counts *p = &s->pools[pool];
+    int n = 0, rc;
+
+    if (p->key_cap == (uint32_t)most)
+        return true;
+    sqlite3_bind_int64(st, 1, pool);
+    sqlite3_bind_int64(st, 2, most);
+    sqlite3_bind_int64(st, 3, WIDEN_AT_ONCE);
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+        ids[n++] = sqlite3_column_int64(st, 0);
+    if (rc != SQLITE_DONE)
+        exj_sqlite_fail(s, s->db, "cannot look for concurrency keys", &s->err);
+    sqlite3_reset(st);
+    if (rc != SQLITE_DONE)
+        return false;
+    for (int i = 0; i < n; i++)
+        if (!ckey_read(s, ids[i], &had, &running) || !ckey_write(s, ids[i], most, running) ||
+            !unpark(s, ids[i], most - running))
+            return false;
+    if (n < WIDEN_AT_ONCE) /* else the next claim goes on */
+        p->key_cap = (uint32_t)most;
+    return true;
+}
+
 bool exj_sqlite_ckey_leave(exj_sqlite *s, int64_t ckey)
 {
     int64_t cap = 0, running = 0;
@@ -183,11 +213,23 @@ static bool rate_read(exj_sqlite *s, int64_t pool, int64_t *ret_tat)
     return rc == SQLITE_ROW || rc == SQLITE_DONE;
 }
 
+static bool rate_write(exj_sqlite *s, int64_t pool, int64_t tat)
+{
+    sqlite3_stmt *st = s->st[W_RATE_SET];
+
+    sqlite3_bind_int64(st, 1, pool);
+    sqlite3_bind_int64(st, 2, tat);
+    return exj_sqlite_run(s, W_RATE_SET, "cannot note a rate");
+}
+
 bool exj_sqlite_rate(exj_sqlite *s, exj_want *w, uint32_t *ret_room)
 {
-    int64_t tat = 0;
+    int64_t was = 0, tat;
 
-    if (!rate_read(s, w->pool, &tat))
+    if (!rate_read(s, w->pool, &was))
+        return false;
+    tat = exj_rate_settle(was, s->now * 1000000, w->rate_ms);
+    if (tat != was && !rate_write(s, w->pool, tat))
         return false;
     *ret_room = exj_rate_room(tat, s->now * 1000000, w->rate, w->rate_ms, w->want);
     if (*ret_room < w->want) {
@@ -202,16 +244,14 @@ bool exj_sqlite_rate(exj_sqlite *s, exj_want *w, uint32_t *ret_room)
 
 bool exj_sqlite_rate_used(exj_sqlite *s, exj_want *w)
 {
-    sqlite3_stmt *st = s->st[W_RATE_SET];
     int64_t tat = 0;
 
     if (!w->got)
         return true;
     if (!rate_read(s, w->pool, &tat))
         return false;
-    sqlite3_bind_int64(st, 1, w->pool);
-    sqlite3_bind_int64(st, 2, exj_rate_take(tat, s->now * 1000000, w->rate, w->rate_ms, w->got));
-    return exj_sqlite_run(s, W_RATE_SET, "cannot note a rate");
+    return rate_write(s, w->pool,
+                      exj_rate_take(tat, s->now * 1000000, w->rate, w->rate_ms, w->got));
 }
 
 /* ---- overflow ------------------------------------------------------------------------------------ */
@@ -234,7 +274,7 @@ void exj_sqlite_overflow(const exj_sqlite *s, const exj_op *op, const int64_t ad
         *ret_drop_oldest = waiting + 1 - (free > 0 ? free : 0) > (int64_t)o->max_queue;
 }
 
-bool exj_sqlite_drop_oldest(exj_sqlite *s, int64_t pool, bool *ret_dropped)
+bool exj_sqlite_drop_oldest(exj_sqlite *s, int64_t pool, int64_t *ret_seq)
 {
     static const exj_slice why = EXJ_SLICE_LITERAL("the queue is full (maxQueue)");
     static const exj_slice code = EXJ_SLICE_LITERAL("Dropped");
@@ -244,7 +284,7 @@ bool exj_sqlite_drop_oldest(exj_sqlite *s, int64_t pool, bool *ret_dropped)
     bool found;
     int rc;
 
-    *ret_dropped = false;
+    *ret_seq = 0;
     sqlite3_bind_int64(st, 1, pool);
     rc = sqlite3_step(st);
     if (rc == SQLITE_ROW)
@@ -254,7 +294,7 @@ bool exj_sqlite_drop_oldest(exj_sqlite *s, int64_t pool, bool *ret_dropped)
     sqlite3_reset(st);
     if (rc != SQLITE_ROW)
         return rc == SQLITE_DONE;
-    *ret_dropped = true;
+    *ret_seq = seq;
     return exj_sqlite_live(s, seq, &l, &found) &&
            exj_sqlite_move(s, &l, EXJ_EV_DROP, 0, code, why) &&
            exj_sqlite_end(s, &l, 0, code, why, (exj_slice){ 0 });

@@ -141,7 +141,7 @@ int64_t exj_sqlite_value_bytes(exj_slice text)
 /* ---- reading [any thread] -------------------------------------------------------------------- */
 
 /* Does anything point to the value now? A reader's view may be older than that. */
-static bool is_pointed_to(exj_sqlite *s, const exj_blob_ref *ref)
+bool exj_sqlite_blob_is_pointed_to(exj_sqlite *s, const exj_blob_ref *ref)
 {
     exj_reader *r;
     sqlite3_stmt *st;
@@ -179,7 +179,7 @@ exj_code exj_sqlite_value(exj_sqlite *s, int64_t seq, const char *what, exj_slic
     /* The caller's view may be older than the last pointer's end; then the value may even have
      * come again since. */
     for (int i = 0; i < LOOKS && rc == EXJ_CORRUPT; i++) {
-        if (!is_pointed_to(s, &ref))
+        if (!exj_sqlite_blob_is_pointed_to(s, &ref))
             return exj_err_set(err, EXJ_BUSY, "store %s: row %" PRId64 " was changed meanwhile: "
                                "read it again", s->path, seq);
         exj_err_clear(&why);

@@ -80,6 +80,8 @@ void exj_sqlite_settle_pools(exj_sqlite *s, bool committed)
         exj_pool_counts *p = &s->pools[s->dirty[i]];
 
         memcpy(committed ? p->was : p->n, committed ? p->n : p->was, sizeof(p->n));
+        if (!committed)
+            p->key_cap = 0;
         p->dirty = false;
     }
     s->dirty_len = 0;
@@ -142,18 +144,39 @@ bool exj_sqlite_pool(exj_sqlite *s, exj_op *op)
     return true;
 }
 
-/* What a row carries beyond its record. False with *ret_taken: the unique key is another's. */
+/* The row of that record; 0: there is none. */
+static bool find_record(exj_sqlite *s, int64_t pool, exj_slice record_id, int64_t *ret_seq)
+{
+    sqlite3_stmt *st = s->st[W_ROW_FIND];
+    int rc;
+
+    *ret_seq = 0;
+    sqlite3_bind_int64(st, 1, pool);
+    exj_sqlite_bind(st, 2, record_id);
+    rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        *ret_seq = sqlite3_column_int64(st, 0);
+    else if (rc != SQLITE_DONE)
+        exj_sqlite_fail(s, s->db, "cannot find a row", &s->err);
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE;
+}
+
+/* *ret_taken: the unique key is a row's. A record that is there already is no rival: what it
+ * is told does not depend on its keys. */
 static bool check_unique(exj_sqlite *s, int64_t pool, exj_insert_item *it, bool *ret_taken)
 {
-    int64_t by = 0;
+    int64_t by = 0, seq = 0;
 
     *ret_taken = false;
     if (!it->unique_key.n)
         return true;
-    if (!exj_sqlite_unique_taken(s, pool, it->unique_key, 0, &by))
+    if (!exj_sqlite_unique_taken(s, pool, it->unique_key, 0, &by) ||
+        (by && !find_record(s, pool, it->record_id, &seq)) ||
+        (by && !seq && !exj_sqlite_is_past(s, pool, it->record_id, &seq)))
         return false;
-    *ret_taken = by != 0;
-    if (by) {
+    *ret_taken = by && !seq;
+    if (*ret_taken) {
         it->verdict = EXJ_BUSY;
         it->seq = by;
     }
@@ -178,22 +201,10 @@ static bool add_extras(exj_sqlite *s, const exj_op *op, const exj_insert_item *i
 
 static bool find_existing(exj_sqlite *s, exj_op *op, exj_insert_item *it)
 {
-    sqlite3_stmt *st = s->st[W_ROW_FIND];
-    int rc = SQLITE_DONE;
-
     it->verdict = EXJ_CONFLICT;
     it->seq = 0;
-    if (!op->u.insert.find_existing)
-        return true;
-    sqlite3_bind_int64(st, 1, op->u.insert.pool);
-    exj_sqlite_bind(st, 2, it->record_id);
-    rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW)
-        it->seq = sqlite3_column_int64(st, 0);
-    else if (rc != SQLITE_DONE)
-        exj_sqlite_fail(s, s->db, "cannot find a row", &s->err);
-    sqlite3_reset(st);
-    return rc == SQLITE_ROW || rc == SQLITE_DONE;
+    return !op->u.insert.find_existing ||
+           find_record(s, op->u.insert.pool, it->record_id, &it->seq);
 }
 
 /* Queue the row that was just inserted, or drop it. */
@@ -257,7 +268,8 @@ bool exj_sqlite_insert(exj_sqlite *s, exj_op *op)
     sqlite3_bind_int64(row, 6, s->now);
     for (size_t i = 0; i < op->u.insert.len; i++) {
         exj_insert_item *it = &op->u.insert.items[i];
-        bool taken, drop, drop_oldest, dropped;
+        bool taken, drop, drop_oldest;
+        int64_t dropped = 0;
 
         if (!check_unique(s, pool, it, &taken))
             return false;
@@ -296,7 +308,9 @@ bool exj_sqlite_insert(exj_sqlite *s, exj_op *op)
             added[EXJ_QUEUED] = added[EXJ_WAITING] = 0;
             if (!exj_sqlite_drop_oldest(s, pool, &dropped))
                 return false;
-            op->u.insert.ret_dropped += dropped;
+            op->u.insert.ret_dropped += dropped != 0;
+            if (dropped == it->seq)
+                it->status = EXJ_DROPPED;
         }
     }
     exj_sqlite_count(s, pool, -1, EXJ_QUEUED, added[EXJ_QUEUED]);

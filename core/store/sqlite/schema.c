@@ -156,7 +156,9 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     "CREATE TABLE exj_dead(id INTEGER PRIMARY KEY AUTOINCREMENT, sink TEXT NOT NULL,"
     " number INTEGER NOT NULL, seq INTEGER NOT NULL, tries INTEGER NOT NULL,"
     " at INTEGER NOT NULL, error TEXT NOT NULL, body TEXT NOT NULL, UNIQUE(sink, number))"
-    " STRICT;",
+    " STRICT;"
+    /* Rows that count as queued and are not ready: the oldest of them may be dropped. */
+    "CREATE INDEX exj_hot_aside ON exj_hot(pool) WHERE status IN (1, 9);",
 };
 
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,
@@ -186,6 +188,18 @@ exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret
     return EXJ_OK;
 }
 
+exj_code exj_sqlite_make_tables(const exj_sqlite *s, sqlite3 *db, int64_t from, exj_err *err)
+{
+    exj_code rc = EXJ_OK;
+
+    for (int64_t v = from; !rc && v < EXJ_SQLITE_SCHEMA; v++) {
+        rc = exj_sqlite_exec(s, db, steps[v], err);
+        if (rc)
+            exj_err_prefix(err, "schema %" PRId64 " to %" PRId64, v, v + 1);
+    }
+    return rc;
+}
+
 exj_code exj_sqlite_migrate(exj_sqlite *s, exj_err *err)
 {
     int64_t version = 0;
@@ -194,11 +208,8 @@ exj_code exj_sqlite_migrate(exj_sqlite *s, exj_err *err)
     if (rc || version == EXJ_SQLITE_SCHEMA)
         return rc;
     rc = exj_sqlite_exec(s, s->db, "BEGIN IMMEDIATE", err);
-    for (int64_t v = version; !rc && v < EXJ_SQLITE_SCHEMA; v++) {
-        rc = exj_sqlite_exec(s, s->db, steps[v], err);
-        if (rc)
-            exj_err_prefix(err, "schema %" PRId64 " to %" PRId64, v, v + 1);
-    }
+    if (!rc)
+        rc = exj_sqlite_make_tables(s, s->db, version, err);
     if (!rc)
         rc = exj_sqlite_exec(s, s->db,
                              "INSERT OR REPLACE INTO exj_meta(key, value)"

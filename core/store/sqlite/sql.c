@@ -44,12 +44,17 @@ const char *const exj_sqlite_texts[W_COUNT] = {
                     " WHERE id=?1) AND key=?2",
     [W_CKEY_ADD] = "INSERT INTO exj_ckeys(graph, key, cap, running)"
                    " VALUES((SELECT graph FROM exj_pools WHERE id=?1), ?2, 1, 0) RETURNING id",
+    [W_CKEYS_NARROW] = "SELECT id FROM exj_ckeys WHERE graph=(SELECT graph FROM exj_pools"
+                       " WHERE id=?1) AND cap<?2 LIMIT ?3",
     [W_CKEY] = "SELECT cap, running FROM exj_ckeys WHERE id=?1",
     [W_CKEY_SET] = "UPDATE exj_ckeys SET cap=?2, running=?3 WHERE id=?1",
     [W_PARKED] = "SELECT seq FROM exj_hot INDEXED BY exj_hot_parked"
                  " WHERE status=9 AND ckey=?1 ORDER BY rank, seq LIMIT 1",
-    [W_OLDEST] = "SELECT seq FROM exj_hot INDEXED BY exj_hot_ready"
-                 " WHERE status=0 AND pool=?1 ORDER BY seq LIMIT 1",
+    [W_OLDEST] = "SELECT seq FROM (SELECT min(seq) AS seq FROM exj_hot INDEXED BY exj_hot_ready"
+                 " WHERE status=0 AND pool=?1 UNION ALL"
+                 " SELECT min(seq) FROM exj_hot INDEXED BY exj_hot_aside"
+                 " WHERE status IN (1, 9) AND pool=?1)"
+                 " WHERE seq IS NOT NULL ORDER BY seq LIMIT 1",
 
     [W_GUARD_GRAPH] = "SELECT version FROM exellix_graph_configs WHERE id=?1",
     [W_GUARD_MATRIX] = "SELECT version FROM exellix_matrix_configs WHERE id=?1",

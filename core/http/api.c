@@ -25,6 +25,8 @@ static const char *const params_limit[] = { "limit", NULL };
 static const char *const params_steps[] = { "body", NULL };
 static const char *const params_none[] = { NULL };
 static const char *const params_kv[] = { "key", "after", "limit", NULL };
+static const char *const params_events_in[] = { "autoId", "atomic", "brief", NULL };
+static const char *const params_trigger[] = { "graphId", NULL };
 static const char *const params_key[] = { "key", NULL };
 static const char *const params_rows[] = { "matrixCatalogId", "graphId", "matrixRunId",
                                            "status", "errorCode", "after", "limit", NULL };
@@ -54,6 +56,12 @@ static const struct route routes[] = {
     { "/graphs/:/kv", "GET, HEAD, DELETE",
       { [M_GET] = exj_route_kv, [M_DELETE] = exj_route_kv_delete }, params_kv, params_key,
       EXJ_DOC_GRAPH, "graphId" },
+    { "/graphs/:/trigger", "POST", { [M_POST] = exj_route_graph_trigger }, NULL, params_none,
+      EXJ_DOC_GRAPH, "graphId" },
+    { "/matrices/:/trigger", "POST", { [M_POST] = exj_route_matrix_trigger }, NULL,
+      params_trigger, EXJ_DOC_MATRIX, "matrixCatalogId" },
+    { "/matrices/:/events", "POST", { [M_POST] = exj_route_events_in }, NULL, params_events_in,
+      EXJ_DOC_MATRIX, "matrixCatalogId" },
     { "/workers/status", READ_ONLY, { [M_GET] = exj_route_workers_status }, params_workers,
       NULL, 0, NULL },
     { "/workers/pause", "POST", { [M_POST] = exj_route_workers_pause }, NULL, params_none,
@@ -122,7 +130,8 @@ static const exj_route_fn in_store[] = {
     exj_route_operational, exj_route_publication,     exj_route_kv_delete,
     exj_route_document_put, exj_route_document_delete, exj_route_row_retry,
     exj_route_row_rerun,   exj_route_row_run,         exj_route_row_cancel,
-    exj_route_row_signal,
+    exj_route_row_signal,  exj_route_events_in,       exj_route_matrix_trigger,
+    exj_route_graph_trigger,
 };
 
 static bool is_in_store(exj_route_fn route)

@@ -10,6 +10,11 @@
  *   PATCH /graphs/:id/operational       PATCH /graphs/:id/publication
  *   GET  /graphs/:id/kv[?after=&limit=]  GET, DELETE /graphs/:id/kv?key=
  *          what plugins keep for the graph (exellix.kv/1)
+ *   POST /matrices/:id/events[?autoId=true&atomic=true&brief=true]   (api_events_in.c)
+ *          body: {"id","record","priority"?,"runAfter"?,"uniqueKey"?,"concurrencyKey"?}, an
+ *          array of such, or one a line (application/x-ndjson); at most 10000, 8 MiB
+ *   POST /matrices/:id/trigger[?graphId=]  POST /graphs/:id/trigger
+ *          body: one event, all members optional; or none
  *   GET  /workers/status[?matrixCatalogId=]
  *   POST /workers/pause                 POST /workers/resume
  *   GET  /configs/graphs[/:id]          GET /configs/matrices[/:id]      the documents
@@ -68,6 +73,7 @@ typedef struct exj_request {
     exj_slice path;     /* raw, still percent-encoded, without the query */
     exj_slice query;    /* raw, without '?' */
     exj_slice body;
+    exj_slice content_type; /* as sent; empty: JSON */
     bool trusted;       /* Unix socket or in process: no key needed */
     exj_slice api_key;  /* x-exellix-jobs-api-key or Bearer; empty: none */
     exj_slice idempotency_key; /* p NULL: none was sent */

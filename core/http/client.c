@@ -207,8 +207,11 @@ exj_code exj_client_call(const char *unix_path, const exj_request *q, unsigned t
     struct call c = { -1, exj_clock_mono_ns() + (exj_nsec)timeout_ms * 1000000, err };
     exj_buf out = EXJ_BUF_INIT, in = EXJ_BUF_INIT;
     exj_response answer = { 0 };
+    exj_slice type = q->content_type;
     exj_code rc;
 
+    if (!type.n)
+        type = EXJ_SLICE_LITERAL("application/json");
     exj_buf_printf(&out, "%s ", q->method);
     exj_buf_add_slice(&out, q->path);
     if (q->query.n) {
@@ -222,8 +225,8 @@ exj_code exj_client_call(const char *unix_path, const exj_request *q, unsigned t
         exj_buf_add_text(&out, "\r\n");
     }
     exj_buf_printf(&out, "Connection: close\r\n"
-                         "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-                   q->body.n);
+                         "Content-Type: %.*s\r\nContent-Length: %zu\r\n\r\n",
+                   (int)type.n, type.p, q->body.n);
     exj_buf_add_slice(&out, q->body);
     if (out.failed) {
         rc = exj_err_set(err, EXJ_NOMEM, "out of memory");

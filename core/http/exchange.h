@@ -149,6 +149,9 @@ void exj_route_document_delete(exj_exchange *x);
 void exj_route_snapshot(exj_exchange *x);         /* api_snapshots.c */
 void exj_route_kv(exj_exchange *x);               /* api_kv.c */
 void exj_route_kv_delete(exj_exchange *x);
+void exj_route_events_in(exj_exchange *x);        /* api_events_in.c */
+void exj_route_matrix_trigger(exj_exchange *x);
+void exj_route_graph_trigger(exj_exchange *x);
 void exj_route_rows(exj_exchange *x);             /* api_rows.c */
 void exj_route_row(exj_exchange *x);
 void exj_route_row_retry(exj_exchange *x);

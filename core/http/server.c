@@ -241,6 +241,7 @@ static enum MHD_Result answer(const struct door *d, struct MHD_Connection *c,
                                                 : strlen(r->target) },
                       .query = exj_slice_of(mark ? mark + 1 : NULL),
                       .body = exj_buf_slice(&r->body),
+                      .content_type = header(c, "Content-Type"),
                       .trusted = d->trusted,
                       .api_key = sent_key(c),
                       .idempotency_key = sent_idempotency_key(c) };

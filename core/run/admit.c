@@ -12,7 +12,6 @@ struct target { /* one graph of the matrix */
     const char *graph; /* the matrix config's */
     int64_t pool;
     exj_effective eff;
-    exj_op op;
     exj_insert_item *items;
 };
 
@@ -30,6 +29,7 @@ struct exj_admission {
     exj_matrix_config matrix;
     struct target *targets;
     size_t targets_len;
+    exj_op *ops; /* of the targets; NULL: not made yet */
     struct record *records;
     size_t len, cap;
     char **owned; /* keys that had to be unescaped */
@@ -202,6 +202,7 @@ void exj_admission_free(exj_admission *a)
     for (size_t i = 0; i < a->owned_len; i++)
         free(a->owned[i]);
     free(a->targets);
+    free(a->ops);
     free(a->records);
     free(a->owned);
     exj_matrix_config_release(&a->matrix);
@@ -345,35 +346,31 @@ static exj_overflow_rule overflow_of(const exj_matrix_config *m, const exj_effec
     return o;
 }
 
-exj_op *exj_admission_ops(exj_admission *a, exj_op **ret_last, exj_err *err)
+exj_code exj_admission_ops(exj_admission *a, exj_op **ret, exj_err *err)
 {
-    struct target *last = NULL;
-
+    assert(!a->ops);
     if (!a->len)
-        return NULL;
+        return exj_err_set(err, EXJ_INVALID, "no record to make rows of");
+    a->ops = calloc(a->targets_len, sizeof(*a->ops));
+    if (!a->ops)
+        return nomem(err);
     for (size_t t = 0; t < a->targets_len; t++) {
         struct target *to = &a->targets[t];
+        exj_op *op = &a->ops[t];
 
-        if (!make_items(a, to)) {
-            nomem(err);
-            return NULL;
-        }
-        to->op = (exj_op){ .kind = EXJ_OP_INSERT };
-        to->op.u.insert.pool = to->pool;
-        to->op.u.insert.priority = to->eff.priority;
-        to->op.u.insert.max_attempts = to->eff.retry.max_attempts;
-        to->op.u.insert.overflow = overflow_of(&a->matrix, &to->eff);
-        to->op.u.insert.find_existing = true;
-        to->op.u.insert.items = to->items;
-        to->op.u.insert.len = a->len;
-        if (last) {
-            last->op.next = &to->op;
-            last->op.with_next = true;
-        }
-        last = to;
+        if (!make_items(a, to))
+            return nomem(err);
+        op->kind = EXJ_OP_INSERT;
+        op->u.insert.pool = to->pool;
+        op->u.insert.priority = to->eff.priority;
+        op->u.insert.max_attempts = to->eff.retry.max_attempts;
+        op->u.insert.overflow = overflow_of(&a->matrix, &to->eff);
+        op->u.insert.find_existing = true;
+        op->u.insert.items = to->items;
+        op->u.insert.len = a->len;
     }
-    *ret_last = &last->op;
-    return &a->targets[0].op;
+    *ret = a->ops;
+    return EXJ_OK;
 }
 
 void exj_admission_landed(exj_admission *a)
@@ -389,7 +386,7 @@ void exj_admission_landed(exj_admission *a)
             if (to->items[i].verdict == EXJ_OK && to->items[i].status == EXJ_WAITING &&
                 (!due || to->items[i].run_after < due))
                 due = to->items[i].run_after;
-        if (to->op.u.insert.ret_inserted)
+        if (a->ops[t].u.insert.ret_inserted)
             exj_engine_rows_came(a->engine, to->pool);
     }
     if (due)
@@ -417,19 +414,21 @@ exj_code exj_admission_submit(exj_admission *a, exj_err *err)
 {
     struct waiter w = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, a->targets_len };
     exj_err why = { 0 };
-    exj_op *last, *first = exj_admission_ops(a, &last, &why);
-    exj_code rc = EXJ_OK;
+    exj_op *ops;
+    exj_code rc;
 
-    if (!first) {
-        if (why.code)
-            exj_err_set(err, why.code, "%s", why.text);
-        return why.code;
-    }
+    if (!a->len)
+        return EXJ_OK;
+    rc = exj_admission_ops(a, &ops, err);
+    if (rc != EXJ_OK)
+        return rc;
     for (size_t t = 0; t < a->targets_len; t++) {
-        a->targets[t].op.done = one_done;
-        a->targets[t].op.user = &w;
+        ops[t].done = one_done;
+        ops[t].user = &w;
+        ops[t].with_next = t + 1 < a->targets_len;
+        ops[t].next = ops[t].with_next ? &ops[t + 1] : NULL;
     }
-    exj_store_submit(a->store, first);
+    exj_store_submit(a->store, ops);
     pthread_mutex_lock(&w.mu);
     while (w.left)
         pthread_cond_wait(&w.ended, &w.mu);
@@ -437,12 +436,10 @@ exj_code exj_admission_submit(exj_admission *a, exj_err *err)
     pthread_cond_destroy(&w.ended);
     pthread_mutex_destroy(&w.mu);
     for (size_t t = 0; t < a->targets_len; t++) {
-        const exj_op *op = &a->targets[t].op;
-
         /* Those that did not fail by themselves say EXJ_CANCELLED. */
-        if (op->rc != EXJ_OK && (rc == EXJ_OK || rc == EXJ_CANCELLED)) {
-            rc = op->rc;
-            why = op->err;
+        if (ops[t].rc != EXJ_OK && (rc == EXJ_OK || rc == EXJ_CANCELLED)) {
+            rc = ops[t].rc;
+            why = ops[t].err;
         }
     }
     if (rc != EXJ_OK)
@@ -467,7 +464,7 @@ size_t exj_admission_dropped_older(const exj_admission *a)
         for (size_t i = 0; i < a->len; i++)
             own += a->targets[t].items[i].verdict == EXJ_OK &&
                    a->targets[t].items[i].status == EXJ_DROPPED;
-        older += a->targets[t].op.u.insert.ret_dropped - own;
+        older += a->ops[t].u.insert.ret_dropped - own;
     }
     return older;
 }

@@ -55,12 +55,14 @@ exj_code exj_admission_add(exj_admission *a, exj_slice id, exj_slice record,
                            const exj_admit_options *o, exj_err *err);
 size_t exj_admission_len(const exj_admission *a); /* records added */
 
-/* The operations, linked by `next`, one group; NULL: nothing was added. They are the
- * admission's; `done` and `user` are free for the caller. NULL with err: no memory. */
-exj_op *exj_admission_ops(exj_admission *a, exj_op **ret_last, exj_err *err);
+/* The operations, to be applied as one group: an array of exj_admission_graphs(a), owned by the
+ * admission; `done`, `user`, `next` and `with_next` are the caller's to set. Once at most.
+ * Errors: EXJ_INVALID (nothing was added), EXJ_NOMEM. */
+exj_code exj_admission_ops(exj_admission *a, exj_op **ret, exj_err *err);
 /* The caller's group was committed: wake whoever may run the rows now. */
 void exj_admission_landed(exj_admission *a);
-/* ops, submitted and waited for, and landed. Errors: those of the operations. */
+/* ops, submitted and waited for, and landed; nothing added: nothing done. Errors: those of the
+ * operations. */
 exj_code exj_admission_submit(exj_admission *a, exj_err *err);
 
 /* After that: what became of record `i` in `graph` (both as they were added, from 0). */

@@ -1,4 +1,6 @@
 /* jq in a process of its own: what it sees, what it may give, and what ends it. */
+#include "tests/support/fault.h"
+
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
@@ -308,4 +310,33 @@ Test(transform, a_hundred_thousand_records_stream_through_a_file)
     cr_assert_eq(r.visits, 100000);
     close(fd);
     exj_buf_release(&r.lines);
+}
+
+static bool only_count(void *user, exj_slice id, exj_slice record, exj_slice line)
+{
+    struct run *r = user;
+
+    (void)id, (void)record, (void)line;
+    r->visits++;
+    return true;
+}
+
+Test(transform, every_allocation_may_fail)
+{
+    for (long n = 1;; n++) {
+        struct run r = make(".");
+        exj_code rc;
+
+        cr_assert_lt(n, 100);
+        r.o.visit = only_count;
+        exj_fault_arm(n);
+        rc = run(&r, A B);
+        if (exj_fault_disarm() < n) {
+            cr_assert_eq(rc, EXJ_OK, "%s", r.err.text);
+            cr_assert_eq(r.visits, 2);
+            cr_assert_gt(n, 2);
+            break;
+        }
+        cr_assert_eq(rc, EXJ_NOMEM, "allocation %ld: %s: %s", n, exj_code_name(rc), r.err.text);
+    }
 }

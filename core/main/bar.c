@@ -13,7 +13,8 @@ void exj_bar_init(exj_bar *b, bool on, bool color, exj_nsec now)
 {
     const char *term = getenv("TERM");
 
-    *b = (exj_bar){ .on = on, .color = color, .started = now, .said = now, .rated = now };
+    *b = (exj_bar){ .on = on, .color = color, .started = now, .said = now, .rated = now,
+                    .unit = "rows" };
     b->live = on && isatty(STDERR_FILENO) && term && strcmp(term, "dumb") != 0;
 }
 
@@ -64,8 +65,8 @@ static void draw_live(exj_bar *b, const exj_engine_counts *c, uint64_t done, uin
     for (int i = 0; i < WIDTH_MAX; i++)
         strcat(blocks, i < fill ? "=" : i == fill ? ">" : " ");
     n = snprintf(line, sizeof(line),
-                 "[%s] %3d%% %" PRIu64 "/%" PRIu64 "%s rows  %.0f/s  %s%s", blocks,
-                 (int)(part * 100), done, total, c->scanning ? "+" : "", b->rate,
+                 "[%s] %3d%% %" PRIu64 "/%" PRIu64 "%s %s  %.0f/s  %s%s", blocks,
+                 (int)(part * 100), done, total, c->scanning ? "+" : "", b->unit, b->rate,
                  c->scanning ? "scanning" : "eta ", c->scanning ? "" : eta);
     if (c->failed && n > 0 && (size_t)n < sizeof(line))
         snprintf(line + n, sizeof(line) - (size_t)n, "  %" PRIu64 " failed", c->failed);
@@ -90,8 +91,8 @@ void exj_bar_draw(exj_bar *b, const exj_engine_counts *c, exj_nsec now)
         draw_live(b, c, done, total, eta);
     } else if (!b->live && now - b->said >= 10 * SECOND) {
         b->said = now;
-        fprintf(stderr, "%" PRIu64 "/%" PRIu64 "%s rows, %.0f/s, eta %s, %" PRIu64 " failed\n",
-                done, total, c->scanning ? "+" : "", b->rate, c->scanning ? "?" : eta,
+        fprintf(stderr, "%" PRIu64 "/%" PRIu64 "%s %s, %.0f/s, eta %s, %" PRIu64 " failed\n",
+                done, total, c->scanning ? "+" : "", b->unit, b->rate, c->scanning ? "?" : eta,
                 c->failed);
     }
 }

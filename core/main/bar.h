@@ -10,6 +10,7 @@ typedef struct exj_bar {
     exj_nsec started, said, rated;
     uint64_t rated_done;
     double rate; /* rows a second, smoothed */
+    const char *unit; /* what is counted: "rows" */
 } exj_bar;
 
 void exj_bar_init(exj_bar *b, bool on, bool color, exj_nsec now);

@@ -7,7 +7,7 @@
 
 #include "core/main/out.h"
 
-#define BIT(id) (1u << EXJ_CLI_##id)
+#define BIT(id) (UINT64_C(1) << EXJ_CLI_##id)
 #define ANYWHERE (BIT(HELP) | BIT(JSON) | BIT(NO_COLOR))
 
 static const struct flag_info {
@@ -92,6 +92,15 @@ static const exj_command commands[] = {
     { "kv delete", "GRAPH KEY", 2, 2, BIT(YES), "remove a key of a graph",
       { "exellix-jobs kv delete g1 cursor --yes", "exellix-jobs kv delete g1 cursor" }, false,
       exj_cmd_kv_delete },
+    { "backup", "DIR", 1, 1, 0, "copy the store into a new folder, also while a worker runs",
+      { "exellix-jobs backup /backups/monday", "exellix-jobs backup ./copy --json" }, false,
+      exj_cmd_backup },
+    { "restore", "DIR", 1, 1, 0, "make the store from a backup; there must be none yet",
+      { "exellix-jobs restore /backups/monday --data-dir ./data",
+        "exellix-jobs restore ./copy --json" },
+      false, exj_cmd_restore },
+    { "doctor", "", 0, 0, BIT(FIX), "check the store; --fix, with no worker running, mends it",
+      { "exellix-jobs doctor", "exellix-jobs doctor --fix --json" }, false, exj_cmd_doctor },
     { "status", "", 0, 0, BIT(MATRIX), "show what the worker does",
       { "exellix-jobs status", "exellix-jobs status --matrix m1 --json" }, false,
       exj_cmd_status },
@@ -283,7 +292,7 @@ static exj_code unknown_flag(const exj_command *c, const char *shown, exj_err *e
     struct nearest n = nearest_to(shown + strspn(shown, "-"));
 
     for (int i = 0; i < EXJ_CLI_COUNT; i++)
-        if (!c || ((c->flags | ANYWHERE) & (1u << i)))
+        if (!c || ((c->flags | ANYWHERE) & (UINT64_C(1) << i)))
             consider(&n, flag_infos[i].name, strlen(flag_infos[i].name));
     for (int i = 0; i < EXJ_SETTING_COUNT; i++)
         if (exj_setting_infos[i].flag)
@@ -409,7 +418,7 @@ static exj_code check_fit(const struct parser *p, exj_err *err)
     if (!c->command)
         return EXJ_OK;
     for (int i = 0; i < EXJ_CLI_COUNT; i++)
-        if (c->flags[i] && !((c->command->flags | ANYWHERE) & (1u << i)))
+        if (c->flags[i] && !((c->command->flags | ANYWHERE) & (UINT64_C(1) << i)))
             return exj_err_set(err, EXJ_INVALID, "'%s' has no flag '--%s'",
                                c->command->words, flag_infos[i].name);
     if (c->args_len < c->command->min_args)
@@ -504,7 +513,7 @@ void exj_cli_help(const exj_command *c)
     printf("exellix-jobs %s - %s\n\nUsage: exellix-jobs %s%s%s [FLAGS]\n\nFlags:\n", c->words,
            c->help, c->words, *c->args ? " " : "", c->args);
     for (int i = 0; i < EXJ_CLI_COUNT; i++)
-        if ((c->flags | ANYWHERE) & (1u << i))
+        if ((c->flags | ANYWHERE) & (UINT64_C(1) << i))
             print_flag(flag_infos[i].letter, flag_infos[i].name, flag_infos[i].value,
                        flag_infos[i].help);
     if (!c->no_settings) {

@@ -38,6 +38,9 @@
     X(BUNDLE, "bundle", 0, "DIR", "folder of the bundle; without ROW: run what is in it")  \
     X(GDB, "gdb", 0, NULL, "under gdb")                                                    \
     X(NO_DWARF, "no-dwarf", 0, NULL, "check the manifest alone")                           \
+    X(FIX, "fix", 0, NULL, "mend what can be mended")                                      \
+    X(BEFORE, "before", 0, "TIME", "rows that ended before: 2026-01-31, …T12:00:00Z, or 30d")\
+    X(RESTORE, "restore", 0, NULL, "bring the rows of the file back")                      \
     X(ROW, "row", 0, "ID", "this row instead of a plugin")                                 \
     X(CONFIG, "config", 0, "JSON|FILE", "what the plugin is created with ({})")                \
     X(FROM, "from", 0, "STEP", "forget this step and those after it; without: all")        \
@@ -58,7 +61,7 @@ typedef struct exj_command {
     const char *words;   /* "rows list" */
     const char *args;    /* "ID", "[ID]", "" */
     unsigned min_args, max_args;
-    uint32_t flags;      /* bits of exj_flag; HELP, JSON, NO_COLOR go with every one */
+    uint64_t flags;      /* bits of exj_flag; HELP, JSON, NO_COLOR go with every one */
     const char *help;    /* one line */
     const char *examples[2];
     bool no_settings;    /* works without them: help, version */
@@ -105,6 +108,9 @@ exj_exit exj_cmd_snapshots_show(exj_cli *c);
 exj_exit exj_cmd_kv_list(exj_cli *c);
 exj_exit exj_cmd_kv_get(exj_cli *c);
 exj_exit exj_cmd_kv_delete(exj_cli *c);
+exj_exit exj_cmd_backup(exj_cli *c);
+exj_exit exj_cmd_restore(exj_cli *c);
+exj_exit exj_cmd_doctor(exj_cli *c);
 exj_exit exj_cmd_status(exj_cli *c);
 exj_exit exj_cmd_pause(exj_cli *c);
 exj_exit exj_cmd_resume(exj_cli *c);

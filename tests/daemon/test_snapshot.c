@@ -215,13 +215,14 @@ Test(snapshot, a_result_of_two_hundred_megabytes_is_refused_in_flat_memory)
 {
     int64_t before = exj_prog_peak_rss_kb(&d.prog), after;
     long bound = SANITIZED ? 20971520 : 209715200; /* it takes its time there */
-    char source[100], words[200];
+    char source[100], words[200], input[2100];
 
     snprintf(source, sizeof(source), ",\"maxBytes\":%ld", bound);
     snprintf(words, sizeof(words), "the query's result has more than %ld bytes: let it be smaller, "
              "or raise payload.dataSource.maxBytes", bound);
-    cr_assert_eq(put_matrix("big", "{\"count\":1000000000,\"page\":20000,\"pad\":1000}", source),
-                 201);
+    snprintf(input, sizeof(input), "{\"count\":1000000000,\"page\":20000,\"pad\":3000,"
+             "\"record\":{\"text\":\"%01900d\"}}", 0);
+    cr_assert_eq(put_matrix("big", input, source), 201);
     fails_with("big", words);
     after = exj_prog_peak_rss_kb(&d.prog);
     if (!SANITIZED)

@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/embed/documents.h"
+#include "core/http/stream.h"
 #include "core/run/snapshot.h"
 
 #define FAILED_START_GRACE_MS 30000
@@ -125,6 +126,10 @@ exj_code exj_wiring_start(exj_wiring *w, exj_err *err)
     w->api.engine = w->engine;
     w->api.started = exj_clock_mono_ns();
     if (rc == EXJ_OK)
+        rc = exj_news_open(w->store, &w->news, err);
+    if (rc == EXJ_OK)
+        rc = exj_streams_open(w->store, w->news, &w->api.streams, err);
+    if (rc == EXJ_OK)
         rc = open_doors(w, err);
     if (rc != EXJ_OK)
         exj_wiring_stop(w, FAILED_START_GRACE_MS); /* rows may run already */
@@ -230,6 +235,10 @@ uint32_t exj_wiring_stop(exj_wiring *w, exj_msec grace_ms)
     if (w->server)
         exj_server_stop(w->server);
     w->server = NULL;
+    exj_streams_close(w->api.streams);
+    w->api.streams = NULL;
+    exj_news_close(w->news);
+    w->news = NULL;
     if (w->engine)
         w->left = exj_engine_stop(w->engine, grace_ms);
     w->engine = NULL;

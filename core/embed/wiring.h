@@ -48,6 +48,7 @@ typedef struct exj_wiring {
     exj_metrics *metrics;
     exj_engine *engine;      /* NULL: not started */
     exj_server *server;      /* NULL: no doors */
+    struct exj_news *news;   /* who hears of commits: sinks, streams */
     exj_api api;
     exj_store_health health; /* as found at open */
     char *snapshots_dir;     /* owned: DATA_DIR/snapshots */

@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/http/command.h"
 #include "core/http/exchange.h"
+#include "core/http/stream.h"
 #include "core/job/record.h"
 
 /* ---- the table of routes ---------------------------------------------------------------- */
@@ -23,6 +24,8 @@ static const char *const params_workers[] = { "matrixCatalogId", NULL };
 static const char *const params_plugins[] = { "load", NULL };
 static const char *const params_limit[] = { "limit", NULL };
 static const char *const params_steps[] = { "body", NULL };
+static const char *const params_events[] = { "after", "matrixCatalogId", "graphId", "limit",
+                                             NULL };
 static const char *const params_none[] = { NULL };
 static const char *const params_kv[] = { "key", "after", "limit", NULL };
 static const char *const params_events_in[] = { "autoId", "atomic", "brief", NULL };
@@ -99,6 +102,9 @@ static const struct route routes[] = {
       "matrixRowId" },
     { "/rows/:/steps", READ_ONLY, { [M_GET] = exj_route_row_steps }, params_steps, NULL, 0,
       "matrixRowId" },
+    { "/rows/:/events", READ_ONLY, { [M_GET] = exj_route_row_events }, params_events, NULL, 0,
+      "matrixRowId" },
+    { "/events", READ_ONLY, { [M_GET] = exj_route_events }, params_events, NULL, 0, NULL },
     { "/journal/verify", READ_ONLY, { [M_GET] = exj_route_journal_verify }, params_list, NULL, 0,
       NULL },
     { "/plugins", READ_ONLY, { [M_GET] = exj_route_plugins }, params_plugins, NULL, 0,
@@ -635,5 +641,7 @@ void exj_api_call(const exj_api *api, const exj_request *q, exj_response *ret)
 void exj_response_release(exj_response *r)
 {
     exj_buf_release(&r->body);
+    if (r->stream)
+        exj_stream_close(r->stream);
     *r = (exj_response){ 0 };
 }

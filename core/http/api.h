@@ -41,6 +41,9 @@
  *   GET  /plugins/:id/history[?limit=]  GET /plugins/:id/versions     the kept copies
  *   GET  /quarantine[?after=&limit=]    -> {"plugins":[…],"rows":[…],"next":N|null}
  *   POST /quarantine/plugins/:idOrSha256/release          (rows: POST /rows/:id/retry)
+ *   GET  /events?after&matrixCatalogId&graphId&limit     GET /rows/:id/events?after&limit
+ *          -> {"events":[…],"next":N|null,"first":N,"last":N}, or with Accept:
+ *             text/event-stream the stream, from Last-Event-ID or `after` on
  *   GET  /openapi.json
  *
  * Every change takes Idempotency-Key (core/http/command.h).
@@ -58,6 +61,7 @@ typedef struct exj_api {
     exj_registry *plugins;
     exj_metrics *metrics;     /* may be NULL */
     struct exj_shelf *shelf;  /* what is remembered of plugins; may be NULL */
+    struct exj_streams *streams; /* NULL: no daemon; events cannot be streamed */
     const char *snapshots_dir; /* DATA_DIR/snapshots; NULL: none are kept */
     const char *prefix;       /* "/v1" */
     const char *api_key;      /* NULL: mutations over TCP answer 501 */
@@ -77,6 +81,7 @@ typedef struct exj_request {
     bool trusted;       /* Unix socket or in process: no key needed */
     exj_slice api_key;  /* x-exellix-jobs-api-key or Bearer; empty: none */
     exj_slice idempotency_key; /* p NULL: none was sent */
+    exj_slice accept, last_event_id; /* headers; empty: not sent */
 } exj_request;
 
 typedef struct exj_response {
@@ -84,6 +89,8 @@ typedef struct exj_response {
     const char *content_type; /* static */
     const char *allow;        /* static; 405 only, else NULL */
     bool replayed;            /* the stored answer of a command that was done before */
+    struct exj_stream *stream; /* NULL; else the body, from exj_stream_read; whoever sends it
+                                 takes it away (core/http/stream.h) */
     exj_buf body;
 } exj_response;
 

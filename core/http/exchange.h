@@ -146,6 +146,8 @@ void exj_route_documents(exj_exchange *x);        /* api_config.c */
 void exj_route_document(exj_exchange *x);
 void exj_route_document_put(exj_exchange *x);
 void exj_route_document_delete(exj_exchange *x);
+void exj_route_events(exj_exchange *x);           /* api_events.c */
+void exj_route_row_events(exj_exchange *x);
 void exj_route_snapshot(exj_exchange *x);         /* api_snapshots.c */
 void exj_route_kv(exj_exchange *x);               /* api_kv.c */
 void exj_route_kv_delete(exj_exchange *x);

@@ -17,6 +17,7 @@
 #include "core/http/acceptor.h"
 #include "core/http/exchange.h"
 #include "core/http/head.h"
+#include "core/http/stream.h"
 #include "core/http/unix_path.h"
 
 #define BODY_MAX_DEFAULT (16u * 1024u * 1024u)
@@ -164,6 +165,47 @@ static enum MHD_Result reply(struct MHD_Connection *c, exj_response *a)
     return queued;
 }
 
+static ssize_t stream_read(void *user, uint64_t at, char *p, size_t n)
+{
+    ssize_t got = exj_stream_read(user, p, n);
+
+    (void)at;
+    return got < 0 ? MHD_CONTENT_READER_END_OF_STREAM : got;
+}
+
+static void stream_close(void *user)
+{
+    exj_stream_close(user);
+}
+
+/* A stream lasts: its connection is bounded by how long nothing can be sent, not as a whole. */
+static enum MHD_Result reply_stream(struct MHD_Connection *c, exj_server *s, exj_response *a)
+{
+    const union MHD_ConnectionInfo *i =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct open_one *o = i ? i->socket_context : NULL;
+    struct MHD_Response *m = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, 16384, stream_read, a->stream, stream_close);
+    enum MHD_Result queued;
+
+    if (!m)
+        return MHD_NO; /* whoever made the answer releases the stream with it */
+    a->stream = NULL;  /* the response's now */
+    if (o) {
+        pthread_mutex_lock(&s->mu);
+        o->until = INT64_MAX;
+        pthread_mutex_unlock(&s->mu);
+    }
+    MHD_add_response_header(m, "Content-Type", a->content_type);
+    MHD_add_response_header(m, "Cache-Control", "no-store");
+    MHD_add_response_header(m, "X-Content-Type-Options", "nosniff");
+    MHD_add_response_header(m, "X-Accel-Buffering", "no");
+    MHD_add_response_header(m, "Connection", "close");
+    queued = MHD_queue_response(c, a->status, m);
+    MHD_destroy_response(m);
+    return queued;
+}
+
 static enum MHD_Result reply_refusal(struct MHD_Connection *c, unsigned status,
                                      const char *code, const char *text)
 {
@@ -244,14 +286,16 @@ static enum MHD_Result answer(const struct door *d, struct MHD_Connection *c,
                       .content_type = header(c, "Content-Type"),
                       .trusted = d->trusted,
                       .api_key = sent_key(c),
-                      .idempotency_key = sent_idempotency_key(c) };
+                      .idempotency_key = sent_idempotency_key(c),
+                      .accept = header(c, "Accept"),
+                      .last_event_id = header(c, "Last-Event-ID") };
     exj_response a;
     enum MHD_Result queued;
 
     if (r->too_large)
         return reply_refusal(c, 413, "BodyTooLarge", "the body is too large");
     exj_api_call(d->server->api, &q, &a);
-    queued = reply(c, &a);
+    queued = a.stream ? reply_stream(c, d->server, &a) : reply(c, &a);
     exj_response_release(&a);
     return queued;
 }
@@ -631,6 +675,8 @@ void exj_server_stop(exj_server *s)
     if (!s)
         return;
     exj_acceptor_stop(s->acceptor);
+    if (s->api->streams)
+        exj_streams_end(s->api->streams);
     clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += STOP_SECONDS;
     pthread_mutex_lock(&s->mu);

@@ -11,6 +11,7 @@ static bool take(exj_sqlite *s, exj_op *op)
     int status = 0, rc;
 
     op->u.command.ret_replay = false;
+    exj_buf_reset(&op->u.command.ret_body); /* the transaction may be done a second time */
     sqlite3_bind_int64(over, 1, s->now);
     if (!exj_sqlite_run(s, W_COMMANDS_OVER, "cannot forget old commands"))
         return false;

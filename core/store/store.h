@@ -31,7 +31,7 @@
 typedef struct exj_store exj_store;
 typedef struct exj_op exj_op;
 
-typedef enum exj_doc_kind { EXJ_DOC_GRAPH, EXJ_DOC_MATRIX } exj_doc_kind;
+typedef enum exj_doc_kind { EXJ_DOC_GRAPH, EXJ_DOC_MATRIX, EXJ_DOC_SCHEDULE } exj_doc_kind;
 
 /* ---- items of operations ------------------------------------------------------------ */
 
@@ -68,6 +68,7 @@ typedef struct exj_want {
     exj_slice guard_id;
     exj_doc_kind guard_kind;
     int64_t guard_version;
+    int64_t only_seq;    /* claim this row of the pool and no other; 0: any */
     uint32_t key_cap;    /* rows of one concurrency key at once; 0 counts as 1 */
     /* Rate limit of the graph, over all its pools and workers: `rate` claims a `rate_ms`,
      * evenly spread with bursts up to `rate` (core/job/rate.h). 0: none. */
@@ -186,6 +187,11 @@ typedef enum exj_op_kind {
     EXJ_OP_REMOVE,  /* with results, steps, failures and signals; entries stay till compacted */
     EXJ_OP_COMPACT, /* entries of rows that are gone leave the journal */
     EXJ_OP_RESTORE, /* a row comes back from an archive */
+    /* Schedules (spec 2.8). A tick goes in one group with the inserts of its rows, or with
+     * the runs it asks for: so it fires once, and is not lost. */
+    EXJ_OP_SCHEDULE_TICK, /* the state of a schedule becomes another */
+    EXJ_OP_RUN_ASK,  /* a cycle of a matrix is wanted under a name; asked twice: once */
+    EXJ_OP_RUN_DONE, /* its source was asked to the end; not asked for: no matter */
     EXJ_OP_COUNT
 } exj_op_kind;
 
@@ -342,6 +348,21 @@ struct exj_op {
         struct {
             int64_t id;
         } dead; /* EXJ_NOT_FOUND */
+        struct {
+            exj_slice id;
+            /* Guards, as read (exj_schedule_view): the document's version, the state's turn
+             * (0: there is no state yet), which grows with every change. */
+            int64_t version, turn;
+            /* What the state becomes. */
+            exj_msec last_tick, next_due; /* next_due 0: never */
+            bool paused;
+            exj_slice times;  /* what the ticks follow from: opaque to the store */
+            exj_slice error;  /* why the last tick that was due could not start; empty: none */
+            uint64_t fired, skipped; /* added */
+        } tick; /* EXJ_CONFLICT: another was faster; EXJ_NOT_FOUND: no such document */
+        struct {
+            exj_slice matrix, run;
+        } run; /* RUN_ASK, RUN_DONE */
     } u;
 };
 
@@ -447,6 +468,25 @@ typedef struct exj_dead_view {
 } exj_dead_view;
 typedef bool (*exj_dead_visit)(void *user, const exj_dead_view *v);
 
+/* A schedule's document and its state. The state of a deleted document goes with it. */
+typedef struct exj_schedule_view {
+    exj_slice id, body;    /* valid during the visit, as all texts */
+    int64_t version;
+    exj_msec created_at, updated_at;
+    int64_t turn;          /* 0: no state yet, and nothing below is set */
+    int64_t seen_version;  /* of the document, when the state was last changed */
+    exj_msec last_tick, next_due;
+    bool paused;
+    exj_slice times, error;
+    exj_msec error_at;     /* 0: none; of the first of equal errors in a row */
+    uint64_t fired, skipped;
+} exj_schedule_view;
+typedef bool (*exj_schedule_visit)(void *user, const exj_schedule_view *v);
+
+/* A run that was asked for; asked: its source has still to be asked; else rows of it are
+ * not at their end. */
+typedef bool (*exj_run_visit)(void *user, exj_slice matrix, exj_slice run, bool asked);
+
 typedef struct exj_store_health {
     bool config_ok, execution_ok;
     char text[256]; /* what failed, or "ok" */
@@ -549,6 +589,18 @@ typedef struct exj_store_vtable {
     /* Dead letters by id, ascending; `sink` empty: of all; limit 1..1000. */
     exj_code (*dead_page)(exj_store *s, exj_slice sink, int64_t after_id, size_t limit,
                           exj_dead_visit visit, void *user, exj_err *err);
+    /* EXJ_NOT_FOUND: no such document. */
+    exj_code (*schedule_get)(exj_store *s, exj_slice id, exj_schedule_visit visit, void *user,
+                             exj_err *err);
+    /* By id, ascending; limit 1..1000. `due_by` not 0: those alone whose next_due is not later,
+     * or whose document is newer than their state. */
+    exj_code (*schedule_page)(exj_store *s, exj_slice after_id, exj_msec due_by, size_t limit,
+                              exj_schedule_visit visit, void *user, exj_err *err);
+    /* The earliest next_due of all states; 0: none is ever due. */
+    exj_code (*schedule_next)(exj_store *s, exj_msec *ret, exj_err *err);
+    /* Runs that were asked for by schedules: those still asked first, oldest first, then those
+     * with rows that are queued, waiting, parked, running or suspended. */
+    exj_code (*runs)(exj_store *s, exj_run_visit visit, void *user, exj_err *err);
     exj_code (*health)(exj_store *s, exj_store_health *ret); /* a real round trip */
     void (*close)(exj_store *s); /* finishes what was submitted, then checkpoints */
 } exj_store_vtable;

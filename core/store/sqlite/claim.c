@@ -77,10 +77,10 @@ struct exj_picked {
 };
 
 /* The first `most` ready rows of the pool into s->picked, as they will be once claimed. */
-static bool look_at_ready(exj_sqlite *s, int64_t pool, int64_t nonce, uint32_t most,
+static bool look_at_ready(exj_sqlite *s, const exj_want *w, int64_t nonce, uint32_t most,
                           uint32_t *ret)
 {
-    sqlite3_stmt *st = s->st[W_READY];
+    sqlite3_stmt *st = s->st[w->only_seq ? W_READY_ONE : W_READY];
     uint32_t n = 0;
     int rc;
 
@@ -94,12 +94,14 @@ static bool look_at_ready(exj_sqlite *s, int64_t pool, int64_t nonce, uint32_t m
         s->picked = more;
         s->picked_cap = most;
     }
-    sqlite3_bind_int64(st, 1, pool);
+    sqlite3_bind_int64(st, 1, w->pool);
     sqlite3_bind_int64(st, 2, most);
+    if (w->only_seq)
+        sqlite3_bind_int64(st, 3, w->only_seq);
     while ((rc = sqlite3_step(st)) == SQLITE_ROW)
         s->picked[n++] = (struct exj_picked){
             .claim = { .seq = sqlite3_column_int64(st, 0),
-                       .pool = pool,
+                       .pool = w->pool,
                        .token = sqlite3_column_int64(st, 1) + 1,
                        .nonce = nonce,
                        .attempt = (uint32_t)sqlite3_column_int64(st, 2) + 1,
@@ -156,7 +158,7 @@ static bool claim_some(exj_sqlite *s, exj_want *w, uint32_t room, int64_t nonce,
     uint32_t parked = 0, n;
 
     do {
-        if (!look_at_ready(s, w->pool, nonce, room - w->got, &n))
+        if (!look_at_ready(s, w, nonce, room - w->got, &n))
             return false;
         for (uint32_t k = 0; k < n; k++) {
             const struct exj_picked *p = &s->picked[k];

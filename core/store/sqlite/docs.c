@@ -12,6 +12,8 @@ static const struct doc_statements kinds[] = {
     [EXJ_DOC_GRAPH] = { "graph", W_GRAPH_VERSION, W_GRAPH_ADD, W_GRAPH_SET, W_GRAPH_DROP },
     [EXJ_DOC_MATRIX] = { "matrix", W_MATRIX_VERSION, W_MATRIX_ADD, W_MATRIX_SET,
                          W_MATRIX_DROP },
+    [EXJ_DOC_SCHEDULE] = { "schedule", W_SCHEDULE_VERSION, W_SCHEDULE_ADD, W_SCHEDULE_SET,
+                           W_SCHEDULE_DROP },
 };
 
 /* One number from a bound statement; 0 when there is no row. */
@@ -93,6 +95,12 @@ bool exj_sqlite_doc_delete(exj_sqlite *s, exj_op *op)
     exj_sqlite_bind(s->st[W_GONE_SET], 2, op->u.doc.id);
     sqlite3_bind_int64(s->st[W_GONE_SET], 3, current);
     exj_sqlite_bind(s->st[k->drop], 1, op->u.doc.id);
+    if (op->u.doc.kind == EXJ_DOC_SCHEDULE) {
+        /* A later schedule of that id is a new one. */
+        exj_sqlite_bind(s->st[W_SCHEDULE_FORGET], 1, op->u.doc.id);
+        if (!exj_sqlite_run(s, W_SCHEDULE_FORGET, "cannot forget a schedule"))
+            return false;
+    }
     return exj_sqlite_run(s, W_GONE_SET, "cannot note a deleted document") &&
            exj_sqlite_run(s, k->drop, "cannot delete a document");
 }

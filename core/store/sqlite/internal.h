@@ -17,6 +17,7 @@
  *   db.c      SQLite's codes             backup.c, doctor*.c  (core/store/care.h)
  *
  *   sinks.c   how far sinks are, what they could not deliver
+ *   schedules.c  states of schedules, runs they ask for
  *
  * Threads: `writer thread only` unless a field says otherwise.
  */
@@ -33,7 +34,7 @@
 
 #define EXJ_SQLITE_FILE "exellix-jobs.db"
 #define EXJ_SQLITE_LOCK "exellix-jobs.lock"
-#define EXJ_SQLITE_SCHEMA 6 /* recipe for a change: schema.c */
+#define EXJ_SQLITE_SCHEMA 7 /* recipe for a change: schema.c */
 #define EXJ_SQLITE_BLOBS_SINCE 5
 
 /* ---- the seam for tests ----------------------------------------------------------------- */
@@ -78,6 +79,8 @@ enum exj_sqlite_write {
     W_PAST_RETRIED, W_PAST_PROGRESS, W_PAST_SIGNALS, W_PAST_STEP_ADD,
     W_EVENTS_NEXT, W_EVENTS_SET, W_EVENTS_DROP,
     W_KV_GET, W_KV_PUT, W_KV_DROP, W_KV_SIZES, W_KV_COUNT,
+    W_SCHEDULE_VERSION, W_SCHEDULE_ADD, W_SCHEDULE_SET, W_SCHEDULE_DROP, W_SCHEDULE_FORGET,
+    W_TICK_TURN, W_TICK_ADD, W_TICK_SET, W_RUN_ASK, W_RUN_DONE, W_READY_ONE,
     W_SINK_SET, W_HELD_PUT, W_HELD_DROP, W_DEAD_PUT, W_DEAD_REPLAY, W_DEAD_DROP,
     W_COUNT
 };
@@ -89,6 +92,8 @@ enum exj_sqlite_read {
     R_PAGE_BLOCKED_CODE, R_RECENT, R_ROW_SEQ, R_ROW_NAME, R_STEP, R_STEPS, R_FAILURE_COUNT,
     R_FAILURES, R_EVENTS, R_BATCH_OF, R_LAST, R_EVENTS_SPAN, R_SIGNALS, R_BLOB, R_ENDED, R_KV, R_KV_PAGE,
     R_SINK, R_HELD, R_DEAD,
+    R_SCHEDULE_DOC, R_SCHEDULE_DOCS, R_SCHEDULE, R_SCHEDULES, R_SCHEDULES_DUE, R_SCHEDULE_NEXT,
+    R_RUNS_ASKED, R_RUNS_OPEN,
     R_PROBE_CONFIG, R_PROBE_EXECUTION,
     R_COUNT
 };
@@ -385,6 +390,17 @@ exj_code exj_sqlite_undelivered(exj_store *base, exj_slice sink, size_t limit,
                                 exj_undelivered_visit visit, void *user, exj_err *err);
 exj_code exj_sqlite_dead_page(exj_store *base, exj_slice sink, int64_t after_id, size_t limit,
                               exj_dead_visit visit, void *user, exj_err *err);
+
+/* schedules.c */
+bool exj_sqlite_schedule_tick(exj_sqlite *s, exj_op *op);
+bool exj_sqlite_run_change(exj_sqlite *s, exj_op *op);
+exj_code exj_sqlite_schedule_get(exj_store *base, exj_slice id, exj_schedule_visit visit,
+                                 void *user, exj_err *err);
+exj_code exj_sqlite_schedule_page(exj_store *base, exj_slice after_id, exj_msec due_by,
+                                  size_t limit, exj_schedule_visit visit, void *user,
+                                  exj_err *err);
+exj_code exj_sqlite_schedule_next(exj_store *base, exj_msec *ret, exj_err *err);
+exj_code exj_sqlite_runs(exj_store *base, exj_run_visit visit, void *user, exj_err *err);
 
 /* ---- read.c ----------------------------------------------------------------------------------- */
 

@@ -46,6 +46,11 @@
     " CROSS JOIN exj_pools p ON p.id=r.pool LEFT JOIN exj_hot h ON h.seq=r.seq"                \
     JOIN_REST
 
+#define SCHEDULE_COLUMNS                                                                       \
+    "d.id, d.body, d.version, d.created_at, d.updated_at, s.turn, s.version, s.last_tick,"     \
+    " s.next_due, s.paused, s.times, s.error, s.error_at, s.fired, s.skipped"                \
+    " FROM exellix_schedule_configs d LEFT JOIN exj_schedules s ON s.id=d.id"
+
 static const char *const texts[R_COUNT] = {
     [R_LOAD] = "SELECT seq, record_id, input FROM " ROWS " WHERE seq BETWEEN ?1 AND ?2"
                " ORDER BY seq",
@@ -111,6 +116,21 @@ static const char *const texts[R_COUNT] = {
                " ORDER BY number LIMIT ?2",
     [R_DEAD] = "SELECT id, number, seq, tries, at, sink, error, body FROM exj_dead"
                " WHERE id>?2 AND (?1='' OR sink=?1) ORDER BY id LIMIT ?3",
+    [R_SCHEDULE_DOC] = "SELECT " DOC_COLUMNS " FROM exellix_schedule_configs WHERE id=?1",
+    [R_SCHEDULE_DOCS] = "SELECT " DOC_COLUMNS " FROM exellix_schedule_configs WHERE id>?1"
+                        " ORDER BY id LIMIT ?2",
+    [R_SCHEDULE] = "SELECT " SCHEDULE_COLUMNS " WHERE d.id=?1",
+    [R_SCHEDULES] = "SELECT " SCHEDULE_COLUMNS " WHERE d.id>?1 ORDER BY d.id LIMIT ?2",
+    [R_SCHEDULES_DUE] = "SELECT " SCHEDULE_COLUMNS " WHERE d.id>?1 AND (s.id IS NULL"
+                        " OR s.version<>d.version OR (s.next_due<>0 AND s.next_due<=?3))"
+                        " ORDER BY d.id LIMIT ?2",
+    [R_SCHEDULE_NEXT] = "SELECT next_due FROM exj_schedules INDEXED BY exj_schedules_due"
+                        " WHERE next_due<>0 ORDER BY next_due LIMIT 1",
+    [R_RUNS_ASKED] = "SELECT matrix, run FROM exj_runs INDEXED BY exj_runs_asked WHERE done=0"
+                     " ORDER BY id",
+    [R_RUNS_OPEN] = "SELECT DISTINCT p.matrix, p.run FROM exj_pools p INDEXED BY exj_pools_open"
+                    " WHERE p.run<>'' AND p.n0+p.n1+p.n2+p.n6+p.n9>0 AND EXISTS(SELECT 1"
+                    " FROM exj_runs r WHERE r.matrix=p.matrix AND r.run=p.run AND r.done=1)",
     [R_PROBE_CONFIG] = "SELECT (SELECT count(*) FROM (SELECT 1 FROM exellix_graph_configs"
                        " LIMIT 1)) + (SELECT count(*) FROM (SELECT 1 FROM"
                        " exellix_matrix_configs LIMIT 1))",
@@ -345,6 +365,15 @@ static bool visit_doc(sqlite3_stmt *st, exj_doc_visit visit, void *user)
                  sqlite3_column_int64(st, 4));
 }
 
+static const struct doc_reads {
+    const char *noun;
+    enum exj_sqlite_read get, page;
+} doc_reads[] = {
+    [EXJ_DOC_GRAPH] = { "graph", R_GRAPH_GET, R_GRAPH_PAGE },
+    [EXJ_DOC_MATRIX] = { "matrix", R_MATRIX_GET, R_MATRIX_PAGE },
+    [EXJ_DOC_SCHEDULE] = { "schedule", R_SCHEDULE_DOC, R_SCHEDULE_DOCS },
+};
+
 static exj_code doc_get(exj_store *base, exj_doc_kind kind, exj_slice id, exj_doc_visit visit,
                         void *user, exj_err *err)
 {
@@ -352,7 +381,7 @@ static exj_code doc_get(exj_store *base, exj_doc_kind kind, exj_slice id, exj_do
     exj_reader *r;
     sqlite3_stmt *st;
     int step;
-    exj_code rc = exj_sqlite_read_begin(s, kind == EXJ_DOC_GRAPH ? R_GRAPH_GET : R_MATRIX_GET, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, doc_reads[kind].get, &r, &st, err);
 
     if (rc)
         return rc;
@@ -363,7 +392,7 @@ static exj_code doc_get(exj_store *base, exj_doc_kind kind, exj_slice id, exj_do
     rc = exj_sqlite_read_end(s, r, st, step, err);
     if (!rc && step == SQLITE_DONE)
         rc = exj_err_set(err, EXJ_NOT_FOUND, "no %s \"%.*s\"",
-                         kind == EXJ_DOC_GRAPH ? "graph" : "matrix",
+                         doc_reads[kind].noun,
                          id.n > 200 ? 200 : (int)id.n, id.p);
     return rc;
 }
@@ -375,8 +404,7 @@ static exj_code doc_page(exj_store *base, exj_doc_kind kind, exj_slice after_id,
     exj_reader *r;
     sqlite3_stmt *st;
     int step;
-    exj_code rc =
-        exj_sqlite_read_begin(s, kind == EXJ_DOC_GRAPH ? R_GRAPH_PAGE : R_MATRIX_PAGE, &r, &st, err);
+    exj_code rc = exj_sqlite_read_begin(s, doc_reads[kind].page, &r, &st, err);
 
     if (rc)
         return rc;
@@ -858,6 +886,10 @@ const exj_store_vtable exj_sqlite_vtable = {
     .sink_get = exj_sqlite_sink_get,
     .undelivered = exj_sqlite_undelivered,
     .dead_page = exj_sqlite_dead_page,
+    .schedule_get = exj_sqlite_schedule_get,
+    .schedule_page = exj_sqlite_schedule_page,
+    .schedule_next = exj_sqlite_schedule_next,
+    .runs = exj_sqlite_runs,
     .health = exj_sqlite_health,
     .close = exj_sqlite_close,
 };

@@ -159,6 +159,21 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     " STRICT;"
     /* Rows that count as queued and are not ready: the oldest of them may be dropped. */
     "CREATE INDEX exj_hot_aside ON exj_hot(pool) WHERE status IN (1, 9);",
+
+    /* 6 -> 7: schedules with their states, the runs they ask for, pools with open rows. */
+    "CREATE TABLE exellix_schedule_configs(id TEXT PRIMARY KEY, version INTEGER NOT NULL,"
+    " body TEXT NOT NULL, created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL) STRICT;"
+    "CREATE TABLE exj_schedules(id TEXT PRIMARY KEY, turn INTEGER NOT NULL,"
+    " version INTEGER NOT NULL, last_tick INTEGER NOT NULL, next_due INTEGER NOT NULL,"
+    " paused INTEGER NOT NULL, times TEXT NOT NULL, error TEXT NOT NULL,"
+    " error_at INTEGER NOT NULL, fired INTEGER NOT NULL, skipped INTEGER NOT NULL) STRICT,"
+    " WITHOUT ROWID;"
+    "CREATE INDEX exj_schedules_due ON exj_schedules(next_due) WHERE next_due<>0;"
+    "CREATE TABLE exj_runs(id INTEGER PRIMARY KEY, matrix TEXT NOT NULL, run TEXT NOT NULL,"
+    " at INTEGER NOT NULL, done INTEGER NOT NULL, UNIQUE(matrix, run)) STRICT;"
+    "CREATE INDEX exj_runs_asked ON exj_runs(id) WHERE done=0;"
+    "CREATE INDEX exj_pools_open ON exj_pools(matrix, run)"
+    " WHERE run<>'' AND n0+n1+n2+n6+n9>0;",
 };
 
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,

@@ -191,6 +191,25 @@ const char *const exj_sqlite_texts[W_COUNT] = {
                  " ON CONFLICT(graph, key) DO UPDATE SET value=?3, at=?4, seq=?5",
     [W_KV_DROP] = "DELETE FROM exj_kv WHERE graph=?1 AND key=?2",
     [W_KV_SIZES] = "SELECT keys, bytes FROM exj_kv_graphs WHERE graph=?1",
+    [W_SCHEDULE_VERSION] = "SELECT version FROM exellix_schedule_configs WHERE id=?1",
+    [W_SCHEDULE_ADD] = "INSERT INTO exellix_schedule_configs(id, version, body, created_at,"
+                       " updated_at) VALUES(?1, ?2, ?3, ?4, ?4)",
+    [W_SCHEDULE_SET] = "UPDATE exellix_schedule_configs SET version=?2, body=?3, updated_at=?4"
+                       " WHERE id=?1",
+    [W_SCHEDULE_DROP] = "DELETE FROM exellix_schedule_configs WHERE id=?1",
+    [W_SCHEDULE_FORGET] = "DELETE FROM exj_schedules WHERE id=?1",
+    [W_TICK_TURN] = "SELECT turn FROM exj_schedules WHERE id=?1",
+    [W_TICK_ADD] = "INSERT INTO exj_schedules(id, turn, version, last_tick, next_due, paused,"
+                   " times, error, error_at, fired, skipped)"
+                   " VALUES(?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    [W_TICK_SET] = "UPDATE exj_schedules SET turn=turn+1, version=?2, last_tick=?3, next_due=?4,"
+                   " paused=?5, times=?6, error=?7, error_at=CASE WHEN error=?7 THEN error_at"
+                   " ELSE ?8 END, fired=fired+?9, skipped=skipped+?10 WHERE id=?1",
+    [W_RUN_ASK] = "INSERT INTO exj_runs(matrix, run, at, done) VALUES(?1, ?2, ?3, 0)"
+                  " ON CONFLICT(matrix, run) DO NOTHING",
+    [W_RUN_DONE] = "UPDATE exj_runs SET done=1 WHERE matrix=?1 AND run=?2 AND done=0",
+    [W_READY_ONE] = "SELECT seq, fence, attempts, max_attempts, last, ckey FROM exj_hot"
+                    " WHERE seq=?3 AND status=0 AND pool=?1 LIMIT ?2",
     [W_SINK_SET] = "INSERT INTO exj_sinks(name, position) VALUES(?1, ?2)"
                    " ON CONFLICT(name) DO UPDATE SET position=?2",
     [W_HELD_PUT] = "INSERT INTO exj_held(sink, number, seq, tries, at, error, body)"

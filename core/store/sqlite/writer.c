@@ -146,6 +146,11 @@ static bool apply(exj_sqlite *s, exj_op *op)
     case EXJ_OP_DEAD_REPLAY:
     case EXJ_OP_DEAD_DROP:
         return exj_sqlite_dead(s, op);
+    case EXJ_OP_SCHEDULE_TICK:
+        return exj_sqlite_schedule_tick(s, op);
+    case EXJ_OP_RUN_ASK:
+    case EXJ_OP_RUN_DONE:
+        return exj_sqlite_run_change(s, op);
     default:
         break;
     }

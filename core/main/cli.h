@@ -41,6 +41,12 @@
     X(FIX, "fix", 0, NULL, "mend what can be mended")                                      \
     X(BEFORE, "before", 0, "TIME", "rows that ended before: 2026-01-31, …T12:00:00Z, or 30d")\
     X(RESTORE, "restore", 0, NULL, "bring the rows of the file back")                      \
+    X(INPUT, "input", 0, "FILE|-", "the record, a JSON object; - reads standard input")    \
+    X(ID, "id", 0, "ID", "of the record; the same id again makes no second row")           \
+    X(PRIORITY, "priority", 0, "N", "-1000 to 1000, higher first")                         \
+    X(RUN_AFTER, "run-after", 0, "TIME", "not before: 2026-01-31T12:00:00Z, or ms since 1970") \
+    X(UNIQUE_KEY, "unique-key", 0, "KEY", "no second row with it while one is not over")   \
+    X(AUTO_ID, "auto-id", 0, NULL, "events without an id get a fresh one")                 \
     X(ROW, "row", 0, "ID", "this row instead of a plugin")                                 \
     X(CONFIG, "config", 0, "JSON|FILE", "what the plugin is created with ({})")                \
     X(FROM, "from", 0, "STEP", "forget this step and those after it; without: all")        \
@@ -105,6 +111,8 @@ exj_exit exj_cmd_rows_list(exj_cli *c);
 exj_exit exj_cmd_rows_show(exj_cli *c);
 exj_exit exj_cmd_rows_retry(exj_cli *c);
 exj_exit exj_cmd_snapshots_show(exj_cli *c);
+exj_exit exj_cmd_trigger(exj_cli *c);
+exj_exit exj_cmd_events_push(exj_cli *c);
 exj_exit exj_cmd_kv_list(exj_cli *c);
 exj_exit exj_cmd_kv_get(exj_cli *c);
 exj_exit exj_cmd_kv_delete(exj_cli *c);

@@ -147,7 +147,7 @@ exj_code exj_call_api(exj_reach *r, const char *method, const char *path, const 
     exj_buf full = EXJ_BUF_INIT;
     exj_err why = { 0 };
     exj_request q = { .method = method, .query = exj_slice_of(query), .body = body,
-                      .trusted = true };
+                      .content_type = exj_slice_of(r->content_type), .trusted = true };
     exj_code rc = EXJ_NOT_FOUND;
 
     *ret = (exj_answer_json){ 0 };

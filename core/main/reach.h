@@ -21,6 +21,7 @@ typedef struct exj_reach {
     bool with_house;     /* without a daemon: what is remembered of plugins is needed, */
     bool without_store;  /* and nothing else: no store is opened */
     unsigned timeout_ms; /* of a daemon's answer; 0: 30 s */
+    const char *content_type; /* of bodies; NULL: JSON */
     /* the rest is call_api's */
     bool decided, daemon, writable;
     exj_store *store;

@@ -11,6 +11,7 @@
 #include "core/run/snapshot.h"
 
 #define FAILED_START_GRACE_MS 30000
+#define SINKS_GRACE_MS 5000 /* what they have not delivered comes with the next start */
 
 static exj_code open_store(exj_wiring *w, exj_err *err)
 {
@@ -119,14 +120,31 @@ static exj_code open_doors(exj_wiring *w, exj_err *err)
     return rc == EXJ_OK ? rc : exj_err_set(err, rc, "%s", why.text);
 }
 
+static exj_code open_sinks(exj_wiring *w, exj_err *err)
+{
+    exj_code rc;
+
+    if (!w->o.sinks)
+        return EXJ_OK;
+    rc = exj_sinks_open(w->store, w->plugins, exj_slice_of(w->o.sinks), &w->sinks, err);
+    if (rc != EXJ_OK)
+        exj_err_prefix(err, "event sinks");
+    else
+        rc = exj_sinks_start(w->sinks, w->news, err);
+    w->api.sinks = w->sinks;
+    return rc;
+}
+
 exj_code exj_wiring_start(exj_wiring *w, exj_err *err)
 {
-    exj_code rc = open_engine(w, err);
+    exj_code rc = exj_news_open(w->store, &w->news, err);
 
+    if (rc == EXJ_OK)
+        rc = open_sinks(w, err);
+    if (rc == EXJ_OK)
+        rc = open_engine(w, err);
     w->api.engine = w->engine;
     w->api.started = exj_clock_mono_ns();
-    if (rc == EXJ_OK)
-        rc = exj_news_open(w->store, &w->news, err);
     if (rc == EXJ_OK)
         rc = exj_streams_open(w->store, w->news, &w->api.streams, err);
     if (rc == EXJ_OK)
@@ -237,11 +255,14 @@ uint32_t exj_wiring_stop(exj_wiring *w, exj_msec grace_ms)
     w->server = NULL;
     exj_streams_close(w->api.streams);
     w->api.streams = NULL;
-    exj_news_close(w->news);
-    w->news = NULL;
     if (w->engine)
         w->left = exj_engine_stop(w->engine, grace_ms);
     w->engine = NULL;
+    w->left += exj_sinks_stop(w->sinks, grace_ms < SINKS_GRACE_MS ? grace_ms : SINKS_GRACE_MS);
+    w->sinks = NULL;
+    w->api.sinks = NULL;
+    exj_news_close(w->news);
+    w->news = NULL;
     w->api.engine = NULL;
     return w->left;
 }

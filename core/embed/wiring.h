@@ -11,6 +11,7 @@
 #define EXJ_CORE_EMBED_WIRING_H
 
 #include "core/http/server.h"
+#include "core/run/sinks.h"
 
 typedef struct exj_wiring_options {
     /* store */
@@ -39,6 +40,7 @@ typedef struct exj_wiring_options {
     const char *bind, *prefix, *api_key;
     uint16_t port;
     bool scheduler_probe;
+    const char *sinks; /* event sinks, as exj_sinks_open takes them; NULL: none */
 } exj_wiring_options;
 
 typedef struct exj_wiring {
@@ -47,6 +49,7 @@ typedef struct exj_wiring {
     exj_registry *plugins;
     exj_metrics *metrics;
     exj_engine *engine;      /* NULL: not started */
+    exj_sinks *sinks;        /* NULL: none */
     exj_server *server;      /* NULL: no doors */
     struct exj_news *news;   /* who hears of commits: sinks, streams */
     exj_api api;

@@ -31,6 +31,7 @@ static const char *const params_kv[] = { "key", "after", "limit", NULL };
 static const char *const params_events_in[] = { "autoId", "atomic", "brief", NULL };
 static const char *const params_trigger[] = { "graphId", NULL };
 static const char *const params_key[] = { "key", NULL };
+static const char *const params_dead[] = { "sink", "after", "limit", NULL };
 static const char *const params_rows[] = { "matrixCatalogId", "graphId", "matrixRunId",
                                            "status", "errorCode", "after", "limit", NULL };
 
@@ -125,6 +126,14 @@ static const struct route routes[] = {
       NULL, 0, "plugin id" },
     { "/plugins/:/versions", READ_ONLY, { [M_GET] = exj_route_plugin_versions }, params_none,
       NULL, 0, "plugin id" },
+    { "/dead-letters", READ_ONLY, { [M_GET] = exj_route_dead_letters }, params_dead, NULL, 0,
+      NULL },
+    { "/dead-letters/:", "GET, HEAD, DELETE",
+      { [M_GET] = exj_route_dead_letter, [M_DELETE] = exj_route_dead_letter_drop }, params_none,
+      params_none, 0, "dead letter id" },
+    { "/dead-letters/:/replay", "POST", { [M_POST] = exj_route_dead_letter_replay }, NULL,
+      params_none, 0, "dead letter id" },
+    { "/sinks", READ_ONLY, { [M_GET] = exj_route_sinks }, params_none, NULL, 0, NULL },
     { "/quarantine", READ_ONLY, { [M_GET] = exj_route_quarantine }, params_list, NULL, 0, NULL },
     { "/quarantine/plugins/:/release", "POST", { [M_POST] = exj_route_quarantine_release }, NULL,
       params_none, 0, "plugin id or SHA-256" },

@@ -44,6 +44,9 @@
  *   GET  /events?after&matrixCatalogId&graphId&limit     GET /rows/:id/events?after&limit
  *          -> {"events":[…],"next":N|null,"first":N,"last":N}, or with Accept:
  *             text/event-stream the stream, from Last-Event-ID or `after` on
+ *   GET  /dead-letters[?sink=&after=&limit=]  -> {"deadLetters":[…],"next":N|null}
+ *   GET, DELETE /dead-letters/:id       POST /dead-letters/:id/replay
+ *   GET  /sinks                         -> {"sinks":[…]}: how they do (docs/sinks.md)
  *   GET  /openapi.json
  *
  * Every change takes Idempotency-Key (core/http/command.h).
@@ -59,6 +62,7 @@ typedef struct exj_api {
     exj_store *store;         /* borrowed */
     exj_engine *engine;       /* NULL without a daemon: workers routes answer 503 */
     exj_registry *plugins;
+    struct exj_sinks *sinks;  /* NULL: none */
     exj_metrics *metrics;     /* may be NULL */
     struct exj_shelf *shelf;  /* what is remembered of plugins; may be NULL */
     struct exj_streams *streams; /* NULL: no daemon; events cannot be streamed */

@@ -175,6 +175,11 @@ void exj_route_plugin_history(exj_exchange *x);   /* api_plugin_past.c */
 void exj_route_plugin_versions(exj_exchange *x);
 void exj_route_quarantine(exj_exchange *x);       /* api_quarantine.c */
 void exj_route_quarantine_release(exj_exchange *x);
+void exj_route_dead_letters(exj_exchange *x);     /* api_dead_letters.c */
+void exj_route_dead_letter(exj_exchange *x);
+void exj_route_dead_letter_replay(exj_exchange *x);
+void exj_route_dead_letter_drop(exj_exchange *x);
+void exj_route_sinks(exj_exchange *x);
 void exj_route_openapi(exj_exchange *x);          /* openapi.c */
 
 #endif /* EXJ_CORE_HTTP_EXCHANGE_H */

@@ -95,6 +95,8 @@ typedef enum exj_setting_kind {
       "Ready,Running", 0, 0, NULL, "operational states in which a graph may run")          \
     X(DURABILITY, "EXELLIX_JOBS_DURABILITY", "durability", CHOICE, "full", 0, 0,           \
       "full|fast", "fast may lose the last commits when the power fails")                  \
+    X(SINKS, "EXELLIX_JOBS_SINKS", "sinks", TEXT, NULL, 0, 0, NULL,                        \
+      "JSON file of event sinks: where events are delivered")                              \
     X(CONFIG_FILE, "EXELLIX_JOBS_CONFIG_FILE", "config-file", TEXT, NULL, 0, 0, NULL,      \
       "JSON file of settings, its keys are these names")
 

@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 #include "core/base/log.h"
+#include "core/main/cmd_plugin.h"
 #include "core/main/reach.h"
+
+#define SINKS_FILE_MAX (1024u * 1024u)
 
 static exj_code open_plugins(void *user, const char *private_dir, exj_registry **ret,
                              exj_err *err)
@@ -60,6 +63,7 @@ static exj_wiring_options wiring_of(exj_worker *w, exj_settings *s, const exj_wo
         .prefix = exj_settings_text(s, EXJ_SET_PREFIX),
         .api_key = exj_settings_text(s, EXJ_SET_API_KEY),
         .scheduler_probe = exj_settings_number(s, EXJ_SET_SCHEDULER_PROBE) != 0,
+        .sinks = w->sinks.p,
     };
 }
 
@@ -82,6 +86,14 @@ static exj_code check_matrix(exj_store *store, const char *id, exj_err *err)
     return rc == EXJ_OK ? rc : exj_err_set(err, rc, "%s", why.text);
 }
 
+static exj_code read_sinks(exj_worker *w, exj_err *err)
+{
+    const char *path = exj_settings_text(w->settings, EXJ_SET_SINKS);
+    exj_code rc = path ? exj_tool_read(path, SINKS_FILE_MAX, &w->sinks, err) : EXJ_OK;
+
+    return rc ? exj_err_prefix(err, "EXELLIX_JOBS_SINKS") : EXJ_OK;
+}
+
 exj_code exj_worker_open(exj_worker *w, exj_settings *s, const exj_worker_options *o,
                          exj_err *err)
 {
@@ -92,6 +104,8 @@ exj_code exj_worker_open(exj_worker *w, exj_settings *s, const exj_worker_option
     rc = exj_hostboot_configure(&w->host, s, err);
     if (rc == EXJ_OK)
         rc = exj_settings_support(s, err);
+    if (rc == EXJ_OK)
+        rc = read_sinks(w, err);
     if (rc == EXJ_OK) {
         exj_socket_path(s, w->socket, sizeof(w->socket));
         options = wiring_of(w, s, o);
@@ -122,6 +136,7 @@ uint32_t exj_worker_close(exj_worker *w)
         exj_hostboot_release(&w->host);
     if (!left)
         exj_house_close(&w->house);
+    exj_buf_release(&w->sinks);
     return left;
 }
 

@@ -16,6 +16,7 @@ typedef struct exj_worker {
     exj_wiring wiring;
     exj_hostboot host;
     exj_house house;
+    exj_buf sinks; /* the text of their file */
     char socket[512];
 } exj_worker;
 

@@ -110,6 +110,8 @@ static exj_code guarded(struct fixture *f, int64_t p, exj_doc_kind kind, int64_t
     return w.verdict;
 }
 
+/* spec 2.10: A claim never takes a row of a graph whose config, read after the last
+ * acknowledged PATCH, is not schedulable. */
 CONTRACT(docs, a_guarded_claim_wants_the_very_version)
 {
     int64_t p = pool(f, "m", "", "g1");

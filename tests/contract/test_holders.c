@@ -48,6 +48,8 @@ static exj_claim expired_claim(struct fixture *f, int64_t p)
     return a;
 }
 
+/* spec 2.2: EVERY write of an outcome, a journal entry or a heartbeat names the token,
+ * and is refused when the row's token is newer. */
 CONTRACT(holders, nothing_of_an_expired_claim_is_accepted_while_the_row_is_queued)
 {
     exj_claim a = expired_claim(f, pool(f, "m", "", "g"));
@@ -55,6 +57,10 @@ CONTRACT(holders, nothing_of_an_expired_claim_is_accepted_while_the_row_is_queue
     old_claim_is_powerless(f, &a);
 }
 
+/* spec 2.2: EVERY write of an outcome, a journal entry or a heartbeat names the token,
+ * and is refused when the row's token is newer.
+ * spec 2.10: At most one accepted outcome per attempt chain; no outcome from a token
+ * older than the newest. */
 CONTRACT(holders, nothing_of_an_expired_claim_is_accepted_while_another_runs_it)
 {
     int64_t p = pool(f, "m", "", "g");
@@ -69,6 +75,11 @@ CONTRACT(holders, nothing_of_an_expired_claim_is_accepted_while_another_runs_it)
     cr_assert_str_eq(row(f, "m", "", "g", "a").result, "\"of B\"");
 }
 
+/* spec 2.2: What is promised: a row's outcome is accepted exactly once; an executor may
+ * start more than once (crash, expiry) and is told the attempt number and an idempotency
+ * key (`jobId`) that stays the same over attempts.
+ * spec 2.10: At most one accepted outcome per attempt chain; no outcome from a token
+ * older than the newest. */
 CONTRACT(holders, nothing_of_an_expired_claim_is_accepted_after_each_outcome_of_another)
 {
     static const exj_event events[] = { EXJ_EV_SUCCEED, EXJ_EV_FAIL_RETRY, EXJ_EV_FAIL_DEAD,
@@ -196,6 +207,8 @@ CONTRACT(holders, at_start_the_rows_of_all_others_are_taken_back_at_once)
     expect_int(reaped[0].seq, b.seq);
 }
 
+/* spec 2.2: Expired leases are reaped by any worker, bounded per tick, and the row
+ * becomes claimable. */
 CONTRACT(holders, reaping_stops_at_its_limit)
 {
     int64_t p = pool(f, "m", "", "g");
@@ -215,6 +228,8 @@ CONTRACT(holders, reaping_stops_at_its_limit)
     expect_int(count(f, p, EXJ_QUEUED), 600);
 }
 
+/* spec 2.3: An entry is written once: a second writer of the same key gets the first
+ * writer's entry. */
 CONTRACT(holders, a_step_is_written_once_and_read_by_the_next_attempt)
 {
     int64_t p = pool(f, "m", "", "g");
@@ -272,6 +287,8 @@ CONTRACT(holders, all_steps_of_a_row_are_visited_in_order_and_no_other_rows)
     cr_assert_str_eq(seen.text, "send=2;");
 }
 
+/* spec 2.2: Time that decides expiry comes from the store (MongoDB's server clock; the
+ * embedded store's single host clock), never compared across hosts. */
 CONTRACT(holders, a_clock_that_steps_back_neither_reaps_nor_revives)
 {
     int64_t p = pool(f, "m", "", "g");

@@ -243,6 +243,11 @@ static void compare(struct fixture *f, int64_t *pools)
     }
 }
 
+/* spec 2.10: Every inserted row is terminal, suspended, blocked, queued or under one
+ * live lease: none is lost.
+ * spec 2.10: Tokens of a row strictly grow.
+ * spec 2.10: No two live leases on a row.
+ * spec 2.2: N workers on N machines may serve the same matrix. */
 CONTRACT(reference, random_operations_agree_with_a_plain_model)
 {
     const char *given = getenv("EXJ_SEED");

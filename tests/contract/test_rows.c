@@ -49,6 +49,9 @@ CONTRACT(rows, insert_into_no_pool_is_not_found)
     expect_code(exj_store_do(f->s, &op, NULL), EXJ_NOT_FOUND);
 }
 
+/* spec 2.8: Rows carry `priority` (higher first; ties oldest first, then by id:
+ * deterministic), `runAfter`, optional `uniqueKey` (unique among non-terminal rows of a
+ * graph, or for a period), optional `concurrencyKey` with a per-key cap. */
 CONTRACT(rows, claims_go_by_priority_then_age)
 {
     int64_t p = pool(f, "m", "", "g");
@@ -71,6 +74,8 @@ CONTRACT(rows, claims_go_by_priority_then_age)
     expect_int(count(f, p, EXJ_RUNNING), 5);
 }
 
+/* spec 2.2: A claim stores `{ holder, token, expiresAt }` on the row in the same atomic
+ * write that turns it `running`. */
 CONTRACT(rows, a_claim_serves_many_pools_at_once)
 {
     int64_t p = pool(f, "m", "", "g"), q = pool(f, "m", "", "h"), none = 99;
@@ -250,6 +255,7 @@ CONTRACT(rows, waiting_rows_are_claimed_only_after_their_promotion)
     expect_int(count(f, p, EXJ_QUEUED), 1);
 }
 
+/* spec 2.2: `token` grows by one with every claim of that row, for ever. */
 CONTRACT(rows, attempts_end_with_the_last_one)
 {
     int64_t p = pool(f, "m", "", "g");
@@ -287,6 +293,9 @@ CONTRACT(rows, a_row_that_waits_for_its_next_attempt_shows_the_last_failure)
     cr_assert_str_eq(row(f, "m", "", "g", "a").text, "");
 }
 
+/* spec 2.2: Release on clean shutdown: unstarted prefetched rows are given back at once
+ * without counting an attempt.
+ * spec 2.2: `token` grows by one with every claim of that row, for ever. */
 CONTRACT(rows, release_does_not_count_the_attempt)
 {
     int64_t p = pool(f, "m", "", "g");
@@ -302,6 +311,9 @@ CONTRACT(rows, release_does_not_count_the_attempt)
     expect_int(d.token, 2);
 }
 
+/* spec 2.1: A terminal row never changes status by itself; `retry` and `rerun` are
+ * explicit and journalled.
+ * spec 2.10: Tokens of a row strictly grow. */
 CONTRACT(rows, retry_starts_anew_and_keeps_the_token)
 {
     int64_t p = pool(f, "m", "", "g");

@@ -289,6 +289,8 @@ Test(sqlite, a_reader_beside_the_writer_sees_rows_and_writes_nothing)
     fixture_close(&f);
 }
 
+/* spec 2.10: An acknowledged outcome survives `kill -9` of every process and, with the
+ * durable setting, loss of power. */
 Test(sqlite, everything_answered_is_there_after_a_restart)
 {
     struct fixture f;

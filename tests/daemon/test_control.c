@@ -67,6 +67,8 @@ static bool none_active(void *user)
     return none;
 }
 
+/* spec 2.10: A claim never takes a row of a graph whose config, read after the last
+ * acknowledged PATCH, is not schedulable. */
 Test(control, patch_to_paused_stops_new_claims_and_what_runs_finishes)
 {
     exj_tally t;
@@ -127,6 +129,8 @@ static bool attempts_are_one(void *user, const json_t *row)
     return true;
 }
 
+/* spec 2.2: Release on clean shutdown: unstarted prefetched rows are given back at once
+ * without counting an attempt. */
 Test(control, sigterm_finishes_what_runs_and_gives_the_rest_back_uncounted)
 {
     exj_tally t;

@@ -168,6 +168,15 @@ static int64_t completed_told(void)
     return n;
 }
 
+/* spec 2.2: What is promised: a row's outcome is accepted exactly once; an executor may
+ * start more than once (crash, expiry) and is told the attempt number and an idempotency
+ * key (`jobId`) that stays the same over attempts.
+ * spec 2.10: Every inserted row is terminal, suspended, blocked, queued or under one
+ * live lease: none is lost.
+ * spec 2.10: At most one accepted outcome per attempt chain; no outcome from a token
+ * older than the newest.
+ * spec 2.10: An acknowledged outcome survives `kill -9` of every process and, with the
+ * durable setting, loss of power. */
 Test(kill, at_random_moments_loses_no_row_and_accepts_nothing_stale)
 {
     uint64_t seed = exj_test_seed("kill");

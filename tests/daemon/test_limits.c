@@ -124,6 +124,9 @@ Test(limits, rows_of_a_graph_that_no_config_knows_are_refused_when_strict)
     exj_reply_release(&r);
 }
 
+/* spec 2.8: Rows carry `priority` (higher first; ties oldest first, then by id:
+ * deterministic), `runAfter`, optional `uniqueKey` (unique among non-terminal rows of a
+ * graph, or for a period), optional `concurrencyKey` with a per-key cap. */
 Test(limits, a_higher_priority_runs_first)
 {
     exj_effects e;

@@ -42,6 +42,8 @@ static bool check_row(void *user, const json_t *row)
     return true;
 }
 
+/* spec 2.5: Per graph: `maxAttempts`, backoff (initial, factor, max, jitter),
+ * `timeoutSeconds` per attempt, which error codes are final. */
 Test(retry, a_row_that_fails_twice_completes_at_its_third_attempt_after_backing_off)
 {
     struct expected x = { "completed", NULL, 3, 0 };
@@ -80,6 +82,8 @@ Test(retry, the_last_attempt_makes_a_dead_letter_with_its_error)
     cr_expect_eq(x.seen, 5);
 }
 
+/* spec 2.5: Per graph: `maxAttempts`, backoff (initial, factor, max, jitter),
+ * `timeoutSeconds` per attempt, which error codes are final. */
 Test(retry, a_final_error_is_not_tried_again)
 {
     struct expected x = { "failed", "ToldToFail", 1, 0 };

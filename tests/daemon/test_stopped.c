@@ -31,6 +31,9 @@ static bool count_completed(void *user, const json_t *row)
     return true;
 }
 
+/* spec 2.2: What is promised: a row's outcome is accepted exactly once; an executor may
+ * start more than once (crash, expiry) and is told the attempt number and an idempotency
+ * key (`jobId`) that stays the same over attempts. */
 Test(stopped, for_longer_than_its_leases_ends_every_row_once)
 {
     exj_effects e;

@@ -5,7 +5,8 @@
 #
 #     /* spec 2.4: Signals that come before the wait are kept. */
 #
-# It may hold several sentences and may wrap. tests/spec/*.txt hold all sentences, one a line
+# It may hold several sentences and may wrap; what stands between the semicolons of a long
+# sentence may stand for it. tests/spec/*.txt hold all sentences, one a line
 # behind the number of their section. docs/spec-tests.md is written from both:
 # EXJ_DOCS_ACCEPT=1 writes it, otherwise it is compared. Fails when a comment names a sentence
 # that is not in the lists, or when the page is stale.
@@ -43,7 +44,13 @@ for my $list (sort glob "$root/tests/spec/*.txt") {
         next if /\A#/ || !/\S/;
         /\A(\d+\.\d+) (.+)\z/ or die "spec: $list:$.: no section in front of: $_\n";
         push @order, [$1, $2];
-        $known{$1}{ plain($2) } = $2;
+        my ($section, $sentence) = ($1, plain($2));
+        $known{$section}{$sentence} = $sentence;
+        # A part of a long sentence may stand for it: what is between its semicolons.
+        for my $part (split /; /, $sentence) {
+            $part =~ s/\.\z//;
+            $known{$section}{$part} //= $sentence if length $part > 15;
+        }
     }
 }
 @order or die "spec: no sentences below $root/tests/spec\n";
@@ -68,9 +75,9 @@ sub read_comment {
         again: for my $s (sort { length $b <=> length $a } keys %{ $known{$section} }) {
             if (index($rest, $s) == 0) {
                 my $name = name_after($after);
-                push @{ $tests{$section}{$s} }, $name ? "`$name` ($file)" : $file;
+                push @{ $tests{$section}{ $known{$section}{$s} } }, $name ? "`$name` ($file)" : $file;
                 $rest = substr $rest, length $s;
-                $rest =~ s/\A //;
+                $rest =~ s/\A[.;]?\s*//;
                 $found++;
                 goto again;
             }
@@ -133,8 +140,8 @@ trap 'rm -rf "$tmp"' EXIT
 # Can it fail? A tree with one true and one false comment, and one with a wrapped one.
 self() {
   mkdir -p "$tmp/t/tests/spec" "$tmp/t/tests/a" || return 1
-  printf '%s\n' '2.4 It holds no slot.' '2.4 It `waits` for good.' >"$tmp/t/tests/spec/x.txt"
-  printf '%s\n' '/* spec 2.4: It holds' ' * no slot. It waits for good. */' 'Test(a, b)' '{' '}' >"$tmp/t/tests/a/t.c"
+  printf '%s\n' '2.4 It holds no slot.' '2.4 It `waits` for good; nobody else does.' >"$tmp/t/tests/spec/x.txt"
+  printf '%s\n' '/* spec 2.4: It holds' ' * no slot. nobody else does. */' 'Test(a, b)' '{' '}' >"$tmp/t/tests/a/t.c"
   out=$(EVERY_SENTENCE=1 map "$tmp/t" "$tmp/page") || { echo "spec: true comments were refused: $out"; return 1; }
   [ "$(grep -c '^- `a/b` (tests/a/t.c)$' "$tmp/page")" = 2 ] || { echo "spec: a test was not found"; return 1; }
   printf '%s\n' '/* spec 2.4: It holds a slot. */' 'Test(a, c)' '{' '}' >"$tmp/t/tests/a/u.c"

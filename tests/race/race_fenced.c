@@ -87,6 +87,10 @@ static void expect_row(exj_store *s, exj_status wanted)
                         &err) == EXJ_OK);
 }
 
+/* spec 2.2: A stale holder's result is never stored: it is counted, logged and shown
+ * (`matrix_claims_fenced_total`).
+ * spec 2.10: At most one accepted outcome per attempt chain; no outcome from a token
+ * older than the newest. */
 int main(void)
 {
     static const char *const dirs[] = { EXJ_BINARY_DIR "/tests/plugins", NULL };

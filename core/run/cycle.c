@@ -33,6 +33,7 @@ struct scan {
     struct span {
         size_t id_at, id_n, record_at, record_n;
     } records[FLUSH_RECORDS];
+    exj_row_keys keys[FLUSH_RECORDS]; /* of those, while they are inserted */
     size_t len;
     exj_buf plain, cursor; /* the id being read; where the next page begins */
     bool has_next;
@@ -62,10 +63,11 @@ static bool must_end(struct matrix *m)
 /* ---- inserting ---------------------------------------------------------------------------- */
 
 /* Everything collected so far into every target, in one commit. */
-static bool flush(struct scan *s)
+static bool insert_all(struct scan *s)
 {
     exj_engine *e = s->e;
     uint64_t before = s->inserted;
+    exj_msec due = 0;
 
     for (size_t t = 0; t < s->targets_len && s->len; t++) {
         struct target *to = &s->targets[t];
@@ -74,7 +76,13 @@ static bool flush(struct scan *s)
         for (size_t i = 0; i < s->len; i++)
             to->items[i] = (exj_insert_item){
                 .record_id = { s->arena.p + s->records[i].id_at, s->records[i].id_n },
-                .input = { s->arena.p + s->records[i].record_at, s->records[i].record_n }
+                .input = { s->arena.p + s->records[i].record_at, s->records[i].record_n },
+                .has_priority = s->keys[i].has_priority,
+                .priority = s->keys[i].priority,
+                .run_after = s->keys[i].run_after,
+                .unique_key = s->keys[i].unique,
+                .unique_ms = s->keys[i].unique.n ? s->m->config.keys.unique_ms : 0,
+                .concurrency_key = s->keys[i].concurrency
             };
         to->op = (exj_op){ .kind = EXJ_OP_INSERT };
         to->op.u.insert.pool = to->pool->id;
@@ -89,6 +97,10 @@ static bool flush(struct scan *s)
             return false;
         }
         s->inserted += to->op.u.insert.ret_inserted;
+        for (size_t i = 0; i < s->len; i++)
+            if (to->items[i].verdict == EXJ_OK && to->items[i].status == EXJ_WAITING &&
+                (!due || to->items[i].run_after < due))
+                due = to->items[i].run_after;
         pthread_mutex_lock(&e->mu);
         e->counts.materialized += to->op.u.insert.ret_inserted;
         if (to->op.u.insert.ret_inserted) {
@@ -97,6 +109,8 @@ static bool flush(struct scan *s)
         }
         pthread_mutex_unlock(&e->mu);
     }
+    if (due)
+        exj_engine_rows_due(e, due);
     if (s->inserted != before)
         exj_series_add(s->m->m_materialized, (double)(s->inserted - before));
     s->scanned += s->len;
@@ -106,6 +120,23 @@ static bool flush(struct scan *s)
     s->len = 0;
     exj_buf_reset(&s->arena);
     return true;
+}
+
+/* A record that cannot get its keys was refused when it came: what fails here is memory. */
+static bool flush(struct scan *s)
+{
+    size_t read = 0, len = s->len;
+    bool good = true;
+
+    for (; read < len && good; read++) {
+        exj_slice record = { s->arena.p + s->records[read].record_at, s->records[read].record_n };
+
+        good = exj_row_keys_read(&s->m->config.keys, record, &s->keys[read], &s->err) == EXJ_OK;
+    }
+    good = good && insert_all(s);
+    for (size_t i = 0; i < read; i++)
+        exj_row_keys_release(&s->keys[i]);
+    return good;
 }
 
 static exj_result refuse(struct scan *s, const exj_err *why)
@@ -119,13 +150,18 @@ static exj_result refuse(struct scan *s, const exj_err *why)
 /* Leaves the plain id in s->plain. */
 static exj_result check_record(struct scan *s, exj_slice id, exj_slice record)
 {
+    exj_row_keys keys = { 0 };
     exj_err err = { 0 };
+    bool good;
 
     exj_buf_reset(&s->plain);
     if (!exj_json_unescape(id, &s->plain))
         return EXJ_R_INTERNAL;
-    if (exj_id_check(exj_buf_slice(&s->plain), "record id", &err) != EXJ_OK ||
-        exj_record_check(record, &err) != EXJ_OK) {
+    good = exj_id_check(exj_buf_slice(&s->plain), "record id", &err) == EXJ_OK &&
+           exj_record_check(record, &err) == EXJ_OK &&
+           exj_row_keys_read(&s->m->config.keys, record, &keys, &err) == EXJ_OK;
+    exj_row_keys_release(&keys);
+    if (!good) {
         exj_err_prefix(&err, "record %.*s", (int)(id.n < 80 ? id.n : 80), id.p);
         return refuse(s, &err);
     }

@@ -116,6 +116,7 @@ exj_exit exj_cmd_events_push(exj_cli *c);
 exj_exit exj_cmd_kv_list(exj_cli *c);
 exj_exit exj_cmd_kv_get(exj_cli *c);
 exj_exit exj_cmd_kv_delete(exj_cli *c);
+exj_exit exj_cmd_archive(exj_cli *c);
 exj_exit exj_cmd_backup(exj_cli *c);
 exj_exit exj_cmd_restore(exj_cli *c);
 exj_exit exj_cmd_doctor(exj_cli *c);

@@ -77,3 +77,59 @@ Test(cli_care, beside_a_worker_backup_and_doctor_read_and_fix_is_refused)
     cr_assert_eq(RUN("doctor", "--fix", "--json"), 0, "%s%s", said_out, said_err);
     cr_assert_eq(number("found"), 0);
 }
+
+Test(cli_care, archived_rows_leave_and_come_back_whole)
+{
+    char row[20000], id[200];
+    char *file;
+    json_t *was, *is;
+
+    fill();
+    cr_assert_eq(RUN("rows", "list"), 0);
+    snprintf(id, sizeof id, "%.*s", (int)strcspn(said_out, "\t"), said_out);
+    cr_assert_eq(RUN("rows", "show", id, "--json"), 0, "%s", said_err);
+    snprintf(row, sizeof row, "%s", said_out);
+    cr_assert_eq(RUN("archive", "old.jsonl"), 2);
+    cr_assert_eq(RUN("archive", "old.jsonl", "--before", "yesterday"), 2);
+    cr_assert(strstr(said_err, "'yesterday'"), "%s", said_err);
+    cr_assert_eq(RUN("archive", "none.jsonl", "--before", "1h", "--json"), 0, "%s", said_err);
+    cr_assert_eq(number("removed"), 0);
+    cr_assert_eq(RUN("archive", "other.jsonl", "--before", "2999-01-01", "--matrix", "x", "--json"),
+                 0);
+    cr_assert_eq(number("removed"), 0);
+    cr_assert_eq(RUN("archive", "old.jsonl", "--before", "2999-01-01", "--json"), 0, "%s",
+                 said_err);
+    cr_assert_eq(number("removed"), 2);
+    file = exj_slurp(exj_tmp_path(&tmp, "old.jsonl"), NULL);
+    cr_assert_eq(lines_of(file), 2);
+    cr_assert(strstr(file, "\"kind\":\"claimed\""), "%s", file);
+    free(file);
+    cr_assert_eq(RUN("archive", "old.jsonl", "--before", "2999-01-01"), 5);
+    cr_assert_eq(RUN("rows", "show", id), 3);
+    cr_assert_eq(RUN("run", "--until-idle"), 0, "the records are there still");
+    cr_assert_eq(RUN("rows", "list"), 0);
+    cr_assert_eq(lines_of(said_out), 0, "and do not run again: %s", said_out);
+    cr_assert_eq(RUN("archive", "old.jsonl", "--restore", "--json"), 0, "%s", said_err);
+    cr_assert_eq(number("restored"), 2);
+    cr_assert_eq(RUN("rows", "list"), 0);
+    cr_assert_eq(lines_of(said_out), 2);
+    cr_assert_eq(RUN("rows", "show", id, "--json"), 0);
+    was = json_loads(row, 0, NULL);
+    is = json_loads(said_out, 0, NULL);
+    for (size_t i = 0; i < 5; i++) {
+        static const char *const same[] = { "status", "attempts", "createdAt", "finishedAt",
+                                            "result" };
+
+        cr_assert(json_equal(json_object_get(was, same[i]), json_object_get(is, same[i])), "%s: %s",
+                  same[i], said_out);
+    }
+    json_decref(was);
+    json_decref(is);
+    cr_assert_eq(RUN("doctor"), 0, "%s", said_out);
+    cr_assert_eq(RUN("archive", "old.jsonl", "--restore", "--json"), 0);
+    cr_assert_eq(number("restored"), 0);
+    cr_assert_eq(number("there"), 2);
+    exj_spit(exj_tmp_path(&tmp, "bad.jsonl"), "{\"format\":1,\"row\":{},\"input\":1}\n");
+    cr_assert_eq(RUN("archive", "bad.jsonl", "--restore"), 6);
+    cr_assert(strstr(said_err, "line 1"), "%s", said_err);
+}

@@ -194,6 +194,46 @@ CONTRACT(concurrency, the_cap_may_change_while_rows_run_and_wait)
     expect_int(count(f, p, EXJ_PARKED), 0);
 }
 
+CONTRACT(concurrency, the_place_of_a_row_that_goes_away_is_given_on)
+{
+    int64_t p = pool(f, "m", "", "g"), next, last;
+    exj_claim c;
+
+    insert_keyed(f, p, "a", NULL, "k");
+    expect_int(claim_keyed(f, p, 1, 1, 1, &c), 1);
+    next = insert_keyed(f, p, "b", NULL, "k");
+    last = insert_keyed(f, p, "c", NULL, "k");
+    insert_keyed(f, p, "d", NULL, "k");
+    expect_int(claim_keyed(f, p, 2, 4, 1, &c), 0);
+    expect_int(count(f, p, EXJ_PARKED), 3);
+    c.seq = row(f, "m", "", "g", "a").v.seq;
+    c.nonce = c.token = 1;
+    expect_code(finish(f, &c, EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+    expect_int(status_of(f, next), EXJ_QUEUED);
+    expect_code(cancel(f, next, NULL, NULL), EXJ_OK); /* before anybody claims it */
+    expect_int(claim_keyed(f, p, 3, 1, 1, &c), 1);
+    expect_int(c.seq, last);
+}
+
+CONTRACT(concurrency, a_matrix_that_nobody_claims_from_keeps_no_other_waiting)
+{
+    int64_t p = pool(f, "m", "", "g"), q = pool(f, "paused", "", "g"), there;
+    exj_claim c, none;
+
+    insert_keyed(f, p, "a", NULL, "k");
+    expect_int(claim_keyed(f, p, 1, 1, 1, &c), 1);
+    there = insert_keyed(f, q, "b", NULL, "k");
+    insert_keyed(f, p, "c", NULL, "k");
+    expect_int(claim_keyed(f, p, 2, 4, 1, &none), 0);
+    expect_int(claim_keyed(f, q, 3, 4, 1, &none), 0);
+    expect_code(finish(f, &c, EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+    expect_int(claim_keyed(f, p, 4, 4, 1, &c), 1);
+    expect_int(claim_keyed(f, q, 5, 4, 1, &none), 0); /* too late: it is parked again */
+    expect_int(status_of(f, there), EXJ_PARKED);
+    expect_code(finish(f, &c, EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+    expect_int(claim_keyed(f, q, 6, 4, 1, &none), 1);
+}
+
 CONTRACT(concurrency, each_way_out_of_running_frees_the_key)
 {
     int64_t p = pool(f, "m", "", "g");

@@ -60,7 +60,8 @@ enum exj_sqlite_write {
     W_POOL_FIND, W_POOL_ADD, W_POOL_COUNTS,
     W_ROW_ADD, W_ROW_FIND, W_HOT_ADD, W_EXTRAS_ADD, W_EXTRAS,
     W_UNIQUE, W_UNIQUE_SET, W_UNIQUE_KEEP, W_UNIQUE_END, W_UNIQUE_DROP,
-    W_CKEY_FIND, W_CKEY_ADD, W_CKEYS_NARROW, W_CKEY, W_CKEY_SET, W_PARKED, W_OLDEST,
+    W_CKEY_FIND, W_CKEY_ADD, W_CKEYS_NARROW, W_CKEY, W_CKEY_SET, W_PARKED_POOL, W_PARKED,
+    W_OLDEST,
     W_GUARD_GRAPH, W_GUARD_MATRIX, W_HOLDER_FIND, W_HOLDER_ADD, W_RATE, W_RATE_SET,
     W_READY, W_CLAIM, W_LIVE, W_LIVE_SET, W_LAST, W_LEAVE, W_RESULT_ADD, W_FAILURE_ADD,
     W_RESULT_MINE, W_FAILURE_MINE, W_SNAPSHOT_ADD, W_SNAPSHOT_MINE,
@@ -329,6 +330,7 @@ bool exj_sqlite_unique_end(exj_sqlite *s, const exj_live *l); /* the row is term
 bool exj_sqlite_ckey_id(exj_sqlite *s, int64_t pool, exj_slice key, int64_t *ret);
 bool exj_sqlite_ckey_enter(exj_sqlite *s, int64_t ckey, uint32_t cap, bool *ret_entered);
 bool exj_sqlite_ckey_leave(exj_sqlite *s, int64_t ckey); /* and lets a parked row in */
+bool exj_sqlite_ckey_pass(exj_sqlite *s, int64_t ckey); /* one that was let in goes away */
 /* The cap may have grown since rows were parked: lets in those that have room now. */
 bool exj_sqlite_ckeys_widen(exj_sqlite *s, int64_t pool, uint32_t cap);
 bool exj_sqlite_rate(exj_sqlite *s, exj_want *w, uint32_t *ret_room);

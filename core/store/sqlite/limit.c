@@ -113,31 +113,57 @@ static bool ckey_write(exj_sqlite *s, int64_t ckey, int64_t cap, int64_t running
     return exj_sqlite_run(s, W_CKEY_SET, "cannot change a concurrency key");
 }
 
-/* Let parked rows in while there is room; `room` may be more than there are. */
-static bool unpark(exj_sqlite *s, int64_t ckey, int64_t room)
+/* The number that the statement gives; 0: there is none. */
+static bool parked(exj_sqlite *s, enum exj_sqlite_write which, int64_t ckey, int64_t pool,
+                   int64_t *ret)
 {
-    sqlite3_stmt *st = s->st[W_PARKED];
+    sqlite3_stmt *st = s->st[which];
+    int rc;
 
+    sqlite3_bind_int64(st, 1, ckey);
+    sqlite3_bind_int64(st, 2, pool);
+    rc = sqlite3_step(st);
+    *ret = rc == SQLITE_ROW ? sqlite3_column_int64(st, 0) : 0;
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+        exj_sqlite_fail(s, s->db, "cannot look for parked rows", &s->err);
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE;
+}
+
+static bool unpark_in(exj_sqlite *s, int64_t ckey, int64_t pool, int64_t room)
+{
     while (room-- > 0) {
-        int64_t seq = 0;
+        int64_t seq;
         bool found;
         exj_live l;
-        int rc;
 
-        sqlite3_bind_int64(st, 1, ckey);
-        rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW)
-            seq = sqlite3_column_int64(st, 0);
-        else if (rc != SQLITE_DONE)
-            exj_sqlite_fail(s, s->db, "cannot look for parked rows", &s->err);
-        sqlite3_reset(st);
-        if (rc != SQLITE_ROW)
-            return rc == SQLITE_DONE;
+        if (!parked(s, W_PARKED, ckey, pool, &seq))
+            return false;
+        if (!seq)
+            return true;
         if (!exj_sqlite_live(s, seq, &l, &found) ||
             !exj_sqlite_move(s, &l, EXJ_EV_UNPARK, 0, (exj_slice){ 0 }, (exj_slice){ 0 }) ||
             !exj_sqlite_save(s, &l))
             return false;
     }
+    return true;
+}
+
+/* Let parked rows in while there is room; `room` may be more than there are. Each pool gets
+ * as many: one of them may belong to a matrix that nobody claims from. Those that come too
+ * late are parked again by their claim. So, as long as rows of a key are parked in a pool, its
+ * ready ones and all that run are together at least as many as the key has places. */
+static bool unpark(exj_sqlite *s, int64_t ckey, int64_t room)
+{
+    int64_t pool = 0;
+
+    do {
+        if (room <= 0)
+            return true;
+        if (!parked(s, W_PARKED_POOL, ckey, pool, &pool) ||
+            (pool && !unpark_in(s, ckey, pool, room)))
+            return false;
+    } while (pool);
     return true;
 }
 
@@ -194,7 +220,14 @@ bool exj_sqlite_ckey_leave(exj_sqlite *s, int64_t ckey)
         return false;
     if (running > 0)
         running--;
-    return ckey_write(s, ckey, cap, running) && unpark(s, ckey, cap - running);
+    return ckey_write(s, ckey, cap, running) && unpark(s, ckey, running < cap);
+}
+
+bool exj_sqlite_ckey_pass(exj_sqlite *s, int64_t ckey)
+{
+    int64_t cap = 0, running = 0;
+
+    return ckey_read(s, ckey, &cap, &running) && unpark(s, ckey, running < cap);
 }
 
 /* ---- rates --------------------------------------------------------------------------------------- */

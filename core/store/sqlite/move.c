@@ -76,8 +76,12 @@ bool exj_sqlite_move(exj_sqlite *s, exj_live *l, exj_event event, int64_t value,
         exj_sqlite_count(s, l->pool, (int)from, (int)l->status, 1);
     if (exj_entry_of(event, &kind) && !exj_sqlite_tell(s, l, kind, value, key, text))
         return false;
-    return from != EXJ_RUNNING || l->status == EXJ_RUNNING || !l->ckey ||
-           exj_sqlite_ckey_leave(s, l->ckey);
+    if (!l->ckey)
+        return true;
+    if (from == EXJ_RUNNING && l->status != EXJ_RUNNING)
+        return exj_sqlite_ckey_leave(s, l->ckey);
+    /* Perhaps it had been let in for a place that another may have now. */
+    return from != EXJ_QUEUED || l->status == EXJ_PARKED || exj_sqlite_ckey_pass(s, l->ckey);
 }
 
 bool exj_sqlite_save(exj_sqlite *s, const exj_live *l)

@@ -96,7 +96,7 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     "ALTER TABLE exj_hot ADD COLUMN ckey INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE exj_results ADD COLUMN last INTEGER NOT NULL DEFAULT 0;"
     "CREATE INDEX exj_hot_suspended ON exj_hot(run_after) WHERE status=6;"
-    "CREATE INDEX exj_hot_parked ON exj_hot(ckey, rank) WHERE status=9;"
+    "CREATE INDEX exj_hot_parked ON exj_hot(ckey, pool, rank) WHERE status=9;"
     /* What a row carries beyond its record; only rows that carry something have one. */
     "CREATE TABLE exj_extras(seq INTEGER PRIMARY KEY, ukey TEXT NOT NULL, ckey TEXT NOT NULL,"
     " snapshot TEXT NOT NULL) STRICT;"

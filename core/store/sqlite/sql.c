@@ -48,8 +48,10 @@ const char *const exj_sqlite_texts[W_COUNT] = {
                        " WHERE id=?1) AND cap<?2 LIMIT ?3",
     [W_CKEY] = "SELECT cap, running FROM exj_ckeys WHERE id=?1",
     [W_CKEY_SET] = "UPDATE exj_ckeys SET cap=?2, running=?3 WHERE id=?1",
+    [W_PARKED_POOL] = "SELECT pool FROM exj_hot INDEXED BY exj_hot_parked"
+                      " WHERE status=9 AND ckey=?1 AND pool>?2 ORDER BY pool LIMIT 1",
     [W_PARKED] = "SELECT seq FROM exj_hot INDEXED BY exj_hot_parked"
-                 " WHERE status=9 AND ckey=?1 ORDER BY rank, seq LIMIT 1",
+                 " WHERE status=9 AND ckey=?1 AND pool=?2 ORDER BY rank, seq LIMIT 1",
     [W_OLDEST] = "SELECT seq FROM (SELECT min(seq) AS seq FROM exj_hot INDEXED BY exj_hot_ready"
                  " WHERE status=0 AND pool=?1 UNION ALL"
                  " SELECT min(seq) FROM exj_hot INDEXED BY exj_hot_aside"

@@ -1,15 +1,10 @@
 /* The history of rows: their journal, their steps, and whether the rows are what their
  * journal says (spec 2.3). */
-#include <stdio.h>
-#include <stdlib.h>
-
 #include "core/http/exchange.h"
 #include "core/job/record.h"
+#include "core/store/verify.h"
 
 #define JOURNAL_MOST 10000
-#define VERIFY_MOST 5000
-#define VERIFY_ENTRIES 100000u
-#define VERIFY_TRIES 8
 
 /* ---- the journal of one row ---------------------------------------------------------------- */
 
@@ -168,189 +163,44 @@ void exj_route_row_steps(exj_exchange *x)
     exj_found_row_release(&f);
 }
 
-/* ---- verify ---------------------------------------------------------------------------------
- *
- * A row and its journal are read one after the other, and rows go on meanwhile. So a row is
- * judged only when it had the same newest entry before and after its journal was read. */
+/* ---- verify --------------------------------------------------------------------------------- */
 
-struct checked {
-    int64_t seq, token, last;
-    exj_status status;
-    uint32_t attempts;
-};
+#define DIFFERENCES_SHOWN 1000u
 
-static struct checked checked_of(const exj_row_view *r)
+static bool visit_difference(void *user, const exj_row_view *r, const char *what)
 {
-    exj_status s = r->status == EXJ_WAITING || r->status == EXJ_PARKED ? EXJ_QUEUED : r->status;
+    json_t *list = user;
+    exj_buf name = EXJ_BUF_INIT;
+    bool good = exj_row_name_add(&name, r->matrix, r->run, r->graph, r->record_id) &&
+                !json_array_append_new(list, json_pack("{s:o,s:s}", "matrixRowId",
+                                                       exj_json_text(exj_buf_slice(&name)),
+                                                       "what", what));
 
-    return (struct checked){ r->seq, r->token, r->last_entry, s, r->attempts };
-}
-
-struct verify_page {
-    struct checked *rows; /* owned; room for VERIFY_MOST */
-    size_t len;
-};
-
-static bool visit_checked(void *user, const exj_row_view *r)
-{
-    struct verify_page *p = user;
-
-    p->rows[p->len++] = checked_of(r);
-    return p->len < VERIFY_MOST;
-}
-
-struct fold {
-    exj_journal_view view;
-    int64_t entries;
-    bool before, wrong; /* not from its beginning; an entry does not fit */
-    exj_err why;
-};
-
-static bool visit_fold(void *user, const exj_event_view *v)
-{
-    struct fold *f = user;
-    const exj_journal_entry *e = &v->entry;
-
-    if (f->entries++ == 0 &&
-        (e->previous != 0 || (e->kind != EXJ_ENTRY_QUEUED && e->kind != EXJ_ENTRY_SCHEDULED)))
-        f->before = true;
-    else if (exj_journal_apply(&f->view, e, &f->why) != EXJ_OK)
-        f->wrong = true;
-    return !f->before && !f->wrong;
-}
-
-struct one_again {
-    struct checked row;
-    exj_buf name;
-};
-
-static bool visit_again(void *user, const exj_row_view *r)
-{
-    struct one_again *o = user;
-
-    o->row = checked_of(r);
-    exj_buf_reset(&o->name);
-    exj_row_name_add(&o->name, r->matrix, r->run, r->graph, r->record_id);
-    return false;
-}
-
-struct verdicts {
-    json_t *differences;
-    int64_t rows, before, changing;
-};
-
-static exj_code add_difference(struct verdicts *v, const struct one_again *o,
-                               const struct fold *f, exj_err *err)
-{
-    const exj_journal_view *j = &f->view;
-    char what[EXJ_ERR_TEXT_BYTES];
-
-    if (f->wrong)
-        snprintf(what, sizeof what, "%s", f->why.text);
-    else if (j->status != o->row.status)
-        snprintf(what, sizeof what, "the row is %s, its journal says %s",
-                 exj_status_word(o->row.status), exj_status_word(j->status));
-    else if (j->attempts != o->row.attempts)
-        snprintf(what, sizeof what, "the row has %u attempts, its journal %u", o->row.attempts,
-                 j->attempts);
-    else if (j->token != o->row.token)
-        snprintf(what, sizeof what, "the row has token %lld, its journal %lld",
-                 (long long)o->row.token, (long long)j->token);
-    else
-        snprintf(what, sizeof what, "the row's newest entry is %lld, its journal ends with %lld",
-                 (long long)o->row.last, (long long)j->last);
-    if (json_array_append_new(v->differences,
-                              json_pack("{s:o,s:s,s:I}", "matrixRowId",
-                                        exj_json_text(exj_buf_slice(&o->name)), "what", what,
-                                        "lastEvent", (json_int_t)o->row.last)))
-        return exj_err_set(err, EXJ_NOMEM, "out of memory");
-    return EXJ_OK;
-}
-
-static bool agree(const struct checked *r, const struct fold *f)
-{
-    return !f->wrong && f->view.known && f->view.status == r->status &&
-           f->view.attempts == r->attempts && f->view.token == r->token &&
-           f->view.last == r->last;
-}
-
-static exj_code verify_row(exj_store *s, struct checked r, struct verdicts *v, exj_err *err)
-{
-    struct one_again again = { .row = r };
-    struct fold f = { .entries = 0 };
-    exj_code rc = EXJ_OK;
-    int tries = 0;
-
-    v->rows++;
-    for (; tries < VERIFY_TRIES; tries++) {
-        f = (struct fold){ .entries = 0 };
-        rc = s->v->journal(s, r.seq, VERIFY_ENTRIES, visit_fold, &f, err);
-        if (rc != EXJ_OK || (!f.before && f.entries && agree(&r, &f)))
-            break;
-        rc = s->v->row_by_seq(s, r.seq, visit_again, &again, err);
-        if (rc != EXJ_OK || again.row.last == r.last)
-            break;
-        r = again.row; /* it moved on meanwhile */
-    }
-    if (rc == EXJ_NOT_FOUND) { /* gone, and its journal with it */
-        exj_err_clear(err);
-        rc = EXJ_OK;
-    } else if (rc == EXJ_OK && tries == VERIFY_TRIES) {
-        v->changing++;
-    } else if (rc == EXJ_OK && (f.before || (!f.entries && !r.last))) {
-        v->before++;
-    } else if (rc == EXJ_OK && !agree(&r, &f)) {
-        rc = add_difference(v, &again, &f, err);
-    }
-    exj_buf_release(&again.name);
-    return rc;
-}
-
-static exj_code verify_page(exj_store *s, int64_t after, size_t limit, struct verdicts *v,
-                            int64_t *ret_next, exj_err *err)
-{
-    exj_row_filter filter = { .status = -1, .after_seq = after };
-    struct verify_page p = { calloc(VERIFY_MOST, sizeof *p.rows), 0 };
-    exj_code rc = p.rows ? EXJ_OK : exj_err_set(err, EXJ_NOMEM, "out of memory");
-    size_t more = 1;
-
-    while (rc == EXJ_OK && p.len < limit && more) {
-        size_t len = p.len;
-
-        filter.limit = limit - p.len < 1000 ? limit - p.len : 1000;
-        rc = s->v->row_page(s, &filter, visit_checked, &p, err);
-        more = p.len - len;
-        if (p.len)
-            filter.after_seq = p.rows[p.len - 1].seq;
-    }
-    for (size_t i = 0; rc == EXJ_OK && i < p.len; i++)
-        rc = verify_row(s, p.rows[i], v, err);
-    *ret_next = rc == EXJ_OK && p.len == limit ? filter.after_seq : 0;
-    free(p.rows);
-    return rc;
+    exj_buf_release(&name);
+    return good && json_array_size(list) < DIFFERENCES_SHOWN;
 }
 
 void exj_route_journal_verify(exj_exchange *x)
 {
-    struct verdicts v = { .differences = json_array() };
+    json_t *differences = NULL;
+    exj_verified v;
     exj_err err = { 0 };
-    int64_t after, limit, next = 0;
+    int64_t after, limit;
 
     if (!exj_take_i64(x, "after", 0, INT64_MAX, 0, &after) ||
-        !exj_take_i64(x, "limit", 1, VERIFY_MOST, 1000, &limit))
-        goto out;
-    if (v.differences &&
-        verify_page(x->api->store, after, (size_t)limit, &v, &next, &err) != EXJ_OK) {
+        !exj_take_i64(x, "limit", 1, EXJ_VERIFY_ROWS_MAX, 100000, &limit))
+        return;
+    differences = json_array();
+    if (differences && exj_store_verify(x->api->store, after, (size_t)limit, visit_difference,
+                                        differences, &v, &err) != EXJ_OK)
         exj_answer_failure(x, &err);
-        goto out;
-    }
-    exj_answer_take(x, v.differences ? 200 : 500,
-                    v.differences
-                        ? json_pack("{s:I,s:I,s:I,s:O,s:o}", "rows", (json_int_t)v.rows,
-                                    "beforeTheJournal", (json_int_t)v.before, "changing",
-                                    (json_int_t)v.changing, "differences", v.differences,
-                                    "next", next ? json_integer(next) : json_null())
-                        : NULL);
-out:
-    json_decref(v.differences);
+    else
+        exj_answer_take(x, 200,
+                        differences
+                            ? json_pack("{s:I,s:I,s:I,s:O,s:o}", "rows", (json_int_t)v.rows,
+                                        "beforeTheJournal", (json_int_t)v.before, "different",
+                                        (json_int_t)v.different, "differences", differences,
+                                        "next", v.next ? json_integer(v.next) : json_null())
+                            : NULL);
+    json_decref(differences);
 }

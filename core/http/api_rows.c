@@ -289,22 +289,45 @@ static bool visit_signal(void *user, const exj_signal_view *v)
                                                  (json_int_t)v->body.n)) == 0;
 }
 
+/* Does the graph's executor run in this process? Its config may say; else the engine knows.
+ * The engine's own executor is the first it made, and so the last of its list. */
+static bool runs_in_process(const exj_api *api, const json_t *execution)
+{
+    const char *lane = json_string_value(json_object_get(execution, "isolation"));
+    const char *name = json_string_value(json_object_get(execution, "executor"));
+    json_t *list, *item;
+    bool in_process = lane && strcmp(lane, "in-process") == 0;
+    size_t i;
+
+    if (lane || !api->engine)
+        return in_process;
+    list = exj_engine_executors(api->engine);
+    json_array_foreach(list, i, item) {
+        const char *executor = json_string_value(json_object_get(item, "executor"));
+
+        lane = json_string_value(json_object_get(item, "isolation"));
+        if (lane && (name ? executor && strcmp(name, executor) == 0
+                          : i + 1 == json_array_size(list)))
+            in_process = strcmp(lane, "in-process") == 0;
+    }
+    json_decref(list);
+    return in_process;
+}
+
 /* What an operator should know who sets limits (spec 2.5). NULL: no memory. */
 static json_t *row_notes(exj_exchange *x, const exj_found_row *f)
 {
     const char *graph = json_string_value(json_object_get(f->shown, "graphId"));
     json_t *notes = json_array(), *execution;
-    const char *lane;
     exj_document d = { 0 };
 
-    if (!notes || exj_status_is_terminal(f->status) || !graph ||
-        exj_document_load(x->api, EXJ_DOC_GRAPH, exj_slice_of(graph), &d, NULL) != EXJ_OK)
+    if (!notes || exj_status_is_terminal(f->status) || !graph)
         return notes;
+    exj_document_load(x->api, EXJ_DOC_GRAPH, exj_slice_of(graph), &d, NULL);
     execution = json_object_get(json_object_get(d.json, "payload"), "execution");
-    lane = json_string_value(json_object_get(execution, "isolation"));
-    if (lane && strcmp(lane, "in-process") == 0 &&
-        json_array_append_new(notes, json_string("its graph runs in-process: a time limit or a "
-                                                 "cancel is asked for, it cannot be enforced"))) {
+    if (runs_in_process(x->api, execution) &&
+        json_array_append_new(notes, json_string("its executor runs in-process: a time limit or "
+                                                 "a cancel is asked for, it cannot be enforced"))) {
         json_decref(notes);
         notes = NULL;
     }

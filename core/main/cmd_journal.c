@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/job/record.h"
 #include "core/main/bar.h"
 #include "core/main/reach.h"
+#include "core/store/verify.h"
 
 #define DIFFERENCES_SHOWN 1000u
 #define TIMELINE "limit=1000"
@@ -215,79 +217,68 @@ exj_exit exj_cmd_rows_show(exj_cli *c)
     return exj_out_finish(c, status);
 }
 
-/* ---- verify --------------------------------------------------------------------------------- */
+/* ---- verify ---------------------------------------------------------------------------------
+ *
+ * Done here, in a store that is open for reading only, beside a worker too: it takes long where
+ * there are many rows, and no worker should do it meanwhile. */
+
+#define ROWS_AT_ONCE 100000u
 
 struct sum {
-    int64_t rows, before, changing, different;
+    int64_t rows, before, different;
     json_t *differences; /* owned; the first DIFFERENCES_SHOWN */
+    bool failed;
 };
 
-/* How many rows there are; 0: not known, the bar does without. */
-static int64_t count_rows(exj_reach *r)
+static bool count_pool(void *user, const exj_pool_info *p)
 {
-    exj_answer_json a;
-    exj_err err = { 0 };
-    int64_t sum = 0;
-    json_t *matrix, *n;
-    const char *word;
-    size_t i;
+    int64_t *sum = user;
 
-    if (exj_call_api(r, "GET", "/matrices", "", (exj_slice){ 0 }, &a, &err) != EXJ_OK)
-        return 0;
-    json_array_foreach(json_object_get(a.body, "matrices"), i, matrix)
-        json_object_foreach(json_object_get(matrix, "counts"), word, n)
-            sum += (int64_t)json_integer_value(n);
-    exj_answer_json_release(&a);
-    return sum;
-}
-
-static bool add_page(struct sum *s, const json_t *page)
-{
-    json_t *d;
-    size_t i;
-
-    s->rows += number_of(page, "rows");
-    s->before += number_of(page, "beforeTheJournal");
-    s->changing += number_of(page, "changing");
-    json_array_foreach(json_object_get(page, "differences"), i, d) {
-        s->different++;
-        if (json_array_size(s->differences) < DIFFERENCES_SHOWN &&
-            json_array_append(s->differences, d))
-            return false;
-    }
+    for (int i = 0; i < EXJ_STATUS_COUNT; i++)
+        *sum += p->counts[i];
     return true;
 }
 
-static exj_exit verify_all(exj_reach *r, struct sum *s)
+static bool add_difference(void *user, const exj_row_view *r, const char *what)
 {
-    const exj_cli *c = r->cli;
+    struct sum *s = user;
+    exj_buf name = EXJ_BUF_INIT;
+
+    if (!exj_row_name_add(&name, r->matrix, r->run, r->graph, r->record_id) ||
+        json_array_append_new(s->differences, json_pack("{s:o,s:s}", "matrixRowId",
+                                                        exj_json_text(exj_buf_slice(&name)),
+                                                        "what", what)))
+        s->failed = true;
+    exj_buf_release(&name);
+    return !s->failed && json_array_size(s->differences) < DIFFERENCES_SHOWN;
+}
+
+static exj_code verify_all(const exj_cli *c, exj_store *store, struct sum *s, exj_err *err)
+{
     exj_engine_counts counts = { 0 };
-    exj_exit status = EXJ_EXIT_OK;
-    char query[64] = "limit=1000";
-    json_t *next = NULL;
-    int64_t total;
-    exj_answer_json a;
+    exj_verified v = { 0 };
+    int64_t total = 0;
+    exj_code rc = store->v->pools(store, count_pool, &total, err);
     exj_bar bar;
 
     exj_bar_init(&bar, !c->json && isatty(STDERR_FILENO), exj_out_color(c), exj_clock_mono_ns());
-    total = bar.on ? count_rows(r) : 0;
     do {
-        status = exj_ask(r, "GET", "/journal/verify", query, (exj_slice){ 0 }, &a);
-        if (status != EXJ_EXIT_OK)
-            break;
-        if (!add_page(s, a.body))
-            status = exj_fail(c, EXJ_EXIT_FAILED, "out of memory");
-        next = json_object_get(a.body, "next");
-        snprintf(query, sizeof query, "limit=1000&after=%" PRId64,
-                 (int64_t)json_integer_value(next));
-        next = json_is_integer(next) ? next : NULL;
+        exj_verify_visit visit =
+            json_array_size(s->differences) < DIFFERENCES_SHOWN ? add_difference : NULL;
+
         counts.completed = (uint64_t)s->rows;
         counts.open = total > s->rows ? total - s->rows : 0;
         exj_bar_draw(&bar, &counts, exj_clock_mono_ns());
-        exj_answer_json_release(&a);
-    } while (status == EXJ_EXIT_OK && next);
+        if (rc == EXJ_OK)
+            rc = exj_store_verify(store, v.next, ROWS_AT_ONCE, visit, s, &v, err);
+        s->rows += v.rows;
+        s->before += v.before;
+        s->different += v.different;
+    } while (rc == EXJ_OK && v.next);
     exj_bar_clear(&bar);
-    return status;
+    if (rc == EXJ_OK && s->failed)
+        rc = exj_err_set(err, EXJ_NOMEM, "out of memory");
+    return rc;
 }
 
 static void print_sum(const exj_cli *c, const struct sum *s)
@@ -301,33 +292,45 @@ static void print_sum(const exj_cli *c, const struct sum *s)
         exj_table_add(&t, text_of(d, "what"));
     }
     exj_table_print(&t, c->color);
-    exj_tell(c, "%" PRId64 " rows, %" PRId64 " from before the journal, %" PRId64
-                " that changed all the while: %" PRId64 " differ", s->rows, s->before,
-             s->changing, s->different);
+    exj_tell(c, "%" PRId64 " rows, %" PRId64 " from before the journal: %" PRId64 " differ",
+             s->rows, s->before, s->different);
+}
+
+static exj_exit print_sum_json(const exj_cli *c, const struct sum *s)
+{
+    json_t *o = json_pack("{s:I,s:I,s:I,s:O}", "rows", (json_int_t)s->rows, "beforeTheJournal",
+                          (json_int_t)s->before, "different", (json_int_t)s->different,
+                          "differences", s->differences);
+    exj_exit status = o ? exj_out_json(c, o, false)
+                        : exj_fail(c, EXJ_EXIT_FAILED, "out of memory");
+
+    json_decref(o);
+    return status;
 }
 
 exj_exit exj_cmd_journal_verify(exj_cli *c)
 {
-    exj_reach r = EXJ_REACH_INIT(c);
+    exj_sqlite_options o = { .dir = exj_settings_text(&c->settings, EXJ_SET_DATA_DIR),
+                             .read_only = true };
     struct sum s = { .differences = json_array() };
-    exj_exit status = s.differences ? verify_all(&r, &s)
-                                    : exj_fail(c, EXJ_EXIT_FAILED, "out of memory");
+    exj_store *store = NULL;
+    exj_exit status = EXJ_EXIT_OK;
+    exj_err err = { 0 };
 
-    if (status == EXJ_EXIT_OK && c->json) {
-        json_t *o = json_pack("{s:I,s:I,s:I,s:I,s:O}", "rows", (json_int_t)s.rows,
-                              "beforeTheJournal", (json_int_t)s.before, "changing",
-                              (json_int_t)s.changing, "different", (json_int_t)s.different,
-                              "differences", s.differences);
-
-        status = o ? exj_out_json(c, o, false)
-                   : exj_fail(c, EXJ_EXIT_FAILED, "out of memory");
-        json_decref(o);
-    } else if (status == EXJ_EXIT_OK) {
+    if (!s.differences)
+        return exj_fail(c, EXJ_EXIT_FAILED, "out of memory");
+    if (exj_settings_support(&c->settings, &err) != EXJ_OK ||
+        exj_sqlite_open(&o, &store, &err) != EXJ_OK ||
+        verify_all(c, store, &s, &err) != EXJ_OK)
+        status = exj_fail_err(c, &err);
+    else if (c->json)
+        status = print_sum_json(c, &s);
+    else
         print_sum(c, &s);
-    }
     if (status == EXJ_EXIT_OK && s.different)
         status = EXJ_EXIT_FAILED;
+    if (store)
+        store->v->close(store);
     json_decref(s.differences);
-    exj_reach_release(&r);
     return exj_out_finish(c, status);
 }

@@ -69,7 +69,7 @@ struct request {
 struct server {
     int listener, stop; /* stop: readable when it is time to end */
     unsigned port;
-    _Atomic enum answer answer;
+    _Atomic int answer; /* enum answer */
     pthread_t thread;
     struct request requests[64]; /* read by the test after the call that made them */
     _Atomic unsigned n;
@@ -127,7 +127,7 @@ static inline bool server_answer(struct server *s, int fd, const struct request 
 {
     static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-    switch (s->answer) {
+    switch ((enum answer)s->answer) {
     case ANSWER_OK:
         return server_say_text(s, fd, ok);
     case ANSWER_500:

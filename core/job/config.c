@@ -18,6 +18,7 @@ static const char *const publication_words[] = { "Draft", "Published", "Archived
 static const char *const operational_words[] = { "NotOperational", "Ready", "Running",
                                                  "Paused", "Failed" };
 static const char *const source_words[] = { "record", "storage", "query-snapshot", "event" };
+static const char *const trigger_words[] = { "scan", "schedule" };
 static const char *const overflow_words[] = { "queue", "drop" };
 
 /* Find `word`; else name it and list what is allowed. */
@@ -477,10 +478,10 @@ static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_ex
     static const char *const known_payload[] = {
         "input", "graphs", "dataSource", "pollWhenEmptySeconds", "maxAttempts", "overflow",
         "concurrency", "maxQueue", "retry", "matrixRunId", "priority", "retention", "metadata",
-        "keys", NULL
+        "keys", "trigger", NULL
     };
     static const char path[] = "payload";
-    unsigned overflow = EXJ_OVERFLOW_QUEUE;
+    unsigned overflow = EXJ_OVERFLOW_QUEUE, trigger = 0;
     const json_t *payload, *input;
     uint32_t retry_set = 0;
     int64_t v;
@@ -505,6 +506,8 @@ static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_ex
     c->overflow = (exj_overflow)overflow;
     if (exj_field_int(r, payload, path, "concurrency", 1, CONCURRENCY_LIMIT, &v))
         c->concurrency = (uint32_t)v;
+    read_word(r, payload, path, "trigger", trigger_words, WORDS_LEN(trigger_words), &trigger);
+    c->scheduled = trigger == 1;
     c->bounded = json_object_get(payload, "overflow") || c->concurrency > 0;
     exj_key_fields_read(r, payload, &c->keys);
     if (exj_field_int(r, payload, path, "maxQueue", 1, INT32_MAX, &v))

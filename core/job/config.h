@@ -16,7 +16,7 @@
  *         maxRecords?}?, maxBytes?}, pollWhenEmptySeconds?, maxAttempts?, overflow?,
  *         concurrency?, maxQueue?, retry?, matrixRunId?, priority?, retention{days? |
  *         seconds?, failedDays? | failedSeconds?}?, metadata?,
- *         keys{unique?, uniqueSeconds?, concurrency?, priority?, runAfter?}},
+ *         keys{unique?, uniqueSeconds?, concurrency?, priority?, runAfter?}, trigger?},
  *         createdAt?, updatedAt?
  * Effective config = defaults < matrix payload < per-graph payload.execution.
  */
@@ -99,6 +99,8 @@ typedef struct exj_matrix_config {
     /* How long rows that ended are kept; 0: for ever. Dead ones (failed) have a time of their
      * own, so that none goes unseen. */
     exj_msec retention_ms, retention_failed_ms;
+    bool scheduled;             /* "trigger": "schedule": its source is asked when a schedule
+                                   says so, never of its own; default "scan" */
     bool bounded;               /* the document says overflow or concurrency: the overflow rule
                                    holds for rows that are pushed. Scanned sources never drop:
                                    their cycle waits until there is room */

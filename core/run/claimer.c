@@ -254,6 +254,7 @@ static exj_nsec plan_locked(exj_engine *e, struct round *round)
                               .guard_id = exj_slice_of(p->graph_id),
                               .guard_kind = EXJ_DOC_GRAPH,
                               .guard_version = p->spec->version,
+                              .only_seq = e->o.only_seq,
                               .key_cap = p->spec->eff.per_key,
                               .rate = p->spec->eff.rate,
                               .rate_ms = p->spec->eff.rate_ms };

@@ -15,6 +15,7 @@
 #define FLUSH_RECORDS 512u
 #define FLUSH_BYTES (512u * 1024u)
 #define REFUSALS_LOGGED 5u
+#define ASK_AGAIN_MS 5000 /* at least, after a cycle that a schedule asked for failed */
 
 struct target { /* a pool to insert into, as it was when the cycle began */
     struct pool *pool;
@@ -531,13 +532,18 @@ static bool pool_is_ours(const struct matrix *m, const struct pool *p)
     return p->wanted && !strcmp(p->matrix_id, m->id);
 }
 
-/* Pools that may take rows now. Freed by the caller with targets_free. */
-static bool choose_targets_locked(struct scan *s)
+/* Pools of the run that may take rows now. */
+static bool takes_rows(const struct scan *s, const struct pool *p, const char *run)
+{
+    return pool_is_ours(s->m, p) && !strcmp(p->run_id, run) && p->spec && p->spec->schedulable;
+}
+
+static bool choose_targets_locked(struct scan *s, const char *run)
 {
     size_t n = 0;
 
     for (struct pool *p = s->e->pools; p; p = p->next)
-        n += pool_is_ours(s->m, p) && p->spec && p->spec->schedulable;
+        n += takes_rows(s, p, run);
     if (!n)
         return false;
     s->targets = calloc(n, sizeof(*s->targets));
@@ -546,7 +552,7 @@ static bool choose_targets_locked(struct scan *s)
     for (struct pool *p = s->e->pools; p; p = p->next) {
         struct target *t = &s->targets[s->targets_len];
 
-        if (!pool_is_ours(s->m, p) || !p->spec || !p->spec->schedulable)
+        if (!takes_rows(s, p, run))
             continue;
         t->items = malloc(FLUSH_RECORDS * sizeof(*t->items));
         if (!t->items)
@@ -582,36 +588,46 @@ static uint64_t claimed_locked(const struct matrix *m)
     return n;
 }
 
-/* One pass. Returns whether it was empty. */
-static bool pass(struct matrix *m)
+static void take_config_locked(struct matrix *m)
+{
+    if (!m->has_next)
+        return;
+    exj_matrix_config_release(&m->config);
+    m->config = m->config_next;
+    m->config_next = (exj_matrix_config){ 0 };
+    m->has_next = false;
+}
+
+/* Ask the source once, for `run` (NULL: the config's). Returns whether it was asked to the end;
+ * *ret_inserted: new rows. */
+static bool gather_once(struct matrix *m, char *run, uint64_t *ret_inserted)
 {
     exj_engine *e = m->engine;
     struct scan *s = calloc(1, sizeof(*s));
-    uint64_t claimed_before, inserted_now = 0, refused = 0;
-    bool empty, targets;
+    exj_matrix_config c;
+    uint64_t refused = 0;
+    bool targets;
     exj_err err = { 0 };
 
+    *ret_inserted = 0;
     if (!s)
-        return true;
+        return false;
     s->m = m;
     s->e = e;
     pthread_mutex_lock(&e->mu);
-    if (m->has_next) {
-        exj_matrix_config_release(&m->config);
-        m->config = m->config_next;
-        m->config_next = (exj_matrix_config){ 0 };
-        m->has_next = false;
-    }
-    claimed_before = claimed_locked(m);
-    targets = choose_targets_locked(s);
+    take_config_locked(m);
+    c = m->config; /* only this thread replaces it */
+    if (run)
+        c.run_id = run;
+    targets = choose_targets_locked(s, c.run_id);
     m->scanning = true;
     m->last_started = exj_clock_wall_ms();
     pthread_mutex_unlock(&e->mu);
 
     if (targets)
-        gather(s, &m->config); /* only this thread replaces m->config */
+        gather(s, &c);
 
-    inserted_now = s->inserted;
+    *ret_inserted = s->inserted;
     refused = s->refused;
     err = s->err;
     if (err.code)
@@ -630,8 +646,105 @@ static bool pass(struct matrix *m)
     m->last_error = err;
     if (err.code)
         e->counts.cycle_errors++;
-    while (is_busy_locked(m) && !must_end_locked(m))
-        pthread_cond_wait(&e->cycle, &e->mu);
+    pthread_mutex_unlock(&e->mu);
+    return targets && !err.code && !must_end(m);
+}
+
+/* The first cycle that a schedule asked for and that may begin; NULL: none. *ret_at: when the
+ * first of the others may; 0: there is none. */
+static struct asked *next_asked_locked(const struct matrix *m, exj_nsec *ret_at)
+{
+    exj_nsec now = exj_clock_mono_ns();
+
+    *ret_at = 0;
+    for (struct asked *a = m->asked; a; a = a->next) {
+        if (a->done)
+            continue;
+        if (a->not_before <= now)
+            return a;
+        if (!*ret_at || a->not_before < *ret_at)
+            *ret_at = a->not_before;
+    }
+    return NULL;
+}
+
+/* One cycle that was asked for. It is done when its source was asked to the end: its rows find
+ * their way by themselves. Else it is tried again: after a crash, too. */
+static void do_asked(struct matrix *m, struct asked *a)
+{
+    exj_engine *e = m->engine;
+    exj_op op = { .kind = EXJ_OP_RUN_DONE };
+    uint64_t inserted;
+    bool good = gather_once(m, a->run, &inserted);
+    exj_msec pause;
+
+    if (good) {
+        op.u.run.matrix = exj_slice_of(m->id);
+        op.u.run.run = exj_slice_of(a->run);
+        if (exj_store_do(e->o.store, &op, NULL) != EXJ_OK) {
+            exj_run_store_failed(e, "the end of a cycle", &op);
+            good = false;
+        }
+    }
+    pthread_mutex_lock(&e->mu);
+    pause = m->config.poll_ms > ASK_AGAIN_MS ? m->config.poll_ms : ASK_AGAIN_MS;
+    a->done = good;
+    a->not_before = good ? 0 : exj_clock_mono_ns() + pause * 1000000;
+    m->cycles += good;
+    m->last_ended = exj_clock_wall_ms();
+    pthread_cond_broadcast(&e->idle);
+    pthread_mutex_unlock(&e->mu);
+    exj_series_add(m->m_cycles[!inserted], 1);
+}
+
+/* All that may begin now. */
+static void do_all_asked(struct matrix *m)
+{
+    struct asked *a;
+    exj_nsec at;
+
+    do {
+        pthread_mutex_lock(&m->engine->mu);
+        a = must_end_locked(m) ? NULL : next_asked_locked(m, &at);
+        pthread_mutex_unlock(&m->engine->mu);
+        if (a) /* only discovery frees it, and not before it is done */
+            do_asked(m, a);
+    } while (a);
+}
+
+static bool has_asked(struct matrix *m)
+{
+    exj_nsec at;
+    bool has;
+
+    pthread_mutex_lock(&m->engine->mu);
+    has = next_asked_locked(m, &at) != NULL;
+    pthread_mutex_unlock(&m->engine->mu);
+    return has;
+}
+
+/* One pass. Returns whether it was empty. */
+static bool pass(struct matrix *m)
+{
+    exj_engine *e = m->engine;
+    uint64_t claimed_before, inserted_now;
+    bool empty;
+    exj_nsec at;
+
+    pthread_mutex_lock(&e->mu);
+    claimed_before = claimed_locked(m);
+    pthread_mutex_unlock(&e->mu);
+    gather_once(m, NULL, &inserted_now);
+    pthread_mutex_lock(&e->mu);
+    while (is_busy_locked(m) && !must_end_locked(m)) {
+        if (!next_asked_locked(m, &at)) {
+            exj_run_wait_locked(e, &e->cycle, at);
+            continue;
+        }
+        pthread_mutex_unlock(&e->mu);
+        do_all_asked(m);
+        pthread_mutex_lock(&e->mu);
+    }
     empty = !inserted_now && claimed_locked(m) == claimed_before;
     m->cycles++;
     m->last_ended = exj_clock_wall_ms();
@@ -646,10 +759,19 @@ void *exj_run_cycle(void *matrix)
     struct matrix *m = matrix;
     exj_engine *e = m->engine;
 
-    while (!must_end(m)) {
-        bool empty = pass(m);
-        exj_nsec began, until;
+    while (!must_end(m) && !e->o.only_seq) {
+        bool scheduled, empty = true;
+        exj_nsec began, until, at;
 
+        pthread_mutex_lock(&e->mu);
+        take_config_locked(m);
+        scheduled = m->config.scheduled;
+        pthread_mutex_unlock(&e->mu);
+        do_all_asked(m);
+        if (!scheduled)
+            empty = pass(m);
+        if (e->o.one_cycle && has_asked(m))
+            continue;
         if (e->o.one_cycle)
             break;
         if (!empty)
@@ -661,9 +783,12 @@ void *exj_run_cycle(void *matrix)
         pthread_cond_broadcast(&e->idle);
         /* Woken early by a new config, a poke, or the end. Retries need no new pass: the
          * claimer takes them by itself. */
-        while (!must_end_locked(m) && !m->has_next && !m->poked &&
-               exj_run_wait_locked(e, &e->cycle, until))
-            ;
+        while (!must_end_locked(m) && !m->has_next && !m->poked && !next_asked_locked(m, &at)) {
+            exj_nsec wake = scheduled ? at : at && at < until ? at : until;
+
+            if (!exj_run_wait_locked(e, &e->cycle, wake) && wake == until)
+                break;
+        }
         m->idle = false;
         m->poked = false;
         pthread_mutex_unlock(&e->mu);

@@ -254,11 +254,12 @@ fail:
     return NULL;
 }
 
-/* The pool of one graph of one matrix, with a spec of what the documents say now. */
+/* The pool of one graph of one matrix and run, with a spec of what the documents say now. */
 static void refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *matrix_id,
-                         bool matrix_changed, const char *graph_id, struct doc *graph)
+                         const char *run_id, bool matrix_changed, const char *graph_id,
+                         struct doc *graph)
 {
-    struct pool *p = find_pool(e, matrix_id, m->run_id, graph_id);
+    struct pool *p = find_pool(e, matrix_id, run_id, graph_id);
     struct spec *fresh = NULL, *old = NULL;
     bool is_new = !p, had_why_not;
     exj_err err = { 0 };
@@ -272,7 +273,7 @@ static void refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *
         return;
     }
     if (!p)
-        p = make_pool(e, matrix_id, m->run_id, graph_id);
+        p = make_pool(e, matrix_id, run_id, graph_id);
     if (!p)
         return;
     if (is_new || matrix_changed || !p->spec || p->spec->version != graph->version ||
@@ -312,6 +313,13 @@ void exj_matrix_free(struct matrix *m)
         return;
     exj_matrix_config_release(&m->config);
     exj_matrix_config_release(&m->config_next);
+    while (m->asked) {
+        struct asked *a = m->asked;
+
+        m->asked = a->next;
+        free(a->run);
+        free(a);
+    }
     free(m->id);
     free(m);
 }
@@ -367,6 +375,11 @@ struct look {
         int64_t version;
         exj_buf body;
     } *found, **end;
+    struct run {
+        struct run *next;
+        char *matrix, *run;
+        bool asked; /* else it has open rows */
+    } *runs, **runs_end;
     bool failed;
 };
 
@@ -396,7 +409,94 @@ static bool note_matrix(void *user, exj_slice id, int64_t version, exj_slice bod
     return true;
 }
 
-static void see_matrix(exj_engine *e, const struct found *f, struct doc *graph)
+/* ---- runs that schedules ask for ----------------------------------------------------------- */
+
+static void run_free(struct run *r)
+{
+    if (!r)
+        return;
+    free(r->matrix);
+    free(r->run);
+    free(r);
+}
+
+static bool note_run(void *user, exj_slice matrix, exj_slice run, bool asked)
+{
+    struct look *l = user;
+    struct run *r;
+
+    if (l->e->o.only_matrix && !exj_slice_is(matrix, l->e->o.only_matrix))
+        return true;
+    r = calloc(1, sizeof(*r));
+    if (!r || !(r->matrix = exj_slice_dup(matrix)) || !(r->run = exj_slice_dup(run))) {
+        run_free(r);
+        l->failed = true;
+        return false;
+    }
+    r->asked = asked;
+    *l->runs_end = r;
+    l->runs_end = &r->next;
+    return true;
+}
+
+/* One that was done after we asked the store stays on the list, done, until the next look. */
+static void ask_locked(struct matrix *m, const char *run)
+{
+    struct asked **end = &m->asked, *a;
+
+    for (; (a = *end); end = &a->next)
+        if (!strcmp(a->run, run)) {
+            a->seen = true;
+            return;
+        }
+    a = calloc(1, sizeof(*a));
+    if (!a || !(a->run = strdup(run))) { /* with the next look */
+        free(a);
+        return;
+    }
+    a->seen = true;
+    *end = a;
+    pthread_cond_broadcast(&m->engine->cycle);
+}
+
+static void forget_done_locked(struct matrix *m)
+{
+    struct asked **at = &m->asked, *a;
+
+    while ((a = *at)) {
+        if (a->seen || !a->done) {
+            at = &a->next;
+            continue;
+        }
+        *at = a->next;
+        free(a->run);
+        free(a);
+    }
+}
+
+/* Pools of every run that is asked for or has open rows, and cycles for those asked for. */
+static void see_runs(exj_engine *e, struct matrix *m, const exj_matrix_config *c, bool changed,
+                     const struct run *runs, struct doc *graph)
+{
+    for (const struct run *r = runs; r; r = r->next)
+        for (size_t i = 0; i < c->graphs_len && !strcmp(r->matrix, m->id); i++)
+            refresh_pool(e, c, m->id, r->run, changed, c->graphs[i], graph);
+    for (size_t i = 0; i < c->graphs_len && e->o.only_run; i++)
+        refresh_pool(e, c, m->id, e->o.only_run, changed, c->graphs[i], graph);
+    pthread_mutex_lock(&e->mu);
+    for (struct asked *a = m->asked; a; a = a->next)
+        a->seen = false;
+    for (const struct run *r = runs; r; r = r->next)
+        if (r->asked && !strcmp(r->matrix, m->id))
+            ask_locked(m, r->run);
+    forget_done_locked(m);
+    pthread_mutex_unlock(&e->mu);
+}
+
+/* ---- matrices as they are ------------------------------------------------------------------- */
+
+static void see_matrix(exj_engine *e, const struct found *f, const struct run *runs,
+                       struct doc *graph)
 {
     exj_matrix_config c = { 0 }, kept = { 0 };
     exj_err err = { 0 };
@@ -425,7 +525,8 @@ static void see_matrix(exj_engine *e, const struct found *f, struct doc *graph)
     }
     changed = is_new || m->version != f->version;
     for (size_t i = 0; i < c.graphs_len; i++)
-        refresh_pool(e, &c, f->id, changed, c.graphs[i], graph);
+        refresh_pool(e, &c, f->id, c.run_id, changed, c.graphs[i], graph);
+    see_runs(e, m, &c, changed, runs, graph);
     exj_matrix_config_release(&c);
 
     pthread_mutex_lock(&e->mu);
@@ -492,6 +593,7 @@ static void look(exj_engine *e)
     struct found *f, *next;
 
     l.end = &l.found;
+    l.runs_end = &l.runs;
     pthread_mutex_lock(&e->mu);
     for (struct pool *p = e->pools; p; p = p->next)
         p->seen = false;
@@ -508,10 +610,12 @@ static void look(exj_engine *e)
             l.failed = true;
         exj_buf_release(&after);
     } while (l.page == 200 && !l.failed);
+    if (!l.failed && e->o.store->v->runs(e->o.store, note_run, &l, &err) != EXJ_OK)
+        l.failed = true;
     for (f = l.found; f; f = next) {
         next = f->next;
         if (!l.failed)
-            see_matrix(e, f, &graph);
+            see_matrix(e, f, l.runs, &graph);
         free(f->id);
         exj_buf_release(&f->body);
         free(f);
@@ -520,6 +624,12 @@ static void look(exj_engine *e)
         exj_log(EXJ_LOG_ERROR, "discovery", "matrices could not be listed: %s", err.text);
     else
         forget_unseen(e);
+    while (l.runs) {
+        struct run *r = l.runs;
+
+        l.runs = r->next;
+        run_free(r);
+    }
     exj_buf_release(&l.last_id);
     exj_buf_release(&graph.body);
     pthread_mutex_lock(&e->mu);

@@ -32,6 +32,7 @@ static void wake_all_locked(exj_engine *e)
     pthread_cond_broadcast(&e->idle);
     pthread_cond_broadcast(&e->calm);
     pthread_cond_broadcast(&e->retire);
+    pthread_cond_broadcast(&e->schedule);
 }
 
 void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op)
@@ -94,12 +95,14 @@ static void engine_free(exj_engine *e)
     pthread_cond_destroy(&e->idle);
     pthread_cond_destroy(&e->calm);
     pthread_cond_destroy(&e->retire);
+    pthread_cond_destroy(&e->schedule);
     pthread_cond_destroy(&e->ordered);
     exj_watch_free(e->watch);
     free(e->workers);
     free((void *)(uintptr_t)e->o.worker_id);
     free((void *)(uintptr_t)e->o.executor);
     free((void *)(uintptr_t)e->o.only_matrix);
+    free((void *)(uintptr_t)e->o.only_run);
     free(e);
 }
 
@@ -123,6 +126,7 @@ static exj_engine *engine_new(const exj_engine_options *o)
     e->o.worker_id = strdup(o->worker_id);
     e->o.executor = o->executor ? strdup(o->executor) : NULL;
     e->o.only_matrix = o->only_matrix ? strdup(o->only_matrix) : NULL;
+    e->o.only_run = o->only_run ? strdup(o->only_run) : NULL;
     if (!e->o.prefetch)
         e->o.prefetch = 4096;
     if (!e->o.drain_ms)
@@ -143,12 +147,13 @@ static exj_engine *engine_new(const exj_engine_options *o)
     cond_init(&e->idle);
     cond_init(&e->calm);
     cond_init(&e->retire);
+    cond_init(&e->schedule);
     cond_init(&e->ordered);
     e->m_expiries = exj_metric_series(o->metrics, EXJ_M_LEASE_EXPIRIES, (exj_slice){ 0 },
                                       (exj_slice){ 0 });
     e->workers = calloc(o->max_concurrent, sizeof(*e->workers));
     if (!e->o.worker_id || (o->executor && !e->o.executor) ||
-        (o->only_matrix && !e->o.only_matrix) || !e->workers) {
+        (o->only_matrix && !e->o.only_matrix) || (o->only_run && !e->o.only_run) || !e->workers) {
         engine_free(e);
         return NULL;
     }
@@ -230,6 +235,9 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
         if (pthread_create(&e->retirer_thread, NULL, exj_run_retirer, e) != 0)
             goto fail;
         e->has_retirer = true;
+        if (pthread_create(&e->scheduler_thread, NULL, exj_run_scheduler, e) != 0)
+            goto fail;
+        e->has_scheduler = true;
     }
     if (e->watch) {
         if (pthread_create(&e->reloader_thread, NULL, exj_run_reloader, e) != 0)
@@ -284,6 +292,7 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
     join(e->discovery_thread, &e->has_discovery);
     join(e->claimer_thread, &e->has_claimer);
     join(e->retirer_thread, &e->has_retirer);
+    join(e->scheduler_thread, &e->has_scheduler);
 
     pthread_mutex_lock(&e->mu);
     while (e->ordering) /* their orders are over; now they leave */
@@ -375,6 +384,7 @@ void exj_engine_wake(exj_engine *e)
     pthread_mutex_lock(&e->mu);
     e->look_now = true;
     e->discovered = false; /* nobody is idle before what changed was seen */
+    e->schedules_changed = true;
     for (struct pool *p = e->pools; p; p = p->next)
         p->maybe_work = true;
     for (struct matrix *m = e->matrices; m; m = m->next)

@@ -48,6 +48,9 @@ typedef struct exj_engine_options {
     uint64_t max_rows;         /* one-shot: stop claiming after so many; 0: no limit */
     bool one_cycle;            /* one-shot: each matrix runs one cycle, then no more */
     const char *only_matrix;   /* NULL: all */
+    /* One row alone (with only_matrix, max_rows 1 and one_cycle): no source is asked. */
+    int64_t only_seq;          /* 0: all rows */
+    const char *only_run;      /* its run; NULL: none */
 } exj_engine_options;
 
 exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err *err);
@@ -69,6 +72,9 @@ void exj_engine_rows_changed(exj_engine *e);
  * of them is to wait until `at` (the store's time). Both return at once. */
 void exj_engine_rows_came(exj_engine *e, int64_t pool);
 void exj_engine_rows_due(exj_engine *e, exj_msec at);
+/* A schedule or its state changed; a schedule asked for a cycle of a matrix. Return at once. */
+void exj_engine_schedules_changed(exj_engine *e);
+void exj_engine_runs_came(exj_engine *e);
 /* The store's number of a pool that the engine knows; 0: it does not. */
 int64_t exj_engine_pool(exj_engine *e, exj_slice matrix, exj_slice run, exj_slice graph);
 

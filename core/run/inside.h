@@ -86,6 +86,15 @@ struct spec {
 
 struct matrix;
 
+/* A cycle that a schedule asked for. Made and freed by discovery. */
+struct asked {
+    struct asked *next;
+    char *run;
+    bool done;          /* mu; its source was asked to the end, and the store knows */
+    bool seen;          /* mu; by the look that is under way */
+    exj_nsec not_before; /* mu; it failed: not again before. 0: it did not */
+};
+
 /* A graph's cap counts over all matrices that name the graph. */
 struct gate {
     struct gate *next;
@@ -201,6 +210,7 @@ struct matrix {
     bool ended;               /* mu; its thread is over */
     bool has_thread;
     pthread_t thread;
+    struct asked *asked;      /* mu; oldest first */
     uint64_t cycles;          /* mu */
     bool scanning, idle;      /* mu; idle: waits for the next cycle */
     bool poked;               /* mu; exj_engine_wake: do not wait out an empty pass */
@@ -219,6 +229,8 @@ struct exj_engine {
     pthread_cond_t cycle;   /* cycle loops */
     pthread_cond_t idle;    /* wait_idle, stop */
     pthread_cond_t retire;  /* retirer */
+    pthread_cond_t schedule; /* scheduler */
+    bool schedules_changed; /* mu */
     pthread_cond_t calm;    /* the reloader: a deck has no users any more */
     struct pool *pools;     /* mu; only grows */
     struct gate *gates;     /* discovery only */
@@ -242,8 +254,9 @@ struct exj_engine {
     struct pool *turn;      /* mu; fairness between pools */
     exj_engine_counts counts; /* mu; in_flight, ready, open are filled on reading */
     exj_series *m_expiries;
-    pthread_t discovery_thread, claimer_thread, keeper_thread, reloader_thread, retirer_thread;
-    bool has_discovery, has_claimer, has_keeper, has_reloader, has_retirer;
+    pthread_t discovery_thread, claimer_thread, keeper_thread, reloader_thread, retirer_thread,
+        scheduler_thread;
+    bool has_discovery, has_claimer, has_keeper, has_reloader, has_retirer, has_scheduler;
     exj_watch *watch;         /* set before start, then read-only; NULL: nothing is watched */
     uint32_t sweeps;          /* reloader only; to come: cycles may still run in an old resolver */
     struct order *orders;     /* mu; to the reloader, oldest first */
@@ -322,6 +335,8 @@ exj_code exj_run_metric(void *user, const exj_plugin_sample *m, exj_err *err);
 void *exj_run_keeper(void *engine);
 /* retire.c */
 void *exj_run_retirer(void *engine);
+/* schedules.c */
+void *exj_run_scheduler(void *engine);
 /* engine.c */
 void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op);
 /* Discovery shall look at configs and executors now. */

@@ -477,7 +477,7 @@ static exj_code restore_all(struct archive *a, const char *path, size_t *ret_bac
         return exj_err_set(&a->err, errno == ENOENT ? EXJ_NOT_FOUND : EXJ_IO, "%s: %s", path,
                            strerror(errno));
     while (!rc && (n = getline(&line, &cap, a->file)) >= 0) {
-        bool back;
+        bool back = false;
 
         number++;
         if ((size_t)n > LINE_MAX_BYTES)

@@ -65,7 +65,7 @@ bool exj_events_pack(exj_buf *b, exj_events_pack_state *at, const exj_journal_en
 
     p = put(p, (uint64_t)(e->number - at->number));
     *p++ = (char)e->kind;
-    p = put(p, zigzag(e->seq - at->seq));
+    p = put(p, zigzag((int64_t)((uint64_t)e->seq - (uint64_t)at->seq)));
     p = put(p, (uint64_t)(e->previous ? e->number - e->previous : 0));
     p = put(p, (uint64_t)e->token);
     p = put(p, e->attempt);
@@ -131,7 +131,9 @@ static exj_slice take_text(struct cursor *c)
 
 void exj_events_iter_init(exj_events_iter *it, exj_slice body, int64_t first, int64_t n)
 {
-    *it = (exj_events_iter){ .rest = body, .at = { .number = first }, .end = first + n };
+    *it = (exj_events_iter){ .rest = body, .at = { .number = first }, .end = first };
+    if (first > 0 && n > 0 && n <= INT64_MAX - first)
+        it->end += n; /* else no entry fits: corrupt */
 }
 
 bool exj_events_iter_next(exj_events_iter *it, exj_journal_entry *ret)
@@ -146,7 +148,7 @@ bool exj_events_iter_next(exj_events_iter *it, exj_journal_entry *ret)
     *ret = (exj_journal_entry){ 0 };
     skip = take(&c);
     ret->kind = (exj_entry_kind)take_byte(&c);
-    ret->seq = it->at.seq + unzigzag(take(&c));
+    ret->seq = (int64_t)((uint64_t)it->at.seq + (uint64_t)unzigzag(take(&c)));
     back = take(&c);
     ret->token = (int64_t)take(&c);
     ret->attempt = (uint32_t)take(&c);

@@ -7,7 +7,7 @@
  *   open.c    directory, lock, connections, close, health      writer.c  queue, commit
  *   schema.c  tables and migrations                            sql.c     what writer says
  *   lock.c    who holds the directory                          docs.c    documents
- *   read.c    reads                                            events.c  the journal
+ *   read*.c   reads                                            events.c  the journal
  *   move.c    one row changes its state                        rows.c    rows come in
  *   claim.c   what a holder does                               keep.c    what a keeper does
  *   order.c   what an operator does                            steps.c   steps, progress
@@ -407,6 +407,19 @@ exj_code exj_sqlite_runs(exj_store *base, exj_run_visit visit, void *user, exj_e
 /* ---- read.c ----------------------------------------------------------------------------------- */
 
 extern const exj_store_vtable exj_sqlite_vtable;
+/* read_parts.c */
+exj_code exj_sqlite_step_get(exj_store *base, int64_t seq, exj_slice key, exj_buf *ret,
+                             exj_err *err);
+exj_code exj_sqlite_step_each(exj_store *base, int64_t seq, exj_step_visit visit,
+                              void *user, exj_err *err);
+exj_code exj_sqlite_failure_count(exj_store *base, int64_t seq, exj_slice code,
+                                  uint32_t *ret, exj_err *err);
+exj_code exj_sqlite_failure_each(exj_store *base, int64_t seq, size_t limit,
+                                 exj_failure_visit visit, void *user, exj_err *err);
+exj_code exj_sqlite_kv_get(exj_store *base, exj_slice graph, exj_slice key, exj_buf *ret,
+                           exj_err *err);
+exj_code exj_sqlite_kv_page(exj_store *base, exj_slice graph, exj_slice after_key,
+                            size_t limit, exj_kv_visit visit, void *user, exj_err *err);
 /* Take a connection and its statement; both go back with read_end. */
 exj_code exj_sqlite_read_begin(exj_sqlite *s, enum exj_sqlite_read which, exj_reader **ret,
                                sqlite3_stmt **ret_st, exj_err *err);

@@ -56,6 +56,7 @@ exj_code exj_wiring_open(exj_wiring *w, const exj_wiring_options *o, exj_err *er
         .build_id = EXJ_VERSION,
         .running_states = o->running_states,
         .scheduler_probe = o->scheduler_probe,
+        .idempotency_hours = o->idempotency_hours,
         .started = exj_clock_mono_ns(),
     };
     if (rc != EXJ_OK)

@@ -40,6 +40,7 @@ typedef struct exj_wiring_options {
     const char *bind, *prefix, *api_key;
     uint16_t port;
     bool scheduler_probe;
+    uint32_t idempotency_hours; /* 0: 24 */
     const char *sinks; /* event sinks, as exj_sinks_open takes them; NULL: none */
 } exj_wiring_options;
 

@@ -1,8 +1,9 @@
 /* What an operator orders of a row: retry, rerun, run, cancel, and the signals it is sent.
  * Each is one exj_effect; what a row allows is decided by the store (core/job/state.c). */
 #include "core/http/command.h"
+#include "core/job/outcome.h"
 
-#define SIGNAL_NAME_MAX 255u
+#define SIGNAL_NAME_MAX EXJ_SIGNAL_NAME_BYTES
 #define SIGNAL_BODY_MAX (64u * 1024u)
 #define REASON_MAX 512u
 

@@ -97,6 +97,8 @@ typedef enum exj_setting_kind {
       "full|fast", "fast may lose the last commits when the power fails")                  \
     X(SINKS, "EXELLIX_JOBS_SINKS", "sinks", TEXT, NULL, 0, 0, NULL,                        \
       "JSON file of event sinks: where events are delivered")                              \
+    X(IDEMPOTENCY, "EXELLIX_JOBS_IDEMPOTENCY_HOURS", "idempotency-hours", NUMBER, "24",    \
+      1, 8760, NULL, "how long an Idempotency-Key and its answer are remembered")          \
     X(CONFIG_FILE, "EXELLIX_JOBS_CONFIG_FILE", "config-file", TEXT, NULL, 0, 0, NULL,      \
       "JSON file of settings, its keys are these names")
 

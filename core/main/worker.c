@@ -63,6 +63,7 @@ static exj_wiring_options wiring_of(exj_worker *w, exj_settings *s, const exj_wo
         .prefix = exj_settings_text(s, EXJ_SET_PREFIX),
         .api_key = exj_settings_text(s, EXJ_SET_API_KEY),
         .scheduler_probe = exj_settings_number(s, EXJ_SET_SCHEDULER_PROBE) != 0,
+        .idempotency_hours = (uint32_t)exj_settings_number(s, EXJ_SET_IDEMPOTENCY),
         .sinks = w->sinks.p,
     };
 }

@@ -1,5 +1,5 @@
 /* What only the embedded store promises: its directory, its file, its disk. */
-#include "contract.h"
+#include "durable.h"
 
 #include <errno.h>
 #include <sched.h>
@@ -229,6 +229,76 @@ Test(sqlite, a_store_of_version_2_is_brought_up_to_date_and_goes_on)
     expect_int(count(&f, 1, EXJ_BLOCKED), 0);
     expect_code(put(&f, EXJ_DOC_GRAPH, "old", 0, "{}", &version), EXJ_OK);
     expect_int(version, 9);
+    fixture_close(&f);
+}
+
+/* What version 3's program added: keys and values, and, what had no way out in its days, a
+ * row that is suspended; one that is running, with a finished step; one that waits. */
+static const char version_3_adds[] =
+    "CREATE TABLE exj_kv(id INTEGER PRIMARY KEY, graph TEXT NOT NULL, key TEXT NOT NULL,"
+    " value TEXT NOT NULL, at INTEGER NOT NULL, seq INTEGER NOT NULL,"
+    " UNIQUE(graph, key)) STRICT;"
+    "CREATE TABLE exj_kv_graphs(graph TEXT PRIMARY KEY, keys INTEGER NOT NULL,"
+    " bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE exj_retried(seq INTEGER PRIMARY KEY, fence INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX exj_results_blocked ON exj_results(error_code) WHERE status=5;"
+    "UPDATE exj_meta SET value=3 WHERE key='schema';"
+    "INSERT INTO exj_holders VALUES(1, 'old-worker');"
+    "INSERT INTO exellix_execution_matrix_rows VALUES(4, 1, 'suspended', 2, 3, 5, '{}'),"
+    " (5, 1, 'running', 0, 3, 5, '{}'), (6, 1, 'waiting', 0, 3, 5, '{}');"
+    "INSERT INTO exj_results VALUES(4, 6, 2, 5, 79, 9, '', '', '');"
+    "INSERT INTO exellix_execution_matrix_snapshots VALUES(4, 5, 0, 9, '{\"at\":3}');"
+    "INSERT INTO exj_hot VALUES(5, 1, 2, 0, 0, 1, 3, 1, 80, 1, 1600000000500),"
+    " (6, 1, 1, 0, 1600000000500, 1, 3, 1, 0, 0, 0);"
+    "INSERT INTO exj_journal VALUES(5, 'old', 1, 1, 9, '\"kept\"');"
+    "UPDATE exj_pools SET n1=1, n2=1, n6=1 WHERE id=1;";
+
+Test(sqlite, a_store_of_version_3_is_brought_up_to_date_and_its_suspended_rows_wait_for_a_signal)
+{
+    struct fixture f = { .maker = &makers[0] };
+    int64_t first = 0, last = 0;
+    bool delivered = false;
+    exj_store_health h;
+    exj_err err = { 0 };
+    exj_reaped r[2];
+    struct seen s;
+    exj_claim c;
+
+    temp_dir(f.dir, sizeof(f.dir));
+    run_sql(f.dir, version_1);
+    run_sql(f.dir, version_2_adds);
+    run_sql(f.dir, version_3_adds);
+    cr_assert(open_at(f.dir, "n", NULL, &f.s, &err) == EXJ_OK, "%s", err.text);
+    expect_code(f.s->v->health(f.s, &h), EXJ_OK);
+    expect_int(h.schema_version, EXJ_SQLITE_SCHEMA);
+    expect_code(f.s->v->events_span(f.s, &first, &last, NULL), EXJ_OK);
+    expect_int(last, 0); /* of what happened before nothing is told */
+    s = look(&f, 4);
+    expect_int(s.v.status, EXJ_SUSPENDED);
+    expect_int(s.v.attempts, 1); /* a wait is no attempt */
+    expect_int(s.v.token, 5);
+    expect_int(s.v.priority, 2);
+    expect_int(count(&f, 1, EXJ_SUSPENDED), 1);
+    /* Time does not bring it back; any signal does. */
+    expect_int(promote(&f, NULL), 1);
+    expect_int(status_of(&f, 6), EXJ_QUEUED);
+    expect_int(status_of(&f, 4), EXJ_SUSPENDED);
+    expect_code(signal_to(&f, 4, "whatever", "1", &delivered, NULL), EXJ_OK);
+    cr_assert(delivered);
+    c = claim_one(&f, 1, "w", 5);
+    expect_int(c.seq, 4); /* its priority came along */
+    expect_int(c.token, 6);
+    expect_int(c.attempt, 2);
+    cr_assert_str_eq(step_body(&f, 4, "signal:whatever"), "{\"payload\":1}");
+    expect_code(finish(&f, &c, EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+    /* What ran is reaped, its step stays. */
+    expect_int(reap(&f, NULL, 0, r, 2), 1);
+    expect_int(r[0].seq, 5);
+    cr_assert_str_eq(step_body(&f, 5, "old"), "\"kept\"");
+    expect_code(cancel(&f, 5, NULL, NULL), EXJ_OK);
+    expect_int(count(&f, 1, EXJ_CANCELED), 1);
+    fixture_reopen(&f);
+    expect_int(count(&f, 1, EXJ_COMPLETED), 1);
     fixture_close(&f);
 }
 

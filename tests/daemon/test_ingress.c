@@ -241,3 +241,32 @@ Test(ingress, wrong_lines_of_a_file_are_named_by_their_line_and_the_others_are_s
     cr_expect_eq(RUN("events", "push", "none", "--file", "e.ndjson"), 3, "%s", said_err);
     cr_expect(strstr(said_err, "no matrix config \"none\""), "%s", said_err);
 }
+
+Test(ingress, a_run_until_idle_waits_for_rates_and_for_concurrency_keys)
+{
+    json_t *o;
+
+    exj_spit(exj_tmp_path(&d.tmp, "docs.ndjson"),
+             "{\"graphId\":\"g\",\"publicationStatus\":\"Published\",\"operationalState\":"
+             "\"Ready\",\"payload\":{\"execution\":{\"rateLimit\":{\"count\":10,"
+             "\"perSeconds\":0.5}}}}\n{\"matrixCatalogId\":\"m\",\"payload\":{\"graphs\":"
+             "[\"g\"],\"dataSource\":{\"kind\":\"event\"},\"keys\":{\"concurrency\":"
+             "\"who\"}}}\n");
+    exj_spit(exj_tmp_path(&d.tmp, "e.ndjson"), "");
+    cr_assert_eq(RUN("apply", "-f", "docs.ndjson"), 0, "%s", said_err);
+    for (int i = 0; i < 3; i++) {
+        FILE *f = fopen(exj_tmp_path(&d.tmp, "e.ndjson"), "ae");
+
+        cr_assert(f);
+        for (int k = 0; k < 10; k++)
+            fprintf(f, "{\"id\":\"e%d-%d\",\"record\":{\"who\":\"w%d\"}}\n", i, k, i);
+        fclose(f);
+    }
+    cr_assert_eq(RUN("events", "push", "m", "--file", "e.ndjson"), 0, "%s", said_err);
+    cr_assert_eq(RUN("run", "--until-idle", "--executor", "test-engine", "--json"), 0, "%s",
+                 said_err);
+    o = said_json();
+    cr_expect_eq(number(o, "completed"), 30, "%s", said_out);
+    cr_expect_eq(number(o, "open"), 0);
+    json_decref(o);
+}

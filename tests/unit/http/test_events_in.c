@@ -436,6 +436,92 @@ Test(events_in, a_graph_is_triggered_in_the_one_matrix_that_names_it)
                  "ConfigStoreNotFoundError", "no matrix names a graph \"none\"");
 }
 
+/* ---- any array ------------------------------------------------------------------------------- */
+
+static uint64_t seed_of_test(void)
+{
+    const char *v = getenv("EXJ_TEST_SEED");
+    uint64_t seed = v && *v ? strtoull(v, NULL, 10) : exj_random_u64();
+
+    fprintf(stderr, "events_in: EXJ_TEST_SEED=%llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+static uint64_t roll(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static json_t *any_value(uint64_t *state, unsigned depth)
+{
+    static const char *const texts[] = { "", "]", "}", "\\", "\"", "a,b", "[{", "\\\"", "\n" };
+    json_t *v;
+
+    switch (roll(state) % (depth ? 6 : 4)) {
+    case 0:
+        return json_integer((json_int_t)(roll(state) >> 12));
+    case 1:
+        return json_null();
+    case 2:
+        return json_true();
+    case 3:
+        return json_string(texts[roll(state) % (sizeof texts / sizeof *texts)]);
+    case 4:
+        v = json_array();
+        for (uint64_t i = roll(state) % 4; i; i--)
+            json_array_append_new(v, any_value(state, depth - 1));
+        return v;
+    default:
+        v = json_object();
+        for (uint64_t i = roll(state) % 4; i; i--)
+            json_object_set_new(v, texts[1 + roll(state) % 8], any_value(state, depth - 1));
+        return v;
+    }
+}
+
+Test(events_in, an_array_is_taken_apart_whatever_stands_in_it)
+{
+    uint64_t state = seed_of_test();
+
+    usual();
+    for (int round = 0; round < 40; round++) {
+        size_t n = 1 + roll(&state) % 12;
+        json_t *all = json_array(), *o;
+        unsigned status;
+        char *text;
+
+        for (size_t i = 0; i < n; i++) {
+            json_t *record = json_object();
+            char id[32];
+
+            json_object_set_new(record, "f", any_value(&state, 4));
+            snprintf(id, sizeof id, "e%d-%zu", round, i);
+            json_array_append_new(all, json_pack("{s:s,s:o}", "id", id, "record", record));
+        }
+        text = json_dumps(all, roll(&state) % 2 ? JSON_COMPACT : JSON_INDENT(2));
+        o = push("/v1/matrices/m/events", NULL, text, &status);
+        cr_expect_eq(status, 200, "%s", text);
+        cr_expect_eq(number_of(o, "inserted"), (json_int_t)n, "%s", text);
+        json_decref(o);
+        for (size_t i = 0; i < n; i++) {
+            char target[64];
+
+            snprintf(target, sizeof target, "/v1/rows/m%%7C%%7Cg%%7Ce%d-%zu", round, i);
+            o = call("GET", target, NULL, &status);
+            cr_expect(json_equal(json_object_get(o, "input"),
+                                 json_object_get(json_array_get(all, i), "record")),
+                      "%s of %s", target, text);
+            json_decref(o);
+        }
+        free(text);
+        json_decref(all);
+    }
+}
+
 /* ---- idempotency keys ------------------------------------------------------------------------- */
 
 Test(events_in, a_command_that_is_sent_again_is_answered_from_memory)

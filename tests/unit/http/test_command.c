@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include "core/base/sha256.h"
+#include "tests/support/fault.h"
 
 TestSuite(command, .init = fixture_open, .fini = fixture_close);
 
@@ -132,4 +133,34 @@ Test(command, a_store_for_reading_refuses)
     json_decref(keyed("POST", "/v1/workers/pause", NULL, "k", &status, &replayed));
     cr_expect_eq(status, 503, "no store: %u", status);
     f.api.store = writable;
+}
+
+/* Whichever allocation fails: the change is there with its answer, or neither is. */
+Test(command, without_memory_a_change_and_its_answer_are_there_or_neither)
+{
+    long n = 0, seen;
+
+    do {
+        char key[32], target[64], body[160];
+        unsigned status, again;
+        bool replayed;
+        json_t *o;
+
+        n++;
+        snprintf(key, sizeof key, "k%ld", n);
+        snprintf(target, sizeof target, "/v1/configs/graphs/g%ld", n);
+        snprintf(body, sizeof body, "{\"graphId\":\"g%ld\",\"payload\":{\"graphId\":\"g%ld\"}}", n,
+                 n);
+        exj_fault_arm(n);
+        o = keyed("PUT", target, body, key, &status, &replayed);
+        seen = exj_fault_disarm();
+        json_decref(o);
+        cr_expect(status == 201 || status >= 500, "allocation %ld: %u", n, status);
+        o = keyed("PUT", target, body, key, &again, &replayed);
+        cr_expect_eq(again, 201, "allocation %ld: %u %s", n, again, text_of(o, "message"));
+        cr_expect_eq(number_of(o, "version"), 1, "allocation %ld", n);
+        cr_expect_eq(replayed, status == 201, "allocation %ld: %u", n, status);
+        json_decref(o);
+    } while (seen >= n && n < 1000);
+    cr_expect_gt(n, 5, "%ld", n);
 }

@@ -295,7 +295,8 @@ struct exj_op {
             exj_slice body;
             /* KEEP: fills status and body from what the group's operations gave, inside the
              * transaction; not NULL: status and body above are ignored until it ran. The body
-             * must stay until done. False: no memory. */
+             * must stay until done. False: no memory. It runs again when the transaction is
+             * done again without another's group. */
             bool (*answer)(exj_op *op);
             bool ret_replay;       /* TAKE: it was answered before: */
             unsigned ret_status;

@@ -246,7 +246,7 @@ static exj_store *open_at(const char *dir, const exj_sqlite_seam *seam)
 
 static exj_code insert_big(struct fixture *f, int64_t p, const char *id)
 {
-    static char big[100000];
+    static char big[60000]; /* less than what goes into files */
     exj_insert_item it = { .record_id = exj_slice_of(id), .input = { big, sizeof(big) } };
     exj_op op = { .kind = EXJ_OP_INSERT };
 
@@ -279,6 +279,32 @@ Test(stream, a_commit_that_finds_no_memory_leaves_no_entry_and_no_hole)
     expect_int(n.last, 2);
     expect_stream(&f, 100);
     f.s->v->listen(f.s, NULL, NULL);
+    fixture_close(&f);
+}
+
+Test(stream, a_full_disk_leaves_no_entry_and_no_hole)
+{
+    struct fixture f = { .maker = &makers[0] };
+    exj_sqlite_seam seam = { .max_pages = 300 };
+    exj_code rc = EXJ_OK;
+    int64_t p, seq, n = 0;
+    char id[16];
+    exj_claim c;
+
+    temp_dir(f.dir, sizeof(f.dir));
+    f.s = open_at(f.dir, &seam);
+    p = pool(&f, "m", "", "g");
+    seq = insert_as(&f, p, "first", 9, 3, 0);
+    c = claim_one(&f, p, "w", 1);
+    while (rc == EXJ_OK && n < SEQS - 2) {
+        snprintf(id, sizeof(id), "big%d", (int)n++);
+        rc = insert_big(&f, p, id);
+    }
+    expect_code(rc, EXJ_FULL);
+    expect_stream(&f, 10);
+    expect_code(progress(&f, &c, 0.5, "small"), EXJ_OK);
+    expect_int(look(&f, seq).v.last_entry, 2 + n); /* n - 1 rows came in, then this */
+    expect_stream(&f, 10);
     fixture_close(&f);
 }
 

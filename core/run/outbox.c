@@ -289,6 +289,9 @@ bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
         exj_retry_policy policy = spec->eff.retry;
         exj_retry_verdict v;
 
+        if (code.n) /* its bytes are still an offset into the box */
+            retryable &= !exj_effective_is_final(
+                &spec->eff, (exj_slice){ box->text.p + (uintptr_t)code.p, code.n });
         policy.max_attempts = r->claim.max_attempts;
         v = exj_retry_decide(&policy, r->claim.attempt, retryable, box_now(box),
                              exj_random_u64());

@@ -224,11 +224,9 @@ static void try_insert(struct fixture *f, int pool, exj_msec now)
     *r = (struct model_row){ .pool = pool, .signal = -1,
                              .priority = (int32_t)chance(3) - 1,
                              .most = 1 + chance(4),
-                             .ckey = (int)chance(2 * KEYS) - KEYS,
+                             .ckey = (int)chance(KEYS + 1) - 1,
                              .ukey = (int)chance(4 * KEYS) - 3 * KEYS,
                              .run_after = chance(3) ? 0 : now + 1 + chance(5000) };
-    if (r->ckey < 0)
-        r->ckey = -1;
     if (r->ukey < 0)
         r->ukey = -1;
     r->status = r->run_after ? EXJ_WAITING : EXJ_QUEUED;
@@ -277,7 +275,7 @@ static size_t ready(int pool, struct model_row **ret, size_t most)
 
 static void try_claim(struct fixture *f, int pool, int64_t nonce, exj_msec now)
 {
-    exj_want w = { .pool = pools[pool], .want = 1 + chance(8), .key_cap = 1 + chance(3) };
+    exj_want w = { .pool = pools[pool], .want = 1 + chance(8), .key_cap = 1 + chance(2) };
     struct model_row *picked[8], *got[8];
     int graph = graph_of(pool);
     size_t n, got_len = 0, len;

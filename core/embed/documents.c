@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/job/config.h"
+#include "core/job/schedule.h"
 
 struct reading {
     exj_input_docs *docs;
@@ -60,17 +61,28 @@ static bool find_kind(const json_t *o, const char *word, exj_doc_kind *ret, cons
 {
     const json_t *graph = json_object_get(o, "graphId");
     const json_t *matrix = json_object_get(o, "matrixCatalogId");
+    const json_t *schedule = json_object_get(o, "scheduleId");
+    bool is_schedule = schedule && !graph && !matrix && (!word || strncmp(word, "schedule", 8) == 0);
     bool is_graph = graph && (!word || strncmp(word, "graph", 5) == 0);
     bool is_matrix = matrix && (!word || strncmp(word, "matri", 5) == 0);
 
     if (!json_is_object(o))
-        *ret_why = "wanted an object with graphId or matrixCatalogId";
+        *ret_why = "wanted an object with graphId, matrixCatalogId or scheduleId";
+    else if (is_schedule && !json_is_string(schedule))
+        *ret_why = "scheduleId: wanted a string";
+    else if (is_schedule) {
+        *ret = EXJ_DOC_SCHEDULE;
+        *ret_id = json_string_value(schedule);
+        return true;
+    } else if (schedule && (graph || matrix))
+        *ret_why = "has scheduleId beside graphId or matrixCatalogId: which one is it?";
     else if (graph && matrix)
         *ret_why = "has both graphId and matrixCatalogId: which one is it?";
     else if (!is_graph && !is_matrix && word)
         *ret_why = "has no id of the kind its list says";
     else if (!is_graph && !is_matrix)
-        *ret_why = "has neither graphId (a graph) nor matrixCatalogId (a matrix)";
+        *ret_why = "has none of graphId (a graph), matrixCatalogId (a matrix) and scheduleId "
+                   "(a schedule)";
     else if (!json_is_string(is_graph ? graph : matrix))
         *ret_why = is_graph ? "graphId: wanted a string" : "matrixCatalogId: wanted a string";
     else {
@@ -85,14 +97,18 @@ static exj_code check(exj_doc_kind kind, exj_slice text, exj_err *err)
 {
     exj_graph_config g = { 0 };
     exj_matrix_config m = { 0 };
+    exj_schedule s = { 0 };
     exj_code rc;
 
-    if (kind == EXJ_DOC_GRAPH)
+    if (kind == EXJ_DOC_SCHEDULE)
+        rc = exj_schedule_parse(text, (exj_slice){ 0 }, &s, NULL, err);
+    else if (kind == EXJ_DOC_GRAPH)
         rc = exj_graph_config_parse(text, (exj_slice){ 0 }, &g, NULL, err);
     else
         rc = exj_matrix_config_parse(text, (exj_slice){ 0 }, &m, NULL, err);
     exj_graph_config_release(&g);
     exj_matrix_config_release(&m);
+    exj_schedule_release(&s);
     return rc;
 }
 
@@ -164,8 +180,9 @@ static void take_value(struct reading *r, const char *where, const json_t *v)
     } else if (json_object_size(v) != (kind ? 2u : 1u)) {
         mistake(r, where, "wanted only kind and items beside each other");
     } else if (kind && (!word || (strcmp(word, "graph") && strcmp(word, "graphs") &&
-                                  strcmp(word, "matrix") && strcmp(word, "matrices")))) {
-        mistake(r, where, "kind: wanted graph or matrix");
+                                  strcmp(word, "matrix") && strcmp(word, "matrices") &&
+                                  strcmp(word, "schedule") && strcmp(word, "schedules")))) {
+        mistake(r, where, "kind: wanted graph, matrix or schedule");
     } else {
         take_list(r, where, items, word);
     }
@@ -236,7 +253,7 @@ static int graphs_first(const void *a, const void *b)
     const exj_input_doc *x = a, *y = b;
 
     if (x->kind != y->kind)
-        return x->kind == EXJ_DOC_GRAPH ? -1 : 1;
+        return x->kind < y->kind ? -1 : 1;
     return strcmp(x->id, y->id);
 }
 
@@ -250,6 +267,13 @@ exj_code exj_input_docs_take(exj_input_docs *d, const char *where, exj_slice tex
     if (r.fatal == EXJ_OK && d->len)
         qsort(d->items, d->len, sizeof(*d->items), graphs_first);
     return r.fatal != EXJ_OK ? r.fatal : r.mistakes ? EXJ_INVALID : EXJ_OK;
+}
+
+const char *exj_input_doc_path(exj_doc_kind kind)
+{
+    return kind == EXJ_DOC_GRAPH    ? "/configs/graphs/"
+           : kind == EXJ_DOC_MATRIX ? "/configs/matrices/"
+                                    : "/configs/schedules/";
 }
 
 void exj_input_docs_release(exj_input_docs *d)

@@ -1,5 +1,6 @@
 /* core/embed/documents.h - config documents in a text: one object, an array, NDJSON, or
- * {"kind","items"}. An object with graphId is a graph, with matrixCatalogId a matrix.
+ * {"kind","items"}. An object with graphId is a graph, with matrixCatalogId a matrix, with
+ * scheduleId a schedule.
  */
 #ifndef EXJ_CORE_EMBED_DOCUMENTS_H
 #define EXJ_CORE_EMBED_DOCUMENTS_H
@@ -15,7 +16,7 @@ typedef struct exj_input_doc {
 } exj_input_doc;
 
 typedef struct exj_input_docs {
-    exj_input_doc *items; /* graphs first, so that no matrix names what is not there yet */
+    exj_input_doc *items; /* graphs, matrices, schedules: none names what is not there yet */
     size_t len, cap;
 } exj_input_docs;
 
@@ -25,6 +26,8 @@ typedef struct exj_input_docs {
 exj_code exj_input_docs_take(exj_input_docs *d, const char *where, exj_slice text,
                              void (*tell)(void *user, const char *line), void *user,
                              exj_err *err);
+/* "/configs/graphs/" */
+const char *exj_input_doc_path(exj_doc_kind kind);
 void exj_input_docs_release(exj_input_docs *d);
 
 #endif /* EXJ_CORE_EMBED_DOCUMENTS_H */

@@ -93,6 +93,8 @@ static exj_code open_engine(exj_wiring *w, exj_err *err)
         .max_rows = o->max_rows,
         .one_cycle = o->one_cycle,
         .only_matrix = o->only_matrix,
+        .only_seq = o->only_seq,
+        .only_run = o->only_run,
     };
 
     return exj_engine_start(&e, &w->engine, err);
@@ -213,8 +215,7 @@ static exj_code put(exj_wiring *w, const exj_input_doc *d, bool dry_run, exj_err
     const char *message;
     exj_code rc;
 
-    exj_buf_add_text(&path, d->kind == EXJ_DOC_GRAPH ? "/configs/graphs/"
-                                                     : "/configs/matrices/");
+    exj_buf_add_text(&path, exj_input_doc_path(d->kind));
     exj_add_encoded(&path, d->id);
     rc = path.failed ? exj_err_set(err, EXJ_NOMEM, "out of memory")
                      : exj_wiring_call(w, "PUT", path.p, dry_run ? "dryRun=true" : NULL,

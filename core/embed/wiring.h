@@ -34,6 +34,8 @@ typedef struct exj_wiring_options {
     uint32_t poll_ms, canary_percent, trial_rows, drain_ms, grace_ms, row_crashes;
     uint64_t max_rows;
     bool strict, one_cycle;
+    int64_t only_seq;
+    const char *only_run;
     /* doors */
     const char *socket;    /* NULL: none */
     bool tcp, must_listen; /* must_listen: a door that cannot be opened ends the start */

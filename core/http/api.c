@@ -30,6 +30,7 @@ static const char *const params_none[] = { NULL };
 static const char *const params_kv[] = { "key", "after", "limit", NULL };
 static const char *const params_events_in[] = { "autoId", "atomic", "brief", NULL };
 static const char *const params_trigger[] = { "graphId", NULL };
+static const char *const params_next[] = { "next", NULL };
 static const char *const params_key[] = { "key", NULL };
 static const char *const params_dead[] = { "sink", "after", "limit", NULL };
 static const char *const params_rows[] = { "matrixCatalogId", "graphId", "matrixRunId",
@@ -76,6 +77,21 @@ static const struct route routes[] = {
       EXJ_DOC_GRAPH, NULL },
     { "/configs/matrices", READ_ONLY, { [M_GET] = exj_route_documents }, params_list, NULL,
       EXJ_DOC_MATRIX, NULL },
+    { "/configs/schedules", READ_ONLY, { [M_GET] = exj_route_documents }, params_list, NULL,
+      EXJ_DOC_SCHEDULE, NULL },
+    { "/configs/schedules/:", "GET, HEAD, PUT, DELETE",
+      { [M_GET] = exj_route_document, [M_PUT] = exj_route_document_put,
+        [M_DELETE] = exj_route_document_delete },
+      params_none, params_change, EXJ_DOC_SCHEDULE, "scheduleId" },
+    { "/schedules", READ_ONLY, { [M_GET] = exj_route_schedules }, params_list, NULL, 0, NULL },
+    { "/schedules/:", READ_ONLY, { [M_GET] = exj_route_schedule }, params_next, NULL,
+      EXJ_DOC_SCHEDULE, "scheduleId" },
+    { "/schedules/:/pause", "POST", { [M_POST] = exj_route_schedule_pause }, NULL, params_none,
+      EXJ_DOC_SCHEDULE, "scheduleId" },
+    { "/schedules/:/resume", "POST", { [M_POST] = exj_route_schedule_resume }, NULL,
+      params_none, EXJ_DOC_SCHEDULE, "scheduleId" },
+    { "/schedules/:/trigger", "POST", { [M_POST] = exj_route_schedule_trigger }, NULL,
+      params_none, EXJ_DOC_SCHEDULE, "scheduleId" },
     { "/configs/graphs/:", "GET, HEAD, PUT, DELETE",
       { [M_GET] = exj_route_document, [M_PUT] = exj_route_document_put,
         [M_DELETE] = exj_route_document_delete },
@@ -146,7 +162,8 @@ static const exj_route_fn in_store[] = {
     exj_route_document_put, exj_route_document_delete, exj_route_row_retry,
     exj_route_row_rerun,   exj_route_row_run,         exj_route_row_cancel,
     exj_route_row_signal,  exj_route_events_in,       exj_route_matrix_trigger,
-    exj_route_graph_trigger,
+    exj_route_graph_trigger, exj_route_schedule_pause, exj_route_schedule_resume,
+    exj_route_schedule_trigger,
 };
 
 static bool is_in_store(exj_route_fn route)
@@ -290,11 +307,11 @@ void exj_answer_stale(exj_exchange *x, int64_t current_version)
     if (current_version > 0)
         snprintf(text, sizeof text,
                  "%s \"%.*s\" is at version %lld now: read it again",
-                 x->kind == EXJ_DOC_GRAPH ? "graph" : "matrix", (int)x->id.n, x->id.p,
+                 exj_kind_word(x->kind), (int)x->id.n, x->id.p,
                  (long long)current_version);
     else
         snprintf(text, sizeof text, "%s \"%.*s\" is gone: read it again",
-                 x->kind == EXJ_DOC_GRAPH ? "graph" : "matrix", (int)x->id.n, x->id.p);
+                 exj_kind_word(x->kind), (int)x->id.n, x->id.p);
     write_error(x->ret, 409, "ConfigStoreConcurrencyError", exj_slice_of(text),
                 &current_version);
 }
@@ -302,7 +319,7 @@ void exj_answer_stale(exj_exchange *x, int64_t current_version)
 void exj_answer_no_document(exj_exchange *x)
 {
     exj_answer_error(x, 404, "ConfigStoreNotFoundError", "no %s config \"%.*s\"",
-                     x->kind == EXJ_DOC_GRAPH ? "graph" : "matrix", (int)x->id.n, x->id.p);
+                     exj_kind_word(x->kind), (int)x->id.n, x->id.p);
 }
 
 void exj_answer_failure(exj_exchange *x, const exj_err *err)

@@ -24,6 +24,10 @@
  *          -> {"kind","id","action":"created|updated|unchanged","version","dryRun",
  *              "changes":[{"path","from","to"}]}
  *   DELETE /configs/graphs/:id          DELETE /configs/matrices/:id  [?dryRun=true]
+ *   GET, PUT, DELETE /configs/schedules[/:id]            the same for schedules
+ *   GET  /schedules[?after=&limit=]     where each stands -> {"schedules":[…],"next"}
+ *   GET  /schedules/:id[?next=N]        and its next N ticks (10)
+ *   POST /schedules/:id/pause, /resume  /trigger: what a tick starts, now
  *   GET  /rows?matrixCatalogId&graphId&matrixRunId&status&errorCode&after&limit
  *          -> {"rows":[…],"next":N|null}
  *   GET  /rows/:matrixRowId  (percent-encoded once)   POST /rows/:matrixRowId/retry

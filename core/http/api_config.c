@@ -4,6 +4,7 @@
 
 #include "core/http/command.h"
 #include "core/job/config.h"
+#include "core/job/schedule.h"
 
 #define CHANGES_MAX 1000u /* shown in one answer */
 #define PAGE 200u
@@ -11,9 +12,14 @@
 
 static const char *const owned_by_store[] = { "version", "createdAt", "updatedAt" };
 
-static const char *kind_word(exj_doc_kind kind)
+const char *exj_kind_word(exj_doc_kind kind)
 {
-    return kind == EXJ_DOC_GRAPH ? "graph" : "matrix";
+    switch (kind) {
+    case EXJ_DOC_GRAPH: return "graph";
+    case EXJ_DOC_MATRIX: return "matrix";
+    case EXJ_DOC_SCHEDULE: return "schedule";
+    }
+    return "document";
 }
 
 /* ---- reading --------------------------------------------------------------------------- */
@@ -339,6 +345,11 @@ static exj_code check_document(const exj_exchange *x, exj_buf *ret_canonical, ex
 
         rc = exj_graph_config_parse(x->q->body, x->id, &c, ret_canonical, err);
         exj_graph_config_release(&c);
+    } else if (x->kind == EXJ_DOC_SCHEDULE) {
+        exj_schedule s = { 0 };
+
+        rc = exj_schedule_parse(x->q->body, x->id, &s, ret_canonical, err);
+        exj_schedule_release(&s);
     } else {
         exj_matrix_config c = { 0 };
 
@@ -353,7 +364,7 @@ static void answer_put(exj_exchange *x, const char *action, int64_t version, boo
 {
     json_t *o;
 
-    o = json_pack("{s:s,s:o,s:s,s:I,s:b,s:O}", "kind", kind_word(x->kind), "id",
+    o = json_pack("{s:s,s:o,s:s,s:I,s:b,s:O}", "kind", exj_kind_word(x->kind), "id",
                   exj_json_text(x->id), "action", action, "version", (json_int_t)version,
                   "dryRun", (int)dry_run, "changes", changes);
     if (o && cut)
@@ -380,7 +391,7 @@ static void answer_put_done(exj_exchange *x, const exj_op *op, void *user)
 
 static void answer_deleted(exj_exchange *x, int64_t version, bool dry_run)
 {
-    exj_answer_take(x, 200, json_pack("{s:s,s:o,s:s,s:I,s:b}", "kind", kind_word(x->kind),
+    exj_answer_take(x, 200, json_pack("{s:s,s:o,s:s,s:I,s:b}", "kind", exj_kind_word(x->kind),
                                       "id", exj_json_text(x->id), "action", "deleted",
                                       "version", (json_int_t)version, "dryRun",
                                       (int)dry_run));

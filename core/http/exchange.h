@@ -83,6 +83,7 @@ typedef struct exj_document {
     exj_msec created_at, updated_at;
 } exj_document;
 
+const char *exj_kind_word(exj_doc_kind kind); /* "graph" */
 void exj_document_release(exj_document *d);
 /* Errors: EXJ_NOT_FOUND and what reading gives. */
 exj_code exj_document_load(const exj_api *api, exj_doc_kind kind, exj_slice id,
@@ -148,6 +149,11 @@ void exj_route_document_put(exj_exchange *x);
 void exj_route_document_delete(exj_exchange *x);
 void exj_route_events(exj_exchange *x);           /* api_events.c */
 void exj_route_row_events(exj_exchange *x);
+void exj_route_schedules(exj_exchange *x);        /* api_schedules.c */
+void exj_route_schedule(exj_exchange *x);
+void exj_route_schedule_pause(exj_exchange *x);
+void exj_route_schedule_resume(exj_exchange *x);
+void exj_route_schedule_trigger(exj_exchange *x);
 void exj_route_snapshot(exj_exchange *x);         /* api_snapshots.c */
 void exj_route_kv(exj_exchange *x);               /* api_kv.c */
 void exj_route_kv_delete(exj_exchange *x);

@@ -17,8 +17,7 @@ static exj_exit put(exj_reach *r, const exj_input_doc *d, bool dry_run, exj_answ
     exj_exit status;
     exj_err err = { 0 };
 
-    exj_buf_add_text(&path, d->kind == EXJ_DOC_GRAPH ? "/configs/graphs/"
-                                                     : "/configs/matrices/");
+    exj_buf_add_text(&path, exj_input_doc_path(d->kind));
     exj_add_encoded(&path, d->id);
     *ret = (exj_answer_json){ 0 };
     if (path.failed)
@@ -201,4 +200,9 @@ exj_exit exj_cmd_delete_graph(exj_cli *c)
 exj_exit exj_cmd_delete_matrix(exj_cli *c)
 {
     return delete(c, "matrix", "/configs/matrices/");
+}
+
+exj_exit exj_cmd_delete_schedule(exj_cli *c)
+{
+    return delete(c, "schedule", "/configs/schedules/");
 }

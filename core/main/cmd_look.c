@@ -99,9 +99,12 @@ static void document_rows(exj_cli *c, const json_t *body)
     size_t i;
 
     json_array_foreach(json_object_get(body, "documents"), i, d) {
-        const char *graph = text_of(d, "graphId");
+        static const char *const ids[] = { "graphId", "matrixCatalogId", "scheduleId" };
+        const char *id = NULL;
 
-        exj_table_add(&t, graph ? graph : text_of(d, "matrixCatalogId"));
+        for (size_t k = 0; k < 3 && !id; k++)
+            id = text_of(d, ids[k]);
+        exj_table_add(&t, id);
         exj_table_add_number(&t, number_of(d, "version"));
         exj_table_add(&t, text_of(d, "updatedAt"));
     }
@@ -132,6 +135,11 @@ exj_exit exj_cmd_get_graph(exj_cli *c)
 exj_exit exj_cmd_get_matrix(exj_cli *c)
 {
     return get(c, "/configs/matrices");
+}
+
+exj_exit exj_cmd_get_schedule(exj_cli *c)
+{
+    return get(c, "/configs/schedules");
 }
 
 /* ---- the worker --------------------------------------------------------------------------- */

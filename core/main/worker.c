@@ -116,11 +116,13 @@ exj_code exj_worker_open(exj_worker *w, exj_settings *s, const exj_worker_option
         rc = exj_hostboot_fill(&w->host, &w->wiring, err);
     if (rc == EXJ_OK && o->only_matrix)
         rc = check_matrix(w->wiring.store, o->only_matrix, err);
-    if (rc == EXJ_OK)
+    if (rc == EXJ_OK && o->prepare)
+        rc = o->prepare(w, o->user, err);
+    if (rc == EXJ_OK && !o->no_engine)
         rc = exj_wiring_start(&w->wiring, err);
-    if (rc == EXJ_OK)
+    if (rc == EXJ_OK && !o->no_engine)
         exj_hostboot_started(&w->host, &w->wiring);
-    else
+    if (rc != EXJ_OK)
         exj_worker_close(w);
     return rc;
 }

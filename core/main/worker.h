@@ -26,6 +26,11 @@ typedef struct exj_worker_options {
     bool one_cycle;
     uint64_t max_rows;
     const char *only_matrix;
+    /* May be NULL. Called before the engine starts, with everything else open: it may change
+     * what the engine is started with (w->wiring.o). Not EXJ_OK: the opening ends with that. */
+    exj_code (*prepare)(struct exj_worker *w, void *user, exj_err *err);
+    void *user;
+    bool no_engine;        /* store and plugins alone */
 } exj_worker_options;
 
 /* The host bootstrap, when there is one, changes `s` first. On failure everything that was

@@ -7,7 +7,6 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/job/record.h"
-#include "core/run/admit.h"
 #include "core/run/inside.h"
 
 #define PAGE 100u
@@ -254,6 +253,11 @@ void exj_start_landed(exj_start *st)
         exj_admission_landed(st->admission);
     else if (st->engine)
         exj_engine_runs_came(st->engine);
+}
+
+exj_admission *exj_start_admission(exj_start *st)
+{
+    return st->admission;
 }
 
 uint64_t exj_start_rows(const exj_start *st)
@@ -559,7 +563,7 @@ void exj_engine_schedules_changed(exj_engine *e)
 static void tell_fired(const exj_fired *n)
 {
     if (n->ticks)
-        exj_log(EXJ_LOG_INFO, "schedules", "%llu ticks: %llu new rows, %llu cycles",
+        exj_log(EXJ_LOG_DEBUG, "schedules", "%llu ticks: %llu new rows, %llu cycles",
                 (unsigned long long)n->ticks, (unsigned long long)n->rows,
                 (unsigned long long)n->runs);
 }

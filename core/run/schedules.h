@@ -19,7 +19,7 @@
 #define EXJ_CORE_RUN_SCHEDULES_H
 
 #include "core/job/schedule.h"
-#include "core/run/engine.h"
+#include "core/run/admit.h"
 
 typedef struct exj_fired {
     uint64_t ticks;   /* that started something */
@@ -70,6 +70,8 @@ exj_code exj_start_new(exj_store *s, exj_engine *engine, const exj_schedule *sch
 exj_op *exj_start_ops(exj_start *st, size_t *ret_n);
 /* They were committed: wake whoever may go on with them. */
 void exj_start_landed(exj_start *st);
+/* NULL: they are cycles. */
+exj_admission *exj_start_admission(exj_start *st);
 uint64_t exj_start_rows(const exj_start *st); /* new ones; after that */
 void exj_start_free(exj_start *st);           /* accepts NULL */
 

@@ -100,7 +100,7 @@ Test(cli, apply_refuses_bad_documents_with_one_line_and_writes_nothing)
         { "{", "not valid JSON" },
         { "", "empty" },
         { "{\"graphId\":\"g1\"} x", "not valid JSON" },
-        { "{\"a\":1}", "neither graphId" },
+        { "{\"a\":1}", "none of graphId" },
         { "7", "wanted an object" },
         { "{\"graphId\":\"g1\",\"payload\":{\"graphId\":\"g2\"}}", "payload.graphId" },
         { "{\"graphId\":\"g1\",\"payload\":{\"graphId\":\"g1\"},\"publicatonStatus\":\"Draft\"}",
@@ -114,7 +114,7 @@ Test(cli, apply_refuses_bad_documents_with_one_line_and_writes_nothing)
         { "{\"graphId\":\"a\",\"graphId\":\"b\"}", "" },
         { "{\"graphId\":\"g\",\"matrixCatalogId\":\"m\"}", "which one" },
         { "[" GRAPH "," GRAPH "]", "is also in" },
-        { "{\"kind\":\"thing\",\"items\":[]}", "kind: wanted graph or matrix" },
+        { "{\"kind\":\"thing\",\"items\":[]}", "kind: wanted graph, matrix or schedule" },
         { GRAPH "\n{\"graphId\":3}\n", ":2: graphId: wanted a string" },
         { "{\"matrixCatalogId\":\"m\",\"payload\":{\"graphs\":[],\"dataSource\":"
           "{\"kind\":\"event\"}}}", "payload.graphs" },

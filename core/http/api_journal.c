@@ -2,7 +2,7 @@
  * journal says (spec 2.3). */
 #include "core/http/exchange.h"
 #include "core/job/record.h"
-#include "core/store/verify.h"
+#include "core/run/verify.h"
 
 #define JOURNAL_MOST 10000
 
@@ -191,7 +191,7 @@ void exj_route_journal_verify(exj_exchange *x)
         !exj_take_i64(x, "limit", 1, EXJ_VERIFY_ROWS_MAX, 100000, &limit))
         return;
     differences = json_array();
-    if (differences && exj_store_verify(x->api->store, after, (size_t)limit, visit_difference,
+    if (differences && exj_verify_rows(x->api->store, after, (size_t)limit, visit_difference,
                                         differences, &v, &err) != EXJ_OK)
         exj_answer_failure(x, &err);
     else

@@ -9,7 +9,7 @@
 #include "core/job/record.h"
 #include "core/main/bar.h"
 #include "core/main/reach.h"
-#include "core/store/verify.h"
+#include "core/run/verify.h"
 
 #define DIFFERENCES_SHOWN 1000u
 #define TIMELINE "limit=1000"
@@ -270,7 +270,7 @@ static exj_code verify_all(const exj_cli *c, exj_store *store, struct sum *s, ex
         counts.open = total > s->rows ? total - s->rows : 0;
         exj_bar_draw(&bar, &counts, exj_clock_mono_ns());
         if (rc == EXJ_OK)
-            rc = exj_store_verify(store, v.next, ROWS_AT_ONCE, visit, s, &v, err);
+            rc = exj_verify_rows(store, v.next, ROWS_AT_ONCE, visit, s, &v, err);
         s->rows += v.rows;
         s->before += v.before;
         s->different += v.different;

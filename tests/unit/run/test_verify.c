@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core/store/verify.h"
+#include "core/run/verify.h"
 #include "tests/support/fault.h"
 
 #define ROWS 40
@@ -136,7 +136,7 @@ static exj_verified verify(struct seen *seen)
     exj_err err = { 0 };
 
     *seen = (struct seen){ 0 };
-    cr_assert_eq(exj_store_verify(s, 0, 1000, visit, seen, &v, &err), EXJ_OK, "%s", err.text);
+    cr_assert_eq(exj_verify_rows(s, 0, 1000, visit, seen, &v, &err), EXJ_OK, "%s", err.text);
     cr_expect_eq(v.rows, ROWS);
     cr_expect_eq(v.next, 0);
     cr_expect_eq(v.different, seen->n);
@@ -159,15 +159,15 @@ Test(verify, goes_on_from_page_to_page)
 
     run_rows(10);
     do {
-        cr_assert_eq(exj_store_verify(s, v.next, 7, NULL, NULL, &v, NULL), EXJ_OK);
+        cr_assert_eq(exj_verify_rows(s, v.next, 7, NULL, NULL, &v, NULL), EXJ_OK);
         cr_expect_eq(v.different, 0);
         rows += v.rows;
         pages++;
     } while (v.next);
     cr_expect_eq(rows, ROWS);
     cr_expect_eq(pages, 6);
-    cr_expect_eq(exj_store_verify(s, 0, 0, NULL, NULL, &v, NULL), EXJ_INVALID);
-    cr_expect_eq(exj_store_verify(s, 0, EXJ_VERIFY_ROWS_MAX + 1, NULL, NULL, &v, NULL),
+    cr_expect_eq(exj_verify_rows(s, 0, 0, NULL, NULL, &v, NULL), EXJ_INVALID);
+    cr_expect_eq(exj_verify_rows(s, 0, EXJ_VERIFY_ROWS_MAX + 1, NULL, NULL, &v, NULL),
                  EXJ_INVALID);
 }
 
@@ -226,7 +226,7 @@ Test(verify, without_memory_it_says_so)
         exj_code rc;
 
         exj_fault_arm(n);
-        rc = exj_store_verify(s, 0, 1000, NULL, NULL, &v, &err);
+        rc = exj_verify_rows(s, 0, 1000, NULL, NULL, &v, &err);
         if (exj_fault_disarm() < n) {
             cr_assert_eq(rc, EXJ_OK, "%s", err.text);
             cr_assert_gt(n, 2);

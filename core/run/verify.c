@@ -1,4 +1,4 @@
-#include "core/store/verify.h"
+#include "core/run/verify.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -182,7 +182,7 @@ static exj_code tell(exj_store *s, const struct item *i, exj_verify_visit *visit
     return rc;
 }
 
-exj_code exj_store_verify(exj_store *s, int64_t after, size_t limit, exj_verify_visit visit,
+exj_code exj_verify_rows(exj_store *s, int64_t after, size_t limit, exj_verify_visit visit,
                           void *user, exj_verified *ret, exj_err *err)
 {
     struct check c = { .limit = limit };

@@ -278,7 +278,7 @@ struct planted {
 static const struct planted planted[] = {
     { "UPDATE exj_pools SET n3=7", "counters: 1 pools count their rows that are completed", true },
     { "DROP INDEX exj_hot_ready", "schema: index exj_hot_ready is missing", true },
-    { "DROP TRIGGER exj_blobs_add_results", "trigger exj_blobs_add_results is missing", true },
+    { "DROP TRIGGER exj_blobs_drop_results", "trigger exj_blobs_drop_results is missing", true },
     { "INSERT INTO exj_retried VALUES(99, 1)", "1 notes of retries of rows that are not there",
       true },
     { "INSERT INTO exj_journal(seq, step, fence, attempt, at, body) VALUES(99, 's', 1, 1, 1, '1')",

@@ -139,6 +139,11 @@ struct rule {
 #define LIVE_UNIQUE                                                                            \
     " FROM exj_hot UNION ALL SELECT seq FROM exj_results WHERE status=5"
 
+#define ASIDE "seq, pool, status, at, ckey, rank FROM exj_aside"
+#define ASIDE_OF_HOT                                                                           \
+    "seq, pool, status, CASE WHEN status=9 OR run_after=9223372036854775807 THEN NULL"         \
+    " ELSE run_after END, ckey, rank FROM exj_hot WHERE status IN (1, 6, 9)"
+
 static const struct rule rules[] = {
     { "rows", "rows belong to a pool that is not there",
       "SELECT count(*) FROM " ROWS " WHERE pool NOT IN (SELECT id FROM exj_pools)", NULL },
@@ -158,6 +163,11 @@ static const struct rule rules[] = {
     ORPHANS("exj_progress", "notes of progress"),
     ORPHANS("exj_waits", "waits"),
     ORPHANS("exj_signals", "signals"),
+    { "rows", "rows that are not ready are not found by what they wait for",
+      "SELECT (SELECT count(*) FROM (SELECT " ASIDE_OF_HOT " EXCEPT SELECT " ASIDE "))"
+      " + (SELECT count(*) FROM (SELECT " ASIDE " EXCEPT SELECT " ASIDE_OF_HOT "))",
+      "DELETE FROM exj_aside; INSERT INTO exj_aside(seq, pool, status, at, ckey, rank)"
+      " SELECT " ASIDE_OF_HOT },
     { "counters", "unique keys are held for rows that are over",
       "SELECT count(*) FROM exj_unique WHERE live=1 AND seq NOT IN (SELECT seq" LIVE_UNIQUE ")",
       "UPDATE exj_unique SET live=0 WHERE live=1 AND seq NOT IN (SELECT seq" LIVE_UNIQUE ")" },

@@ -34,7 +34,7 @@
 
 #define EXJ_SQLITE_FILE "exellix-jobs.db"
 #define EXJ_SQLITE_LOCK "exellix-jobs.lock"
-#define EXJ_SQLITE_SCHEMA 7 /* recipe for a change: schema.c */
+#define EXJ_SQLITE_SCHEMA 8 /* recipe for a change: schema.c */
 #define EXJ_SQLITE_BLOBS_SINCE 5
 
 /* ---- the seam for tests ----------------------------------------------------------------- */
@@ -66,7 +66,7 @@ enum exj_sqlite_write {
     W_READY, W_CLAIM, W_LIVE, W_LIVE_SET, W_LAST, W_LEAVE, W_RESULT_ADD, W_FAILURE_ADD,
     W_RESULT_MINE, W_FAILURE_MINE, W_SNAPSHOT_ADD, W_SNAPSHOT_MINE,
     W_RENEW, W_REAPABLE, W_REAPABLE_BUT,
-    W_DUE, W_PROMOTE, W_NEXT_DUE, W_RESUMABLE, W_NEXT_RESUME,
+    W_DUE, W_PROMOTE, W_NEXT_DUE, W_ASIDE, W_ASIDE_DROP,
     W_ENDED, W_RESULT_DROP, W_RETRIED,
     W_WAIT_SET, W_WAIT, W_WAIT_DROP, W_SIGNAL_ADD, W_SIGNAL_KEPT, W_SIGNAL_COUNT, W_SIGNAL_DROP,
     W_GRAPH_VERSION, W_GRAPH_ADD, W_GRAPH_SET, W_GRAPH_DROP,
@@ -74,7 +74,7 @@ enum exj_sqlite_write {
     W_GONE, W_GONE_SET,
     W_STEP_ADD, W_STEP_BEGIN, W_STEP_DONE, W_STEP_TIMES, W_STEPS_DROP, W_STEPS_COUNT, W_PROGRESS,
     W_COMMAND, W_COMMAND_TAKE, W_COMMAND_KEEP, W_COMMAND_DROP, W_COMMANDS_OVER,
-    W_BLOB, W_BLOBS_FREE, W_BLOB_FORGET,
+    W_BLOB, W_BLOB_POINT, W_BLOBS_FREE, W_BLOB_FORGET,
     W_REMOVABLE, W_PAST, W_PAST_ADD, W_PAST_DROP, W_META_MAX, W_ROW_THERE,
     W_PAST_ROW, W_PAST_RESULT, W_PAST_FAILURES, W_PAST_SNAPSHOTS, W_PAST_STEPS, W_PAST_EXTRAS,
     W_PAST_RETRIED, W_PAST_PROGRESS, W_PAST_SIGNALS, W_PAST_STEP_ADD,
@@ -294,6 +294,10 @@ bool exj_sqlite_tell(exj_sqlite *s, exj_live *l, exj_entry_kind kind, int64_t va
 bool exj_sqlite_move(exj_sqlite *s, exj_live *l, exj_event event, int64_t value, exj_slice key,
                      exj_slice text);
 bool exj_sqlite_save(exj_sqlite *s, const exj_live *l);      /* it stays in exj_hot */
+/* A row that is not ready is found through exj_aside; save and move see to it for rows that
+ * are there already, an insert does it itself. */
+bool exj_sqlite_put_aside(exj_sqlite *s, const exj_live *l);
+bool exj_sqlite_drop_aside(exj_sqlite *s, int64_t seq);
 bool exj_sqlite_save_last(exj_sqlite *s, const exj_live *l); /* nothing else has changed */
 /* It leaves exj_hot for exj_results, as l->status. */
 bool exj_sqlite_end(exj_sqlite *s, const exj_live *l, int64_t nonce, exj_slice code,
@@ -353,6 +357,8 @@ exj_code exj_sqlite_offload_error(const exj_op *op, exj_err *err);
 /* The op is about to be answered: its values are as they came, and what nothing points to goes. */
 void exj_sqlite_offload_end(exj_sqlite *s, exj_op *op);
 /* Remove what nothing points to any more; outside of a transaction. */
+/* Count a pointer that was just written, if `value` is one. [writer] */
+bool exj_sqlite_point(exj_sqlite *s, exj_slice value);
 void exj_sqlite_collect(exj_sqlite *s);
 /* Bytes of a value as the store holds it, wherever it is. */
 int64_t exj_sqlite_value_bytes(exj_slice text);

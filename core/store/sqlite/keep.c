@@ -83,10 +83,32 @@ bool exj_sqlite_reap(exj_sqlite *s, exj_op *op)
 
 #define PROMOTE_AT_ONCE 256u
 
-static bool promote_due(exj_sqlite *s, size_t limit, size_t *done)
+/* No operator sees this move, so it has no entry: only the status and the counters. */
+static bool promote_one(exj_sqlite *s, int64_t seq, int64_t pool)
 {
-    sqlite3_stmt *due = s->st[W_DUE], *st = s->st[W_PROMOTE];
-    int64_t seq[PROMOTE_AT_ONCE], pool[PROMOTE_AT_ONCE];
+    sqlite3_bind_int64(s->st[W_PROMOTE], 1, seq);
+    if (!exj_sqlite_run(s, W_PROMOTE, "cannot queue a row that is due") ||
+        !exj_sqlite_drop_aside(s, seq))
+        return false;
+    exj_sqlite_count(s, pool, EXJ_WAITING, EXJ_QUEUED, 1);
+    return true;
+}
+
+static bool resume_one(exj_sqlite *s, int64_t seq)
+{
+    exj_live l;
+    bool found;
+
+    return exj_sqlite_live(s, seq, &l, &found) && exj_sqlite_resume_due(s, &l);
+}
+
+static bool go_on(exj_sqlite *s, size_t limit, size_t *done)
+{
+    sqlite3_stmt *due = s->st[W_DUE];
+    struct {
+        int64_t seq, pool;
+        exj_status status;
+    } rows[PROMOTE_AT_ONCE];
     size_t n;
     int rc;
 
@@ -97,84 +119,39 @@ static bool promote_due(exj_sqlite *s, size_t limit, size_t *done)
         sqlite3_bind_int64(due, 1, s->now);
         sqlite3_bind_int64(due, 2, left < PROMOTE_AT_ONCE ? (int64_t)left : PROMOTE_AT_ONCE);
         while ((rc = sqlite3_step(due)) == SQLITE_ROW) {
-            seq[n] = sqlite3_column_int64(due, 0);
-            pool[n++] = sqlite3_column_int64(due, 1);
+            rows[n].seq = sqlite3_column_int64(due, 0);
+            rows[n].pool = sqlite3_column_int64(due, 1);
+            rows[n++].status = (exj_status)sqlite3_column_int(due, 2);
         }
         if (rc != SQLITE_DONE)
             exj_sqlite_fail(s, s->db, "cannot look for rows that are due", &s->err);
         sqlite3_reset(due);
         if (rc != SQLITE_DONE)
             return false;
-        /* No operator sees this move, so it has no entry: only the status and the counters. */
-        for (size_t i = 0; i < n; i++) {
-            sqlite3_bind_int64(st, 1, seq[i]);
-            if (!exj_sqlite_run(s, W_PROMOTE, "cannot queue a row that is due"))
+        for (size_t i = 0; i < n; i++)
+            if (!(rows[i].status == EXJ_WAITING ? promote_one(s, rows[i].seq, rows[i].pool)
+                                                : resume_one(s, rows[i].seq)))
                 return false;
-            exj_sqlite_count(s, pool[i], EXJ_WAITING, EXJ_QUEUED, 1);
-        }
         *done += n;
     } while (n == PROMOTE_AT_ONCE && *done < limit);
     return true;
-}
-
-static bool resume_due(exj_sqlite *s, size_t limit, size_t *done)
-{
-    sqlite3_stmt *due = s->st[W_RESUMABLE];
-    int64_t seq[PROMOTE_AT_ONCE];
-    size_t n;
-    int rc;
-
-    do {
-        size_t left = limit - *done;
-
-        n = 0;
-        sqlite3_bind_int64(due, 1, s->now);
-        sqlite3_bind_int64(due, 2, left < PROMOTE_AT_ONCE ? (int64_t)left : PROMOTE_AT_ONCE);
-        while ((rc = sqlite3_step(due)) == SQLITE_ROW)
-            seq[n++] = sqlite3_column_int64(due, 0);
-        if (rc != SQLITE_DONE)
-            exj_sqlite_fail(s, s->db, "cannot look for rows that resume", &s->err);
-        sqlite3_reset(due);
-        if (rc != SQLITE_DONE)
-            return false;
-        for (size_t i = 0; i < n; i++) {
-            exj_live l;
-            bool found;
-
-            if (!exj_sqlite_live(s, seq[i], &l, &found) || !exj_sqlite_resume_due(s, &l))
-                return false;
-        }
-        *done += n;
-    } while (n == PROMOTE_AT_ONCE && *done < limit);
-    return true;
-}
-
-/* The smaller of *ret and what the statement says; 0 and LIVE_NEVER: none. */
-static bool next_due(exj_sqlite *s, enum exj_sqlite_write which, exj_msec *ret)
-{
-    sqlite3_stmt *st = s->st[which];
-    exj_msec at = EXJ_LIVE_NEVER;
-    int rc = sqlite3_step(st);
-
-    if (rc == SQLITE_ROW)
-        at = sqlite3_column_int64(st, 0);
-    else if (rc != SQLITE_DONE)
-        exj_sqlite_fail(s, s->db, "cannot look for the next row that is due", &s->err);
-    sqlite3_reset(st);
-    if (at != EXJ_LIVE_NEVER && (!*ret || at < *ret))
-        *ret = at;
-    return rc == SQLITE_ROW || rc == SQLITE_DONE;
 }
 
 bool exj_sqlite_promote(exj_sqlite *s, exj_op *op)
 {
+    sqlite3_stmt *next = s->st[W_NEXT_DUE];
     size_t done = 0;
+    int rc;
 
     op->u.promote.ret_next_due = 0;
-    if (!promote_due(s, op->u.promote.limit, &done) ||
-        (done < op->u.promote.limit && !resume_due(s, op->u.promote.limit, &done)))
+    if (!go_on(s, op->u.promote.limit, &done))
         return false;
     op->u.promote.ret_promoted = done;
-    return next_due(s, W_NEXT_DUE, &op->u.promote.ret_next_due) &&
-           next_due(s, W_NEXT_RESUME, &op->u.promote.ret_next_due);
+    rc = sqlite3_step(next);
+    if (rc == SQLITE_ROW)
+        op->u.promote.ret_next_due = sqlite3_column_int64(next, 0);
+    else if (rc != SQLITE_DONE)
+        exj_sqlite_fail(s, s->db, "cannot look for the next row that is due", &s->err);
+    sqlite3_reset(next);
+    return rc == SQLITE_ROW || rc == SQLITE_DONE;
 }

@@ -62,6 +62,33 @@ bool exj_sqlite_tell(exj_sqlite *s, exj_live *l, exj_entry_kind kind, int64_t va
     return exj_sqlite_note(s, e, &l->last);
 }
 
+static bool is_aside(exj_status s)
+{
+    return s == EXJ_WAITING || s == EXJ_SUSPENDED || s == EXJ_PARKED;
+}
+
+bool exj_sqlite_put_aside(exj_sqlite *s, const exj_live *l)
+{
+    sqlite3_stmt *st = s->st[W_ASIDE];
+
+    sqlite3_bind_int64(st, 1, l->seq);
+    sqlite3_bind_int64(st, 2, l->pool);
+    sqlite3_bind_int64(st, 3, (int)l->status);
+    if (l->status == EXJ_PARKED || l->run_after == EXJ_LIVE_NEVER)
+        sqlite3_bind_null(st, 4);
+    else
+        sqlite3_bind_int64(st, 4, l->run_after);
+    sqlite3_bind_int64(st, 5, l->ckey);
+    sqlite3_bind_int64(st, 6, l->rank);
+    return exj_sqlite_run(s, W_ASIDE, "cannot put a row aside");
+}
+
+bool exj_sqlite_drop_aside(exj_sqlite *s, int64_t seq)
+{
+    sqlite3_bind_int64(s->st[W_ASIDE_DROP], 1, seq);
+    return exj_sqlite_run(s, W_ASIDE_DROP, "cannot take a row back");
+}
+
 bool exj_sqlite_move(exj_sqlite *s, exj_live *l, exj_event event, int64_t value, exj_slice key,
                      exj_slice text)
 {
@@ -74,6 +101,8 @@ bool exj_sqlite_move(exj_sqlite *s, exj_live *l, exj_event event, int64_t value,
     }
     if (l->status != from)
         exj_sqlite_count(s, l->pool, (int)from, (int)l->status, 1);
+    if (is_aside(from) && !exj_sqlite_drop_aside(s, l->seq))
+        return false;
     if (exj_entry_of(event, &kind) && !exj_sqlite_tell(s, l, kind, value, key, text))
         return false;
     if (!l->ckey)
@@ -98,7 +127,8 @@ bool exj_sqlite_save(exj_sqlite *s, const exj_live *l)
     sqlite3_bind_int64(st, 8, l->until);
     sqlite3_bind_int64(st, 9, l->flags);
     sqlite3_bind_int64(st, 10, l->last);
-    return exj_sqlite_run(s, W_LIVE_SET, "cannot change a row");
+    return exj_sqlite_run(s, W_LIVE_SET, "cannot change a row") &&
+           (!is_aside(l->status) || exj_sqlite_put_aside(s, l));
 }
 
 bool exj_sqlite_save_last(exj_sqlite *s, const exj_live *l)
@@ -123,7 +153,7 @@ bool exj_sqlite_end(exj_sqlite *s, const exj_live *l, int64_t nonce, exj_slice c
     exj_sqlite_bind(st, 8, text);
     exj_sqlite_bind(st, 9, body);
     sqlite3_bind_int64(st, 10, l->last);
-    if (!exj_sqlite_run(s, W_RESULT_ADD, "cannot write a result"))
+    if (!exj_sqlite_run(s, W_RESULT_ADD, "cannot write a result") || !exj_sqlite_point(s, body))
         return false;
     sqlite3_bind_int64(s->st[W_LEAVE], 1, l->seq);
     if (!exj_sqlite_run(s, W_LEAVE, "cannot take a row out of the queue"))

@@ -5,8 +5,9 @@
  * core/store/blobs.h's directory before the operation that points to it enters the queue, put
  * there by the thread that submits: the writer never waits for it.
  *
- * Triggers of the schema count pointers in exj_blobs, in the transaction that makes or drops
- * them. What nobody points to is removed by the writer after the commit:
+ * Pointers are counted in exj_blobs, in the transaction that makes or drops them: by whoever
+ * writes one (exj_sqlite_point), by triggers of the schema where one goes. What nobody points
+ * to is removed by the writer after the commit:
  *
  *   an operation is answered     each of its values that got no pointer goes (its row was there
  *                                already, its claim was over, the transaction was rolled back)
@@ -136,6 +137,22 @@ int64_t exj_sqlite_value_bytes(exj_slice text)
     exj_blob_ref ref;
 
     return is_ref(text) && parse_ref(text, &ref) ? ref.bytes : (int64_t)text.n;
+}
+
+bool exj_sqlite_point(exj_sqlite *s, exj_slice value)
+{
+    sqlite3_stmt *st = s->st[W_BLOB_POINT];
+    exj_blob_ref ref;
+
+    if (!is_ref(value))
+        return true;
+    if (!parse_ref(value, &ref)) {
+        exj_err_set(&s->err, EXJ_BUG, "a value that begins with %c was not offloaded", MARK);
+        return false;
+    }
+    exj_sqlite_bind(st, 1, exj_slice_of(ref.hash));
+    sqlite3_bind_int64(st, 2, ref.bytes);
+    return exj_sqlite_run(s, W_BLOB_POINT, "cannot count a large value");
 }
 
 /* ---- reading [any thread] -------------------------------------------------------------------- */

@@ -308,7 +308,8 @@ static bool restore_steps(exj_sqlite *s, const exj_archived *a, int64_t seq)
         sqlite3_bind_int64(st, 7, v->done);
         sqlite3_bind_int64(st, 8, renumbered(a, v->number));
         sqlite3_bind_int64(st, 9, v->began_at);
-        if (!exj_sqlite_run(s, W_PAST_STEP_ADD, "cannot restore a step"))
+        if (!exj_sqlite_run(s, W_PAST_STEP_ADD, "cannot restore a step") ||
+            !exj_sqlite_point(s, v->body))
             return false;
     }
     return true;
@@ -343,7 +344,8 @@ static bool restore_result(exj_sqlite *s, const exj_archived *a, int64_t seq, in
     exj_sqlite_bind(st, 8, a->error_text);
     exj_sqlite_bind(st, 9, a->result);
     sqlite3_bind_int64(st, 10, last);
-    return exj_sqlite_run(s, W_RESULT_ADD, "cannot restore a result");
+    return exj_sqlite_run(s, W_RESULT_ADD, "cannot restore a result") &&
+           exj_sqlite_point(s, a->result);
 }
 
 static bool restore_row(exj_sqlite *s, const exj_op *op, const exj_archived *a, int64_t seq,
@@ -361,6 +363,8 @@ static bool restore_row(exj_sqlite *s, const exj_op *op, const exj_archived *a, 
     if (!exj_sqlite_run(s, W_ROW_ADD, "cannot restore a row"))
         return false;
     *ret_there = sqlite3_changes(s->db) == 0;
+    if (!*ret_there && !exj_sqlite_point(s, a->input))
+        return false;
     if (*ret_there || (!a->unique_key.n && !a->concurrency_key.n && !a->snapshot.n))
         return true;
     sqlite3_bind_int64(extras, 1, seq);

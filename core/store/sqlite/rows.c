@@ -218,11 +218,12 @@ static bool queue_row(exj_sqlite *s, exj_op *op, exj_insert_item *it, bool drop)
     exj_journal_entry e = { .kind = later ? EXJ_ENTRY_SCHEDULED : EXJ_ENTRY_QUEUED,
                     .seq = s->next_seq,
                     .value = later ? it->run_after : 0 };
-    int64_t last, ckey = 0;
+    int64_t last, ckey = 0, rank;
     exj_live l;
 
     it->status = later ? EXJ_WAITING : EXJ_QUEUED;
-    if (!exj_sqlite_note(s, e, &last) || !add_extras(s, op, it, s->next_seq))
+    if (!exj_sqlite_note(s, e, &last) || !add_extras(s, op, it, s->next_seq) ||
+        !exj_sqlite_point(s, it->input))
         return false;
     if (drop) {
         l = (exj_live){ .seq = s->next_seq,
@@ -241,15 +242,23 @@ static bool queue_row(exj_sqlite *s, exj_op *op, exj_insert_item *it, bool drop)
     sqlite3_bind_int64(hot, 1, s->next_seq);
     sqlite3_bind_int64(hot, 2, op->u.insert.pool);
     sqlite3_bind_int64(hot, 3, (int)it->status);
-    sqlite3_bind_int64(hot, 4, -(int64_t)(it->has_priority ? it->priority
-                                                           : op->u.insert.priority));
+    rank = -(int64_t)(it->has_priority ? it->priority : op->u.insert.priority);
+    sqlite3_bind_int64(hot, 4, rank);
     sqlite3_bind_int64(hot, 5, it->run_after);
     sqlite3_bind_int64(hot, 6, op->u.insert.max_attempts);
     sqlite3_bind_int64(hot, 7, 0);
     sqlite3_bind_int64(hot, 8, last);
     sqlite3_bind_int64(hot, 9, it->unique_key.n ? EXJ_LIVE_UNIQUE : 0);
     sqlite3_bind_int64(hot, 10, ckey);
-    return exj_sqlite_run(s, W_HOT_ADD, "cannot queue a row");
+    if (!exj_sqlite_run(s, W_HOT_ADD, "cannot queue a row"))
+        return false;
+    l = (exj_live){ .seq = s->next_seq,
+                    .pool = op->u.insert.pool,
+                    .status = it->status,
+                    .run_after = it->run_after,
+                    .ckey = ckey,
+                    .rank = rank };
+    return !later || exj_sqlite_put_aside(s, &l);
 }
 
 bool exj_sqlite_insert(exj_sqlite *s, exj_op *op)

@@ -174,6 +174,24 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     "CREATE INDEX exj_runs_asked ON exj_runs(id) WHERE done=0;"
     "CREATE INDEX exj_pools_open ON exj_pools(matrix, run)"
     " WHERE run<>'' AND n0+n1+n2+n6+n9>0;",
+
+    /* 7 -> 8: what every row passes through got cheaper. Rows that are not ready (waiting,
+     * suspended, parked) are found through a table of their own: each index of exj_hot costs
+     * each row three times, whether it is in it or not. And who writes a pointer counts it,
+     * for a trigger that does nothing costs as much as the statement that fires it. `at` is
+     * when the row goes on by itself; NULL: never. */
+    "CREATE TABLE exj_aside(seq INTEGER PRIMARY KEY, pool INTEGER NOT NULL,"
+    " status INTEGER NOT NULL, at INTEGER, ckey INTEGER NOT NULL, rank INTEGER NOT NULL) STRICT;"
+    "INSERT INTO exj_aside(seq, pool, status, at, ckey, rank) SELECT seq, pool, status,"
+    " CASE WHEN status=9 OR run_after=9223372036854775807 THEN NULL ELSE run_after END, ckey,"
+    " rank FROM exj_hot WHERE status IN (1, 6, 9);"
+    "CREATE INDEX exj_aside_due ON exj_aside(at);"
+    "CREATE INDEX exj_aside_parked ON exj_aside(ckey, pool, rank) WHERE status=9;"
+    "CREATE INDEX exj_aside_queued ON exj_aside(pool) WHERE status IN (1, 9);"
+    "DROP INDEX exj_hot_waiting; DROP INDEX exj_hot_suspended; DROP INDEX exj_hot_parked;"
+    "DROP INDEX exj_hot_aside;"
+    "DROP TRIGGER exj_blobs_add_rows; DROP TRIGGER exj_blobs_add_results;"
+    "DROP TRIGGER exj_blobs_add_steps; DROP TRIGGER exj_blobs_set_steps;",
 };
 
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,

@@ -48,13 +48,13 @@ const char *const exj_sqlite_texts[W_COUNT] = {
                        " WHERE id=?1) AND cap<?2 LIMIT ?3",
     [W_CKEY] = "SELECT cap, running FROM exj_ckeys WHERE id=?1",
     [W_CKEY_SET] = "UPDATE exj_ckeys SET cap=?2, running=?3 WHERE id=?1",
-    [W_PARKED_POOL] = "SELECT pool FROM exj_hot INDEXED BY exj_hot_parked"
+    [W_PARKED_POOL] = "SELECT pool FROM exj_aside INDEXED BY exj_aside_parked"
                       " WHERE status=9 AND ckey=?1 AND pool>?2 ORDER BY pool LIMIT 1",
-    [W_PARKED] = "SELECT seq FROM exj_hot INDEXED BY exj_hot_parked"
+    [W_PARKED] = "SELECT seq FROM exj_aside INDEXED BY exj_aside_parked"
                  " WHERE status=9 AND ckey=?1 AND pool=?2 ORDER BY rank, seq LIMIT 1",
     [W_OLDEST] = "SELECT seq FROM (SELECT min(seq) AS seq FROM exj_hot INDEXED BY exj_hot_ready"
                  " WHERE status=0 AND pool=?1 UNION ALL"
-                 " SELECT min(seq) FROM exj_hot INDEXED BY exj_hot_aside"
+                 " SELECT min(seq) FROM exj_aside INDEXED BY exj_aside_queued"
                  " WHERE status IN (1, 9) AND pool=?1)"
                  " WHERE seq IS NOT NULL ORDER BY seq LIMIT 1",
 
@@ -94,15 +94,14 @@ const char *const exj_sqlite_texts[W_COUNT] = {
     [W_REAPABLE_BUT] = "SELECT seq FROM exj_hot INDEXED BY exj_hot_leases"
                        " WHERE status=2 AND (until<?1 OR holder<>?3) ORDER BY until LIMIT ?2",
 
-    [W_DUE] = "SELECT seq, pool FROM exj_hot INDEXED BY exj_hot_waiting"
-              " WHERE status=1 AND run_after<=?1 ORDER BY run_after LIMIT ?2",
+    [W_DUE] = "SELECT seq, pool, status FROM exj_aside INDEXED BY exj_aside_due"
+              " WHERE at<=?1 ORDER BY at, seq LIMIT ?2",
     [W_PROMOTE] = "UPDATE exj_hot SET status=0 WHERE seq=?1 AND status=1",
-    [W_NEXT_DUE] = "SELECT run_after FROM exj_hot INDEXED BY exj_hot_waiting"
-                   " WHERE status=1 ORDER BY run_after LIMIT 1",
-    [W_RESUMABLE] = "SELECT seq FROM exj_hot INDEXED BY exj_hot_suspended"
-                    " WHERE status=6 AND run_after<=?1 ORDER BY run_after LIMIT ?2",
-    [W_NEXT_RESUME] = "SELECT run_after FROM exj_hot INDEXED BY exj_hot_suspended"
-                      " WHERE status=6 ORDER BY run_after LIMIT 1",
+    [W_NEXT_DUE] = "SELECT at FROM exj_aside INDEXED BY exj_aside_due"
+                   " WHERE at>0 ORDER BY at LIMIT 1",
+    [W_ASIDE] = "INSERT OR REPLACE INTO exj_aside(seq, pool, status, at, ckey, rank)"
+                " VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
+    [W_ASIDE_DROP] = "DELETE FROM exj_aside WHERE seq=?1",
 
     [W_ENDED] = "SELECT t.status, t.fence, r.pool, r.priority, r.max_attempts, t.last, t.attempts"
                 " FROM exj_results t JOIN " ROWS " r ON r.seq=t.seq"
@@ -160,6 +159,8 @@ const char *const exj_sqlite_texts[W_COUNT] = {
                         " WHERE until<=?1 LIMIT 100)",
 
     [W_BLOB] = "SELECT refs FROM exj_blobs WHERE hash=?1",
+    [W_BLOB_POINT] = "INSERT INTO exj_blobs(hash, bytes, refs) VALUES(?1, ?2, 1)"
+                     " ON CONFLICT(hash) DO UPDATE SET refs=refs+1",
     [W_BLOBS_FREE] = "SELECT hash FROM exj_blobs INDEXED BY exj_blobs_free WHERE refs<=0 LIMIT ?1",
     [W_BLOB_FORGET] = "DELETE FROM exj_blobs WHERE hash=?1 AND refs<=0",
 

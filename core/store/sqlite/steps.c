@@ -22,8 +22,9 @@ static bool step_done(exj_sqlite *s, int64_t seq, exj_slice key, bool *ret_there
     return rc == SQLITE_ROW || rc == SQLITE_DONE;
 }
 
+/* *ret_added false: it is finished already. */
 static bool step_add(exj_sqlite *s, const exj_live *l, uint32_t attempt, exj_slice key,
-                     exj_slice body)
+                     exj_slice body, bool *ret_added)
 {
     sqlite3_stmt *st = s->st[W_STEP_ADD];
 
@@ -34,13 +35,16 @@ static bool step_add(exj_sqlite *s, const exj_live *l, uint32_t attempt, exj_sli
     sqlite3_bind_int64(st, 5, s->now);
     exj_sqlite_bind(st, 6, body);
     sqlite3_bind_int64(st, 7, s->next_number); /* of the entry that follows */
-    return exj_sqlite_run(s, W_STEP_ADD, "cannot write a step");
+    if (!exj_sqlite_run(s, W_STEP_ADD, "cannot write a step"))
+        return false;
+    *ret_added = sqlite3_changes(s->db) > 0;
+    return !*ret_added || exj_sqlite_point(s, body);
 }
 
 bool exj_sqlite_step_put(exj_sqlite *s, exj_op *op)
 {
     exj_live l;
-    bool held;
+    bool held, added;
 
     if (!exj_sqlite_held(s, op->u.step.seq, op->u.step.nonce, op->u.step.token, &l, &held))
         return false;
@@ -48,9 +52,9 @@ bool exj_sqlite_step_put(exj_sqlite *s, exj_op *op)
         op->u.step.verdict = EXJ_FENCED;
         return true;
     }
-    if (!step_add(s, &l, op->u.step.attempt, op->u.step.key, op->u.step.body))
+    if (!step_add(s, &l, op->u.step.attempt, op->u.step.key, op->u.step.body, &added))
         return false;
-    op->u.step.verdict = sqlite3_changes(s->db) ? EXJ_OK : EXJ_CONFLICT;
+    op->u.step.verdict = added ? EXJ_OK : EXJ_CONFLICT;
     if (op->u.step.verdict != EXJ_OK)
         return true;
     return exj_sqlite_tell(s, &l, EXJ_ENTRY_STEP,
@@ -93,7 +97,7 @@ bool exj_sqlite_step_heard(exj_sqlite *s, exj_live *l, exj_slice name, exj_slice
     sqlite3_stmt *st = s->st[W_STEP_TIMES];
     exj_buf key = EXJ_BUF_INIT;
     int64_t times = 0;
-    bool good;
+    bool good, added = false;
     int rc;
 
     sqlite3_bind_int64(st, 1, l->seq);
@@ -116,8 +120,8 @@ bool exj_sqlite_step_heard(exj_sqlite *s, exj_live *l, exj_slice name, exj_slice
         good = !key.failed;
         if (!good)
             exj_err_set(&s->err, EXJ_NOMEM, "store %s: no memory for a step", s->path);
-        good = good && step_add(s, l, l->attempts, exj_buf_slice(&key), body);
-    } while (good && !sqlite3_changes(s->db));
+        good = good && step_add(s, l, l->attempts, exj_buf_slice(&key), body, &added);
+    } while (good && !added);
     good = good &&
            exj_sqlite_tell(s, l, EXJ_ENTRY_STEP, (int64_t)body.n, exj_buf_slice(&key), none);
     exj_buf_release(&key);

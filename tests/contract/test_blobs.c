@@ -451,3 +451,30 @@ CONTRACT(blobs, a_value_that_goes_and_comes_again_is_never_lost_to_who_reads)
     cr_assert_eq(ch.wrong[0], '\0', "%s", ch.wrong);
     expect_int(files(f), 0);
 }
+
+CONTRACT(blobs, a_large_payload_of_a_signal_stays_whole_inside_the_step_it_becomes)
+{
+    int64_t p = pool(f, "m", "", "g"), seq = insert(f, p, "r");
+    exj_claim c = claim_one(f, p, "w", 7);
+    exj_outcome o = { .seq = c.seq, .nonce = c.nonce, .token = c.token,
+                      .event = EXJ_EV_SUSPEND, .wait = EXJ_WAIT_SIGNAL,
+                      .signal = EXJ_SLICE_LITERAL("go") };
+    exj_op op = { .kind = EXJ_OP_FINISH };
+    exj_slice body = text_of('p', LARGE);
+    exj_buf got = EXJ_BUF_INIT;
+
+    op.u.finish.items = &o;
+    op.u.finish.len = 1;
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    op = (exj_op){ .kind = EXJ_OP_SIGNAL };
+    op.u.signal.seq = seq;
+    op.u.signal.name = EXJ_SLICE_LITERAL("go");
+    op.u.signal.body = body;
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    cr_assert(op.u.signal.ret_delivered);
+    expect_code(f->s->v->step_get(f->s, seq, EXJ_SLICE_LITERAL("signal:go"), &got, NULL), EXJ_OK);
+    expect_int((int64_t)got.n, LARGE + 12);
+    cr_assert_eq(memcmp(got.p, "{\"payload\":\"", 12), 0);
+    cr_assert_eq(memcmp(got.p + 11, body.p, body.n), 0);
+    exj_buf_release(&got);
+}

@@ -1,6 +1,6 @@
 /* core/store/sqlite/offload.c - large values leave the database for the blob directory.
  *
- * Where a value would stand (input of a row, result, step, signal) stands "@HASH:BYTES". JSON
+ * Where a value would stand (input of a row, result, step) stands "@HASH:BYTES". JSON
  * never begins so, and a value that did would be offloaded whatever its size. The value is in
  * core/store/blobs.h's directory before the operation that points to it enters the queue, put
  * there by the thread that submits: the writer never waits for it.
@@ -61,8 +61,6 @@ static exj_slice *value_of(exj_op *op, size_t i)
         return i < op->u.finish.len ? &op->u.finish.items[i].result : NULL;
     case EXJ_OP_STEP_PUT:
         return i ? NULL : &op->u.step.body;
-    case EXJ_OP_SIGNAL:
-        return i ? NULL : &op->u.signal.body;
     default:
         return NULL;
     }

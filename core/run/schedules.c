@@ -592,9 +592,9 @@ void *exj_run_scheduler(void *engine)
         wait = next ? next - e->o.store->v->now(e->o.store) : WAIT_MOST_MS;
         if (wait < WAIT_MOST_MS)
             until = exj_clock_mono_ns() + (wait > 0 ? wait : 0) * 1000000;
-        while (wait > 0 && !e->stopping && !e->failed && !e->schedules_changed &&
-               exj_run_wait_locked(e, &e->schedule, until))
-            ;
+        /* Whoever wakes us for nothing costs a look at the clock, which may have been set. */
+        if (wait > 0 && !e->stopping && !e->failed && !e->schedules_changed)
+            exj_run_wait_locked(e, &e->schedule, until);
     }
     pthread_mutex_unlock(&e->mu);
     return NULL;

@@ -62,13 +62,6 @@ static void link_ops(exj_op *op, exj_op *next)
     op->with_next = true;
 }
 
-/* Compact JSON has no line feed, so one marks its end. The mark matters: a store that had to
- * apply a transaction twice may hand a kept body out twice in one buffer. */
-static bool has_mark(const exj_response *r)
-{
-    return r->body.n && r->body.p[r->body.n - 1] == '\n';
-}
-
 static bool render(exj_op *op)
 {
     struct group *g = op->user;
@@ -76,17 +69,11 @@ static bool render(exj_op *op)
 
     if (g->ops)
         g->answer(g->x, g->ops, g->user);
-    if (ret->status >= 500 || (!has_mark(ret) && !exj_buf_add_char(&ret->body, '\n')))
+    if (ret->status >= 500)
         return false;
     op->u.command.status = ret->status;
     op->u.command.body = exj_buf_slice(&ret->body);
     return true;
-}
-
-static void cut_mark(exj_response *ret)
-{
-    if (has_mark(ret))
-        ret->body.p[--ret->body.n] = '\0';
 }
 
 /* ---- keys ----------------------------------------------------------------------------------- */
@@ -106,11 +93,8 @@ static exj_op command_op(const exj_exchange *x, exj_op_kind kind)
 
 static void replay(exj_exchange *x, const exj_op *take)
 {
-    exj_slice body = exj_buf_slice(&take->u.command.ret_body);
-    const char *end = body.n ? memchr(body.p, '\n', body.n) : NULL;
-
     exj_buf_reset(&x->ret->body);
-    if (!exj_buf_add(&x->ret->body, body.p, end ? (size_t)(end - body.p) : body.n)) {
+    if (!exj_buf_add_slice(&x->ret->body, exj_buf_slice(&take->u.command.ret_body))) {
         exj_answer_take(x, 500, NULL);
         return;
     }
@@ -197,7 +181,6 @@ exj_code exj_effect(exj_exchange *x, exj_op *ops, size_t n, exj_effect_answer an
         link_ops(&take, ops);
         link_ops(&ops[n - 1], &keep);
         submit_and_wait(x->api->store, &g, &take, &keep);
-        cut_mark(x->ret);
         if (!take_said(x, &take))
             return EXJ_OK;
         if (keep.rc == EXJ_OK)
@@ -226,8 +209,6 @@ static void settle_without_effect(exj_exchange *x)
         end.u.command.answer = render;
     link_ops(&take, &end);
     submit_and_wait(x->api->store, &g, &take, &end);
-    if (keeps)
-        cut_mark(x->ret);
     if (take_said(x, &take) && keeps && end.rc != EXJ_OK)
         exj_answer_failure(x, &end.err);
 }
@@ -250,8 +231,6 @@ static void end_alone(exj_exchange *x)
     if (keeps)
         end.u.command.answer = render;
     submit_and_wait(x->api->store, &g, &end, &end);
-    if (keeps)
-        cut_mark(x->ret);
     /* Done is done: when its answer cannot be kept, it is given all the same. */
 }
 

@@ -58,7 +58,7 @@ static json_t *schedule_json(const exj_schedule_now *n, exj_msec now, const char
     const exj_schedule *s = &n->schedule;
     json_t *o = json_pack("{s:o,s:I,s:b,s:o,s:I,s:I,s:o}", "scheduleId", exj_json_text(n->view.id),
                           "version", (json_int_t)n->view.version, "paused", (int)n->paused,
-                          "lastTick", exj_json_instant(n->view.fired ? n->view.last_tick : 0),
+                          "lastTick", exj_json_instant(n->view.last_fired),
                           "fired", (json_int_t)n->view.fired, "skipped",
                           (json_int_t)n->view.skipped, "error", error_json(&n->view, unreadable));
 

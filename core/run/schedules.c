@@ -420,6 +420,7 @@ static exj_code fire_some(struct firing *f, exj_schedule_now *n, bool *ret_more,
     tick.u.tick.next_due = v.more ? f->now : v.has_next ? v.next_tick : 0;
     tick.u.tick.error = (exj_slice){ 0 };
     tick.u.tick.fired = v.fire;
+    tick.u.tick.last_fired = v.fire ? ticks[v.fire - 1] : 0;
     tick.u.tick.skipped = v.skipped;
     rc = do_group(f->store, &tick, ops, ops_len, err);
     if (rc != EXJ_OK) {

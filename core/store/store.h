@@ -356,6 +356,7 @@ struct exj_op {
             int64_t version, turn;
             /* What the state becomes. */
             exj_msec last_tick, next_due; /* next_due 0: never */
+            exj_msec last_fired; /* the newest tick that started something; 0: as it was */
             bool paused;
             exj_slice times;  /* what the ticks follow from: opaque to the store */
             exj_slice error;  /* why the last tick that was due could not start; empty: none */
@@ -476,7 +477,8 @@ typedef struct exj_schedule_view {
     exj_msec created_at, updated_at;
     int64_t turn;          /* 0: no state yet, and nothing below is set */
     int64_t seen_version;  /* of the document, when the state was last changed */
-    exj_msec last_tick, next_due;
+    exj_msec last_tick, next_due; /* last_tick: all up to it are settled */
+    exj_msec last_fired;   /* 0: none has */
     bool paused;
     exj_slice times, error;
     exj_msec error_at;     /* 0: none; of the first of equal errors in a row */

@@ -34,7 +34,7 @@
 
 #define EXJ_SQLITE_FILE "exellix-jobs.db"
 #define EXJ_SQLITE_LOCK "exellix-jobs.lock"
-#define EXJ_SQLITE_SCHEMA 8 /* recipe for a change: schema.c */
+#define EXJ_SQLITE_SCHEMA 9 /* recipe for a change: schema.c */
 #define EXJ_SQLITE_BLOBS_SINCE 5
 
 /* ---- the seam for tests ----------------------------------------------------------------- */

@@ -48,7 +48,7 @@
 
 #define SCHEDULE_COLUMNS                                                                       \
     "d.id, d.body, d.version, d.created_at, d.updated_at, s.turn, s.version, s.last_tick,"     \
-    " s.next_due, s.paused, s.times, s.error, s.error_at, s.fired, s.skipped"                \
+    " s.next_due, s.paused, s.times, s.error, s.error_at, s.fired, s.skipped, s.last_fired"  \
     " FROM exellix_schedule_configs d LEFT JOIN exj_schedules s ON s.id=d.id"
 
 static const char *const texts[R_COUNT] = {

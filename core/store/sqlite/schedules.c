@@ -65,6 +65,7 @@ bool exj_sqlite_schedule_tick(exj_sqlite *s, exj_op *op)
     sqlite3_bind_int64(st, 8, error.n ? s->now : 0);
     sqlite3_bind_int64(st, 9, (int64_t)op->u.tick.fired);
     sqlite3_bind_int64(st, 10, (int64_t)op->u.tick.skipped);
+    sqlite3_bind_int64(st, 11, op->u.tick.last_fired);
     return exj_sqlite_run(s, which, "cannot note a tick");
 }
 
@@ -105,6 +106,7 @@ static bool show(sqlite3_stmt *st, exj_schedule_visit visit, void *user)
         v.error_at = sqlite3_column_int64(st, 12);
         v.fired = (uint64_t)sqlite3_column_int64(st, 13);
         v.skipped = (uint64_t)sqlite3_column_int64(st, 14);
+        v.last_fired = sqlite3_column_int64(st, 15);
     }
     return visit(user, &v);
 }

@@ -192,6 +192,9 @@ static const char *const steps[EXJ_SQLITE_SCHEMA] = {
     "DROP INDEX exj_hot_aside;"
     "DROP TRIGGER exj_blobs_add_rows; DROP TRIGGER exj_blobs_add_results;"
     "DROP TRIGGER exj_blobs_add_steps; DROP TRIGGER exj_blobs_set_steps;",
+
+    /* 8 -> 9: when a schedule last started something. */
+    "ALTER TABLE exj_schedules ADD COLUMN last_fired INTEGER NOT NULL DEFAULT 0;",
 };
 
 exj_code exj_sqlite_check_version(const exj_sqlite *s, sqlite3 *db, int64_t *ret,

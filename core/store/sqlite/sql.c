@@ -203,11 +203,12 @@ const char *const exj_sqlite_texts[W_COUNT] = {
     [W_SCHEDULE_FORGET] = "DELETE FROM exj_schedules WHERE id=?1",
     [W_TICK_TURN] = "SELECT turn FROM exj_schedules WHERE id=?1",
     [W_TICK_ADD] = "INSERT INTO exj_schedules(id, turn, version, last_tick, next_due, paused,"
-                   " times, error, error_at, fired, skipped)"
-                   " VALUES(?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                   " times, error, error_at, fired, skipped, last_fired)"
+                   " VALUES(?1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     [W_TICK_SET] = "UPDATE exj_schedules SET turn=turn+1, version=?2, last_tick=?3, next_due=?4,"
                    " paused=?5, times=?6, error=?7, error_at=CASE WHEN error=?7 THEN error_at"
-                   " ELSE ?8 END, fired=fired+?9, skipped=skipped+?10 WHERE id=?1",
+                   " ELSE ?8 END, fired=fired+?9, skipped=skipped+?10,"
+                   " last_fired=max(last_fired, ?11) WHERE id=?1",
     [W_RUN_ASK] = "INSERT INTO exj_runs(matrix, run, at, done) VALUES(?1, ?2, ?3, 0)"
                   " ON CONFLICT(matrix, run) DO NOTHING",
     [W_RUN_DONE] = "UPDATE exj_runs SET done=1 WHERE matrix=?1 AND run=?2 AND done=0",

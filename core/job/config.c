@@ -508,7 +508,7 @@ static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_ex
         c->concurrency = (uint32_t)v;
     read_word(r, payload, path, "trigger", trigger_words, WORDS_LEN(trigger_words), &trigger);
     c->scheduled = trigger == 1;
-    c->bounded = json_object_get(payload, "overflow") || c->concurrency > 0;
+    c->bounded = json_object_get(payload, "overflow") || json_object_get(payload, "maxQueue");
     exj_key_fields_read(r, payload, &c->keys);
     if (exj_field_int(r, payload, path, "maxQueue", 1, INT32_MAX, &v))
         c->max_queue = (uint32_t)v;

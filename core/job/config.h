@@ -101,7 +101,7 @@ typedef struct exj_matrix_config {
     exj_msec retention_ms, retention_failed_ms;
     bool scheduled;             /* "trigger": "schedule": its source is asked when a schedule
                                    says so, never of its own; default "scan" */
-    bool bounded;               /* the document says overflow or concurrency: the overflow rule
+    bool bounded;               /* the document says overflow or maxQueue: the overflow rule
                                    holds for rows that are pushed. Scanned sources never drop:
                                    their cycle waits until there is room */
     exj_key_fields keys;

@@ -91,14 +91,14 @@ Test(config_limits, of_a_matrix_name_fields_of_the_record)
     exj_matrix_config_release(&m);
 }
 
-Test(config_limits, the_overflow_rule_holds_when_overflow_or_concurrency_is_said)
+Test(config_limits, the_overflow_rule_holds_when_overflow_or_max_queue_is_said)
 {
     static const struct { const char *more; bool bounded; } cases[] = {
         { "", false },
-        { ",\"maxQueue\":5", false },
+        { ",\"maxQueue\":5", true },
         { ",\"overflow\":\"queue\"", true },
         { ",\"overflow\":\"drop\",\"concurrency\":2", true },
-        { ",\"concurrency\":2", true },
+        { ",\"concurrency\":2", false }, /* a cap alone makes rows wait, however many */
     };
 
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

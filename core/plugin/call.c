@@ -14,8 +14,7 @@
  * Slots are never given back to the system (a stale id must find something to be compared
  * with); their buffers are.
  */
-#include "core/plugin/extension.h"
-#include "core/plugin/guest.h"
+#include "core/plugin/call_inside.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,36 +28,7 @@
 #define SLOTS (1u << SLOT_BITS)
 #define PINS (SLOTS - 1) /* mask; 4095 threads at once inside one call are enough */
 #define GENERATION ((uint64_t)1 << SLOT_BITS)
-#define CODE_BYTES 96
-#define TEXT_BYTES 2048
 #define KEEP_BYTES (256u * 1024u) /* a slot gives back a buffer that one call made larger */
-#define STEP_NAME_BYTES 512u
-
-struct exj_call_slot {
-    _Atomic uint64_t life;
-    /* set before the call begins, then read-only until it is over */
-    exj_instance *instance;
-    const exj_call_ports *ports;
-    exj_args args;
-    void (*done)(void *user, exj_call_slot *s, const exj_call_end *end);
-    size_t answer_max;
-    bool single;          /* one emission at most */
-    bool answer_due;      /* and OK needs it */
-    bool may_miss;        /* EXJ_R_MISS is an answer */
-    atomic_bool ended;    /* complete() came, or execute returned: the first wins */
-    atomic_bool detached; /* nobody waits: the last pin runs `done` */
-    exj_result result;    /* written by who set `ended` */
-    pthread_mutex_t mu;   /* what the plugin's threads write; not held while plugin code runs */
-    pthread_cond_t over;
-    bool quiet;           /* guarded by mu: the last pin is gone, and somebody waits */
-    bool too_large;       /* guarded by mu, as all below */
-    uint32_t emits;
-    exj_buf answer, step, kv;
-    size_t code_n, text_n;
-    char code[CODE_BYTES], text[TEXT_BYTES];
-    bool made;            /* guarded by table_mu: mu and over exist */
-    exj_call_slot *free_next; /* guarded by table_mu */
-};
 
 static exj_call_slot table[SLOTS]; /* untouched pages cost nothing */
 static pthread_mutex_t table_mu = PTHREAD_MUTEX_INITIALIZER; /* making and freeing slots */
@@ -132,16 +102,6 @@ void exj_misdeed(exj_instance *i, const char *format, ...)
 uint64_t exj_plugin_misdeeds(void)
 {
     return atomic_load(&misdeeds);
-}
-
-static bool text_is_sane(exj_str s)
-{
-    return (s.p || s.n == 0) && s.n <= SIZE_MAX / 4;
-}
-
-static exj_slice slice_of(exj_str s)
-{
-    return (exj_slice){ s.p, (size_t)s.n };
 }
 
 /* ---- the life of a call --------------------------------------------------------------- */
@@ -492,7 +452,7 @@ static void host_log(void *ctx, exj_call c, int32_t level, exj_str message)
     exj_call_slot *s = NULL;
     char text[1024];
 
-    if (!text_is_sane(message)) {
+    if (!exj_call_text_is_sane(message)) {
         exj_misdeed(i, "log with a text of %llu bytes at NULL", (unsigned long long)message.n);
         return;
     }
@@ -512,14 +472,14 @@ static void host_error(void *ctx, exj_call c, exj_result r, exj_str code, exj_st
     exj_call_slot *s;
 
     (void)r; /* what execute returns decides */
-    if (!text_is_sane(code) || !text_is_sane(message)) {
+    if (!exj_call_text_is_sane(code) || !exj_call_text_is_sane(message)) {
         exj_misdeed(i, "error with a text at NULL");
         return;
     }
     if (c == 0) {
         pthread_mutex_lock(&i->mu);
         if (i->creating) {
-            size_t n = exj_clean_text(code.p, code.n, i->error, CODE_BYTES);
+            size_t n = exj_clean_text(code.p, code.n, i->error, EXJ_CALL_CODE_BYTES);
 
             if (n && message.n) {
                 memcpy(i->error + n, ": ", 3);
@@ -559,7 +519,7 @@ static void host_progress(void *ctx, exj_call c, double at, exj_str note)
 
     if (!s)
         return;
-    if (s->ports->progress && text_is_sane(note)) {
+    if (s->ports->progress && exj_call_text_is_sane(note)) {
         size_t n = exj_clean_text(note.p, note.n, text, sizeof text);
 
         at = at >= 0.0 ? at : 0.0; /* also of NaN */
@@ -572,7 +532,7 @@ static exj_result emit_locked(exj_call_slot *s, exj_str json)
 {
     exj_instance *i = s->instance;
 
-    if (!text_is_sane(json)) {
+    if (!exj_call_text_is_sane(json)) {
         exj_misdeed(i, "emit with a text at NULL");
         return EXJ_R_INPUT;
     }
@@ -588,7 +548,7 @@ static exj_result emit_locked(exj_call_slot *s, exj_str json)
         return EXJ_R_INPUT;
     }
     if (s->ports->emit)
-        return s->ports->emit(s->ports->user, slice_of(json));
+        return s->ports->emit(s->ports->user, exj_call_slice(json));
     if (exj_buf_add(&s->answer, json.p, (size_t)json.n))
         return EXJ_R_OK;
     exj_buf_reset(&s->answer);
@@ -608,112 +568,6 @@ static exj_result host_emit(void *ctx, exj_call c, exj_str json)
     pthread_mutex_unlock(&s->mu);
     leave_call(s);
     return r;
-}
-
-static exj_result result_of_code(const exj_instance *i, exj_code code, const exj_err *err)
-{
-    switch (code) {
-    case EXJ_OK:
-    case EXJ_CONFLICT: /* it stands there already */
-        return EXJ_R_OK;
-    case EXJ_NOT_FOUND:
-        return EXJ_R_MISS;
-    case EXJ_FENCED:
-    case EXJ_CANCELLED:
-        return EXJ_R_CANCELLED;
-    case EXJ_UNSUPPORTED:
-        return EXJ_R_UNSUPPORTED;
-    case EXJ_INVALID:
-        exj_log(EXJ_LOG_WARN, "plugin", "%s: journal: %s", i->guest->id, err->text);
-        return EXJ_R_INPUT;
-    case EXJ_NOMEM:
-    case EXJ_FULL:
-    case EXJ_BUSY:
-        return EXJ_R_RETRY;
-    default:
-        exj_log(EXJ_LOG_ERROR, "plugin", "%s: journal: %s", i->guest->id, err->text);
-        return EXJ_R_INTERNAL;
-    }
-}
-
-static exj_code check_step(exj_str step, exj_err *err)
-{
-    if (!text_is_sane(step) || step.n == 0 || step.n > STEP_NAME_BYTES ||
-        !exj_utf8_is_valid(slice_of(step)))
-        return exj_err_set(err, EXJ_INVALID, "a step's name is UTF-8 of 1 to %u bytes",
-                           STEP_NAME_BYTES);
-    return EXJ_OK;
-}
-
-static exj_result host_journal_lookup(void *ctx, exj_call c, exj_str step, exj_str *ret)
-{
-    exj_call_slot *s = enter_call(ctx, c, "journal_lookup");
-    exj_err err = { 0 };
-    exj_code rc;
-
-    if (!s)
-        return EXJ_R_INTERNAL;
-    pthread_mutex_lock(&s->mu);
-    exj_buf_reset(&s->step);
-    rc = check_step(step, &err);
-    if (!rc && !s->ports->step_get)
-        rc = EXJ_UNSUPPORTED;
-    if (!rc)
-        rc = s->ports->step_get(s->ports->user, slice_of(step), &s->step, &err);
-    if (!rc && ret)
-        *ret = (exj_str){ s->step.p ? s->step.p : "", s->step.n };
-    pthread_mutex_unlock(&s->mu);
-    leave_call(s);
-    return result_of_code(ctx, rc, &err);
-}
-
-/* Says that the step begins, durably: should we die before its commit, the journal shows that
- * nobody knows whether it ran. And a row that is not ours any more starts no effect. */
-static exj_result host_journal_intent(void *ctx, exj_call c, exj_str step)
-{
-    exj_call_slot *s = enter_call(ctx, c, "journal_intent");
-    exj_err err = { 0 };
-    exj_code rc;
-
-    if (!s)
-        return EXJ_R_INTERNAL;
-    rc = check_step(step, &err);
-    if (!rc && !s->ports->step_put)
-        rc = EXJ_UNSUPPORTED;
-    if (!rc && s->ports->cancelled && s->ports->cancelled(s->ports->user))
-        rc = EXJ_CANCELLED;
-    if (!rc && s->ports->step_begin) {
-        pthread_mutex_lock(&s->mu);
-        rc = s->ports->step_begin(s->ports->user, slice_of(step), &err);
-        pthread_mutex_unlock(&s->mu);
-    }
-    leave_call(s);
-    return result_of_code(ctx, rc, &err);
-}
-
-static exj_result host_journal_commit(void *ctx, exj_call c, exj_str step, exj_str json)
-{
-    exj_call_slot *s = enter_call(ctx, c, "journal_commit");
-    exj_err err = { 0 };
-    exj_code rc;
-
-    if (!s)
-        return EXJ_R_INTERNAL;
-    rc = check_step(step, &err);
-    if (!rc && (!text_is_sane(json) || json.n > s->answer_max))
-        rc = exj_err_set(&err, EXJ_INVALID, "a step's result has %zu bytes at most",
-                         s->answer_max);
-    if (!rc)
-        rc = exj_json_check(slice_of(json), EXJ_JSON_MAX_DEPTH, NULL, &err);
-    if (!rc && !s->ports->step_put)
-        rc = EXJ_UNSUPPORTED;
-    if (!rc) {
-        pthread_mutex_lock(&s->mu);
-        rc = s->ports->step_put(s->ports->user, slice_of(step), slice_of(json), &err);
-        pthread_mutex_unlock(&s->mu);
-    }
-    leave_call(s);
-    return result_of_code(ctx, rc, &err);
 }
 
 static exj_result host_complete(void *ctx, exj_call c, exj_result r)
@@ -795,9 +649,9 @@ void exj_host_fill(exj_instance *i)
         .cancelled = host_cancelled,
         .progress = host_progress,
         .emit = host_emit,
-        .journal_lookup = host_journal_lookup,
-        .journal_intent = host_journal_intent,
-        .journal_commit = host_journal_commit,
+        .journal_lookup = exj_call_journal_lookup,
+        .journal_intent = exj_call_journal_intent,
+        .journal_commit = exj_call_journal_commit,
         .complete = host_complete,
         .thread_start = host_thread_start,
         .extension = host_extension,

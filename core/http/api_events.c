@@ -6,6 +6,8 @@
 #include "core/http/exchange.h"
 #include "core/http/stream.h"
 
+#define ROW_HISTORY 100000u /* a page of a row is looked for in its newest entries */
+
 static bool wants_stream(const exj_request *q)
 {
     static const char type[] = "text/event-stream";
@@ -62,13 +64,19 @@ struct page {
     exj_slice matrix, graph;
     int64_t after, last;
     exj_buf out;
-    size_t n;
+    size_t n, most; /* most: of a row's; 0: as many as there are */
+    bool more;
 };
 
 static bool add(void *user, const exj_event_view *v)
 {
     struct page *p = user;
 
+    if (p->most && v->entry.number <= p->after)
+        return true;
+    p->more = p->most && p->n == p->most;
+    if (p->more)
+        return false;
     p->last = v->entry.number;
     if (v->entry.number <= p->after ||
         (p->matrix.n && (v->matrix.n != p->matrix.n ||
@@ -90,13 +98,14 @@ static void answer_page(exj_exchange *x, struct page *p, int64_t seq, size_t lim
     exj_code rc = s->v->events_span(s, &first, &last, &err);
 
     p->last = p->after;
+    p->most = seq ? limit : 0;
     exj_buf_add_text(&p->out, "{\"events\":[");
     if (!rc && p->after > last)
         rc = exj_err_set(&err, EXJ_INVALID,
                          "event %" PRId64 " has not happened: the newest is %" PRId64, p->after,
                          last);
     if (!rc)
-        rc = seq ? s->v->journal(s, seq, limit, add, p, &err)
+        rc = seq ? s->v->journal(s, seq, ROW_HISTORY, add, p, &err)
                  : s->v->events(s, p->after, limit, add, p, &err);
     if (rc) {
         exj_answer_failure(x, &err);
@@ -104,7 +113,8 @@ static void answer_page(exj_exchange *x, struct page *p, int64_t seq, size_t lim
         return;
     }
     exj_buf_add_text(&p->out, "],\"next\":");
-    if (!seq && p->last < last)
+    /* What was looked for and is pruned has no next page. */
+    if (seq ? p->more : p->last > p->after && p->last < last)
         exj_buf_add_i64(&p->out, p->last);
     else
         exj_buf_add_text(&p->out, "null");

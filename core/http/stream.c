@@ -11,6 +11,7 @@
 
 #define AT_ONCE 200u /* events read from the store in one go */
 #define ROW_HISTORY 100000u
+#define ROW_PART (4u * 1024u * 1024u) /* bytes of a row's history gathered in one go */
 #define AWAKE_NS 10000000000LL /* something is sent at least so often */
 
 struct exj_streams {
@@ -28,6 +29,8 @@ struct exj_stream {
     exj_streams *all;
     int64_t sent;  /* number of the last event that was looked at */
     int64_t seq;
+    int64_t history; /* of a row: its journal is shown up to here, then it is followed in the
+                        stream of all; 0: it is followed */
     char *matrix, *graph; /* owned; NULL: any */
     bool failed;
     exj_buf out;
@@ -106,6 +109,8 @@ static exj_code begin(exj_stream *s, const exj_stream_wish *wish, exj_err *err)
                        first - 1, s->sent + 1, first - 1);
         s->sent = first - 1;
     }
+    if (s->seq && s->sent < last)
+        s->history = last;
     return EXJ_OK;
 }
 
@@ -183,30 +188,52 @@ static bool add_event(void *user, const exj_event_view *v)
     return !s->out.failed;
 }
 
-/* Read what has happened since into `out`. False: the stream cannot go on. */
+static bool add_history(void *user, const exj_event_view *v)
+{
+    exj_stream *s = user;
+
+    return s->out.n < ROW_PART && add_event(s, v);
+}
+
+/* The journal of a row reaches further back than the stream of all, which is pruned. */
+static exj_code read_history(exj_stream *s, exj_err *err)
+{
+    exj_store *store = s->all->store;
+    exj_code rc = store->v->journal(store, s->seq, ROW_HISTORY, add_history, s, err);
+
+    if (!rc && s->out.n < ROW_PART) {
+        if (s->sent < s->history)
+            s->sent = s->history;
+        s->history = 0;
+    }
+    return rc;
+}
+
+/* Read what has happened since into `out`; all up to `last` is committed. False: the stream
+ * cannot go on. */
 static bool catch_up(exj_stream *s, int64_t last)
 {
     exj_store *store = s->all->store;
+    int64_t before = s->sent;
     exj_err err = { 0 };
     exj_code rc;
 
-    if (s->seq) {
-        rc = store->v->journal(store, s->seq, ROW_HISTORY, add_event, s, &err);
-        if (s->sent < last)
-            s->sent = last;
+    if (s->history) {
+        rc = read_history(s, &err);
     } else {
         rc = store->v->events(store, s->sent, AT_ONCE, add_event, s, &err);
+        if (s->sent == before && s->sent < last)
+            s->sent = last; /* pruned before we came to it */
     }
     if (rc)
         exj_log(EXJ_LOG_WARN, "http", "an event stream ends: %s", err.text);
     return !rc && !s->out.failed;
 }
 
-/* Wait for news. *ret_last: the newest event's number. False: the server stops. */
-static bool wait_for_news(exj_stream *s, int64_t *ret_last, bool *ret_late)
+/* Wait for news, or until then. *ret_last: the newest event's number. False: the server stops. */
+static bool wait_for_news(exj_stream *s, exj_nsec until, int64_t *ret_last)
 {
     exj_streams *all = s->all;
-    exj_nsec until = exj_clock_mono_ns() + AWAKE_NS;
     struct timespec t = { .tv_sec = until / 1000000000, .tv_nsec = until % 1000000000 };
     bool go_on;
     int rc = 0;
@@ -216,15 +243,24 @@ static bool wait_for_news(exj_stream *s, int64_t *ret_last, bool *ret_late)
         rc = pthread_cond_timedwait(&all->changed, &all->mu, &t);
     go_on = !all->ending;
     *ret_last = all->last;
-    *ret_late = all->last <= s->sent;
     pthread_mutex_unlock(&all->mu);
     return go_on;
 }
 
+static bool is_ending(exj_streams *all)
+{
+    bool is;
+
+    pthread_mutex_lock(&all->mu);
+    is = all->ending;
+    pthread_mutex_unlock(&all->mu);
+    return is;
+}
+
 ssize_t exj_stream_read(exj_stream *s, char *p, size_t n)
 {
+    exj_nsec until = exj_clock_mono_ns() + AWAKE_NS;
     int64_t last = 0;
-    bool late = false;
 
     while (!s->failed && s->out_at == s->out.n) {
         int64_t before = s->sent;
@@ -233,11 +269,12 @@ ssize_t exj_stream_read(exj_stream *s, char *p, size_t n)
         s->out_at = 0;
         /* What happened before anybody told us, at first; then what we are told of. */
         s->failed = !catch_up(s, last);
-        if (!s->failed && !s->out.n && s->sent == before) {
-            s->failed = !wait_for_news(s, &last, &late);
-            if (!s->failed && late)
-                exj_buf_add_text(&s->out, ": awake\n\n");
-        }
+        if (s->failed || s->out.n)
+            break;
+        /* Events that nobody wants here may come for ever. */
+        s->failed = s->sent == before ? !wait_for_news(s, until, &last) : is_ending(s->all);
+        if (!s->failed && exj_clock_mono_ns() >= until)
+            exj_buf_add_text(&s->out, ": awake\n\n");
     }
     if (s->failed)
         return -1;

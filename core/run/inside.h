@@ -180,6 +180,7 @@ struct execution {
     exj_buf name;
     exj_nsec deadline, began, took;
     exj_nsec told; /* when progress was last journaled; 0: not yet. Of the call's thread */
+    bool told_end; /* that it is at its end was journaled */
     exj_call_end end;
     struct latch *latch;  /* sent to another process: who waits for it */
     struct outbox *alone; /* PENDING: the box for its outcome */

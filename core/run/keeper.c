@@ -8,6 +8,7 @@
 
 #define REAP_LIMIT 500u
 #define PROMOTE_LIMIT 1000u
+#define WAIT_MOST_MS 60000 /* in one go: a row may be due in the year 9999 */
 
 /* A batch whose renewal is due, pinned; NULL: none. */
 static struct batch *due_batch(exj_engine *e, exj_nsec now)
@@ -252,6 +253,8 @@ void *exj_run_keeper(void *engine)
                 wait = e->next_due - e->o.store->v->now(e->o.store);
                 if (wait <= 0)
                     break;
+                if (wait > WAIT_MOST_MS)
+                    wait = WAIT_MOST_MS;
                 if (exj_clock_mono_ns() + wait * 1000000 < wake)
                     wake = exj_clock_mono_ns() + wait * 1000000;
             }

@@ -224,7 +224,7 @@ static void add_wait(struct outbox *box, exj_outcome *o, const exj_answer_wait *
         o->run_after = box_now(box) + w->poll_ms;
     } else if (w->has_resume_at) {
         o->wait = EXJ_WAIT_TIME;
-        o->run_after = w->resume_at;
+        o->run_after = w->resume_at > 0 ? w->resume_at : 1; /* 0 would be never */
     }
 }
 

@@ -87,7 +87,9 @@ static void note_done(exj_op *op)
     free(op->user);
 }
 
-#define PROGRESS_NS 1000000000 /* at most one entry a second: a journal is no progress bar */
+/* At most one entry a second, and the end at once, though once: a journal is no progress bar,
+ * and nobody waits for what is submitted here. */
+#define PROGRESS_NS 1000000000
 
 static void note_progress(void *user, double at, exj_slice text)
 {
@@ -96,12 +98,13 @@ static void note_progress(void *user, double at, exj_slice text)
     exj_nsec now = exj_clock_mono_ns();
     struct note *n;
 
-    if (x->told && now - x->told < PROGRESS_NS && at < 1)
+    if (x->told && now - x->told < PROGRESS_NS && (at < 1 || x->told_end))
         return;
     n = calloc(1, sizeof(*n) + text.n);
     if (!n)
         return; /* the row goes on; only its bar stands still */
     x->told = now;
+    x->told_end |= at >= 1;
     memcpy(n->text, text.p ? text.p : "", text.n);
     n->op = (exj_op){ .kind = EXJ_OP_PROGRESS, .done = note_done, .user = n };
     n->op.u.progress.seq = c->seq;
@@ -277,6 +280,7 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
     x->row = r;
     x->end = (exj_call_end){ 0 };
     x->told = 0;
+    x->told_end = false;
     x->began = exj_clock_mono_ns();
     if (atomic_load_explicit(&r->cancel, memory_order_relaxed)) {
         x->end.result = EXJ_R_CANCELLED; /* before it began */

@@ -181,6 +181,35 @@ Test(events, a_page_says_where_the_next_one_begins)
     json_decref(page);
 }
 
+/* From where the reader was on, page by page, until there is no next one. */
+Test(events, the_pages_of_a_row_leave_nothing_out)
+{
+    long long after = 0, seen = 0, pages = 0, number;
+    char path[200];
+    json_t *page = NULL, *e, *next;
+    size_t i;
+
+    exj_daemon_matrix(&d, "m", "[\"g\"]", "record", "{\"count\":3,\"record\":{\"steps\":5}}", "");
+    cr_assert(exj_daemon_wait_done(&d, "m", 3, 10000));
+    do {
+        snprintf(path, sizeof(path), "/v1/rows/m%%7C%%7Cg%%7Cr-0000001/events?after=%lld&limit=4",
+                 after);
+        cr_assert_eq(exj_daemon_call(&d, "GET", path, NULL, &page), 200);
+        json_array_foreach(json_object_get(page, "events"), i, e) {
+            number = json_integer_value(json_object_get(e, "number"));
+            cr_expect_gt(number, after);
+            after = number;
+            seen++;
+        }
+        next = json_object_get(page, "next");
+        cr_expect(json_is_null(next) || json_integer_value(next) == after);
+        pages = json_is_null(next) ? -pages - 1 : pages + 1;
+        json_decref(page);
+    } while (pages > 0 && pages < 20);
+    cr_expect_eq(seen, 13); /* queued, claimed, five steps begun and finished, completed */
+    cr_expect_eq(pages, -4);
+}
+
 Test(events, the_end_of_the_daemon_ends_its_streams)
 {
     struct stream *s = stream_open("/v1/events", NULL);

@@ -419,3 +419,44 @@ Test(waits, a_row_in_process_that_does_not_listen_ends_when_it_likes)
     wait_row(ROW, "completed");
     expect_events(ROW, "queued claimed cancel_asked completed");
 }
+
+static bool never(void *user)
+{
+    (void)user;
+    return false;
+}
+
+/* Its distance in nanoseconds is more than 64 bits hold. */
+Test(waits, a_row_that_waits_for_the_year_9999_keeps_nothing_busy)
+{
+    int64_t before;
+
+    start_rows(1, "{\"waitAt\":\"9999-11-30T00:00:00Z\"}", NULL);
+    wait_row(ROW, "suspended");
+    before = exj_prog_cpu_ms(&d.prog);
+    cr_expect_not(exj_until(never, NULL, d.prog.pidfd, 100, 1500));
+    cr_expect_lt(exj_prog_cpu_ms(&d.prog) - before, 150);
+}
+
+Test(waits, a_time_at_the_very_beginning_is_over_and_not_never)
+{
+    start_rows(1, "{\"waitAt\":\"1970-01-01T00:00:00Z\"}", NULL);
+    wait_row(ROW, "completed");
+}
+
+/* What is told is queued for the store, and nobody waits for it. */
+Test(waits, a_plugin_that_tells_its_end_without_end_is_heard_once)
+{
+    json_t *o, *list, *entry;
+    size_t i, n = 0;
+
+    start_rows(1, "{\"progressEnds\":20000}", NULL);
+    wait_row(ROW, "completed");
+    o = look(ROW, "/journal?limit=10000");
+    list = json_object_get(o, "entries");
+    json_array_foreach(list, i, entry)
+        n += strcmp(text_of(entry, "event"), "progress") == 0;
+    json_decref(o);
+    cr_expect_geq(n, 1);
+    cr_expect_leq(n, 30, "%zu entries", n); /* one a second at the most */
+}

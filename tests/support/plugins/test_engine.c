@@ -15,9 +15,9 @@
  *                   {"sum": of all n}
  *   "killAt":P      in attempt 1 kill the process at durable point P of the steps: 4 points a
  *                   step: before its intent, after it, before its commit, after it
- *   "progress":N    tell 0, 1/N … 1
+ *   "progress":N    tell 0, 1/N … 1; "progressEnds":N tell 1 so many times more
  *   "waitSignal":"…" be suspended until the signal came ("waitSeconds":N: at most so long)
- *   "waitMs":N      be suspended for so long; "polls":N be polled so often, every 10 ms
+ *   "waitMs":N      be suspended for so long; "waitAt":"…" until then; "polls":N be polled so often, every 10 ms
  *   "blockSignal":"…" be blocked until the signal came
  * EXJ_TEST_ENGINE_CREATE=fail makes create fail.
  */
@@ -234,6 +234,8 @@ static exj_result steps(struct engine *e, exj_call c, const exj_args *a, const c
     }
     for (long k = 0; parts && k <= parts; k++)
         e->host->progress(e->host->ctx, c, (double)k / (double)parts, str("as told"));
+    for (long k = number_of(text, "progressEnds"); k > 0; k--)
+        e->host->progress(e->host->ctx, c, 1, str("again"));
     return r;
 }
 
@@ -269,6 +271,11 @@ static int wait(struct engine *e, exj_call c, const char *text)
         clock_gettime(CLOCK_REALTIME, &ts);
         snprintf(json, sizeof(json), "{\"status\":\"suspended\",\"resumeAt\":%lld}",
                  (long long)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + ms);
+        return answer(e, c, json) == EXJ_R_OK;
+    }
+    word_of(text, "waitAt", name, sizeof(name));
+    if (*name && !has_step(e, c, "timer", &old)) {
+        snprintf(json, sizeof(json), "{\"status\":\"suspended\",\"resumeAt\":\"%s\"}", name);
         return answer(e, c, json) == EXJ_R_OK;
     }
     for (long k = 1; k <= polls; k++) {

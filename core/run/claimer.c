@@ -1,5 +1,6 @@
-/* The claimer fills the pools' rings: one claim a pool, all pools' claims in one commit,
- * each guarded by the version of the graph's config that made the pool runnable. */
+/* The claimer fills the pools' rings: one claim a pool, all pools' claims in one commit, behind
+ * the promotion of what is due; each guarded by the version of the graph's config that made
+ * the pool runnable. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -8,6 +9,7 @@
 #include "core/run/inside.h"
 
 #define CLAIMS_AT_ONCE 64u
+#define PROMOTE_LIMIT 1000u
 
 /* ---- batches ---------------------------------------------------------------------------- */
 
@@ -164,8 +166,10 @@ void exj_run_return(exj_engine *e, struct pool *p, struct row **rows, uint32_t n
 
 struct round { /* claims that were submitted together */
     exj_engine *engine;
-    uint32_t len, answered; /* answered: under mu */
+    uint32_t len, answered; /* answered: under mu, the promotion too */
     struct batch *batches[CLAIMS_AT_ONCE];
+    bool promotes, due; /* rows that are due are promoted first; some are, as far as we know */
+    exj_op promotion;
 };
 
 static void claim_done(exj_op *op)
@@ -415,6 +419,57 @@ void exj_engine_rows_due(exj_engine *e, exj_msec at)
     pthread_mutex_unlock(&e->mu);
 }
 
+/* ---- rounds -------------------------------------------------------------------------------- */
+
+/* What is due, before the claims of the same list: one commit promotes and claims. */
+static void take_promotion_locked(exj_engine *e, struct round *round)
+{
+    if (!e->promote)
+        return;
+    round->promotes = true;
+    round->due = e->promote_due;
+    e->promote = e->promote_due = false;
+    round->promotion =
+        (exj_op){ .kind = EXJ_OP_PROMOTE, .done = claim_done, .user = round };
+    round->promotion.u.promote.limit = PROMOTE_LIMIT;
+}
+
+static void promoted(exj_engine *e, const struct round *round)
+{
+    exj_msec due = round->promotion.u.promote.ret_next_due;
+    size_t n = round->promotion.u.promote.ret_promoted;
+
+    if (round->promotion.rc != EXJ_OK) {
+        exj_run_store_failed(e, "promotion", &round->promotion);
+        return;
+    }
+    pthread_mutex_lock(&e->mu);
+    /* Nobody knew, so pools that had nothing to do were not asked; or it is not known whose the
+     * rest is. */
+    for (struct pool *p = e->pools; n && (!round->due || n == PROMOTE_LIMIT) && p; p = p->next)
+        p->maybe_work = true;
+    if (n == PROMOTE_LIMIT)
+        e->promote = e->promote_due = true;
+    else if (due && (!e->next_due || due < e->next_due)) {
+        e->next_due = due;
+        pthread_cond_signal(&e->keep);
+    }
+    pthread_mutex_unlock(&e->mu);
+}
+
+static void submit(exj_engine *e, struct round *round)
+{
+    exj_op *first = round->len ? &round->batches[0]->op : NULL;
+
+    for (uint32_t i = 0; i + 1 < round->len; i++)
+        round->batches[i]->op.next = &round->batches[i + 1]->op;
+    if (round->promotes) {
+        round->promotion.next = first;
+        first = &round->promotion;
+    }
+    exj_store_submit(e->o.store, first);
+}
+
 void *exj_run_claimer(void *engine)
 {
     exj_engine *e = engine;
@@ -424,20 +479,22 @@ void *exj_run_claimer(void *engine)
         struct round round = { .engine = e };
         exj_nsec again = 0;
 
+        if (!e->failed)
+            take_promotion_locked(e, &round);
         if (!e->paused && !e->failed)
             again = plan_locked(e, &round);
-        if (!round.len) {
+        if (!round.len && !round.promotes) {
             exj_run_wait_locked(e, &e->claim, again);
             continue;
         }
-        for (uint32_t i = 0; i + 1 < round.len; i++)
-            round.batches[i]->op.next = &round.batches[i + 1]->op;
         pthread_mutex_unlock(&e->mu);
-        exj_store_submit(e->o.store, &round.batches[0]->op);
+        submit(e, &round);
         pthread_mutex_lock(&e->mu);
-        while (round.answered < round.len)
+        while (round.answered < round.len + round.promotes)
             pthread_cond_wait(&e->claim, &e->mu);
         pthread_mutex_unlock(&e->mu);
+        if (round.promotes)
+            promoted(e, &round);
         for (uint32_t i = 0; i < round.len; i++)
             take_in(e, round.batches[i]);
         pthread_mutex_lock(&e->mu);

@@ -181,6 +181,7 @@ struct execution {
     exj_nsec deadline, began, took;
     exj_nsec told; /* when progress was last journaled; 0: not yet. Of the call's thread */
     bool told_end; /* that it is at its end was journaled */
+    uint64_t put[8]; /* a bit for each step put by this call, by hash; under the slot's lock */
     exj_call_end end;
     struct latch *latch;  /* sent to another process: who waits for it */
     struct outbox *alone; /* PENDING: the box for its outcome */
@@ -252,6 +253,8 @@ struct exj_engine {
     bool failed;            /* mu; the store failed */
     bool discovered;        /* mu; a look is done since the start and the last wake */
     exj_msec next_due;      /* mu; store time when a waiting row is due; 0: none known */
+    bool promote;           /* mu; the claimer is to promote what is due before it claims */
+    bool promote_due;       /* mu; and there is something: pools want to claim at once */
     struct pool *turn;      /* mu; fairness between pools */
     exj_engine_counts counts; /* mu; in_flight, ready, open are filled on reading */
     exj_series *m_expiries;

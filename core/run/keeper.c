@@ -1,5 +1,5 @@
-/* The keeper renews leases in batches, takes back those that are over, and promotes waiting
- * rows when they are due. Off the workers' way; it waits for a time or a wake-up. */
+/* The keeper renews leases in batches, takes back those that are over, and has waiting rows
+ * promoted when they are due. Off the workers' way; it waits for a time or a wake-up. */
 #include <stdlib.h>
 
 #include "core/base/clock.h"
@@ -7,7 +7,6 @@
 #include "core/run/inside.h"
 
 #define REAP_LIMIT 500u
-#define PROMOTE_LIMIT 1000u
 #define WAIT_MOST_MS 60000 /* in one go: a row may be due in the year 9999 */
 
 /* A batch whose renewal is due, pinned; NULL: none. */
@@ -198,22 +197,16 @@ static void reap(exj_engine *e, const char *all_but)
     free(rows);
 }
 
-/* Returns the store time of the next waiting row; 0: none. */
-static exj_msec promote(exj_engine *e)
+/* The claimer does it, so that a row that is due is promoted and claimed in one commit. It says
+ * when the next one is due. `due`: a time has come; else it is only to look. */
+static void promote_locked(exj_engine *e, bool due)
 {
-    exj_op op;
-
-    do {
-        op = (exj_op){ .kind = EXJ_OP_PROMOTE };
-        op.u.promote.limit = PROMOTE_LIMIT;
-        if (exj_store_do(e->o.store, &op, NULL) != EXJ_OK) {
-            exj_run_store_failed(e, "promotion", &op);
-            return 0;
-        }
-        if (op.u.promote.ret_promoted)
-            news(e);
-    } while (op.u.promote.ret_promoted == PROMOTE_LIMIT);
-    return op.u.promote.ret_next_due;
+    for (struct pool *p = e->pools; due && p; p = p->next)
+        p->maybe_work = true;
+    e->next_due = 0;
+    e->promote = true;
+    e->promote_due |= due;
+    pthread_cond_signal(&e->claim);
 }
 
 void *exj_run_keeper(void *engine)
@@ -227,10 +220,10 @@ void *exj_run_keeper(void *engine)
     /* Leases are kept until the last row is over, also while stopping. */
     while (!e->stopping || e->outstanding) {
         exj_nsec now = exj_clock_mono_ns(), until = now + step;
-        exj_msec due, wait;
+        exj_msec wait;
         struct batch *b;
 
-        e->next_due = 0;
+        promote_locked(e, e->next_due && e->next_due <= e->o.store->v->now(e->o.store));
         pthread_mutex_unlock(&e->mu);
         while ((b = due_batch(e, now)) != NULL) {
             renew_batch(e, b);
@@ -240,12 +233,9 @@ void *exj_run_keeper(void *engine)
             reap(e, NULL);
             reap_at = now + e->o.lease_ms * 1000000 / 4;
         }
-        due = promote(e);
         pthread_mutex_lock(&e->mu);
         if (e->failed)
             break;
-        if (due && (!e->next_due || due < e->next_due))
-            e->next_due = due;
         while ((!e->stopping || e->outstanding) && !e->failed) {
             exj_nsec wake = until;
 

@@ -33,10 +33,27 @@ static int32_t is_cancelled(void *user)
     return 0;
 }
 
+/* The bit of a step in execution.put. */
+static uint64_t *put_bit(struct execution *x, exj_slice key, uint64_t *ret_mask)
+{
+    uint64_t h = 14695981039346656037u;
+
+    for (size_t i = 0; i < key.n; i++)
+        h = (h ^ (unsigned char)key.p[i]) * 1099511628211u;
+    h ^= h >> 32;
+    *ret_mask = (uint64_t)1 << (h % 64);
+    return &x->put[h / 64 % (sizeof(x->put) / sizeof(x->put[0]))];
+}
+
 static exj_code get_step(void *user, exj_slice key, exj_buf *ret, exj_err *err)
 {
     struct execution *x = user;
+    uint64_t mask, *bits = put_bit(x, key, &mask);
 
+    /* A row that nobody claimed before has no steps but those that this call put. */
+    if (x->row->claim.token == 1 && !(*bits & mask))
+        return exj_err_set(err, EXJ_NOT_FOUND, "row %lld has no step \"%.*s\"",
+                           (long long)x->row->claim.seq, (int)key.n, key.p);
     return x->engine->o.store->v->step_get(x->engine->o.store, x->row->claim.seq, key, ret,
                                            err);
 }
@@ -64,7 +81,9 @@ static exj_code step_op(struct execution *x, exj_op *op, exj_slice key, exj_err 
 static exj_code put_step(void *user, exj_slice key, exj_slice body, exj_err *err)
 {
     exj_op op = { .kind = EXJ_OP_STEP_PUT };
+    uint64_t mask, *bits = put_bit(user, key, &mask);
 
+    *bits |= mask;
     op.u.step.body = body;
     return step_op(user, &op, key, err);
 }
@@ -281,6 +300,7 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
     x->end = (exj_call_end){ 0 };
     x->told = 0;
     x->told_end = false;
+    memset(x->put, 0, sizeof(x->put));
     x->began = exj_clock_mono_ns();
     if (atomic_load_explicit(&r->cancel, memory_order_relaxed)) {
         x->end.result = EXJ_R_CANCELLED; /* before it began */

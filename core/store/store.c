@@ -2,42 +2,31 @@
 #include "core/store/store.h"
 
 #include <assert.h>
-#include <pthread.h>
+#include <errno.h>
+#include <semaphore.h>
 
-struct waiter {
-    pthread_mutex_t mu;
-    pthread_cond_t ended;
-    bool is_done; /* guarded by mu */
-};
-
+/* A semaphore costs one wake-up and one wait; a condition's waiter is woken to find the lock
+ * taken. And its memory may go as soon as the wait is over, as it does here. */
 static void wake(exj_op *op)
 {
-    struct waiter *w = op->user;
-
-    /* Signalled under the lock: the waiter's stack may be gone right after it. */
-    pthread_mutex_lock(&w->mu);
-    w->is_done = true;
-    pthread_cond_signal(&w->ended);
-    pthread_mutex_unlock(&w->mu);
+    sem_post(op->user);
 }
 
 exj_code exj_store_do(exj_store *s, exj_op *op, exj_err *err)
 {
-    struct waiter w = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false };
+    sem_t ended;
     void (*done)(exj_op *) = op->done;
     void *user = op->user;
 
     assert(s && op);
+    sem_init(&ended, 0, 0);
     op->done = wake;
-    op->user = &w;
+    op->user = &ended;
     op->next = NULL;
     exj_store_submit(s, op);
-    pthread_mutex_lock(&w.mu);
-    while (!w.is_done)
-        pthread_cond_wait(&w.ended, &w.mu);
-    pthread_mutex_unlock(&w.mu);
-    pthread_cond_destroy(&w.ended);
-    pthread_mutex_destroy(&w.mu);
+    while (sem_wait(&ended) != 0 && errno == EINTR)
+        ;
+    sem_destroy(&ended);
     op->done = done;
     op->user = user;
     if (op->rc != EXJ_OK)

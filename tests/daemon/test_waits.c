@@ -341,8 +341,8 @@ static void times_out(const char *lane, const char *deaf, const char *code)
              "{\"isolation\":\"%s\",\"timeoutSeconds\":1,\"retry\":{\"initialSeconds\":0,"
              "\"maxSeconds\":0}}", lane);
     snprintf(record, sizeof(record), "{\"sleepMs\":30000%s}", deaf);
-    exj_daemon_set(&d, "EXELLIX_JOBS_PLUGINS_GRACE_SECONDS", "0");
-    cr_assert(exj_daemon_start(&d));
+    if (*deaf) /* else it has to have the time to answer */
+        exj_daemon_set(&d, "EXELLIX_JOBS_PLUGINS_GRACE_SECONDS", "0");
     start_rows(1, record, execution);
     wait_row(ROW, "failed");
     o = look(ROW, "");

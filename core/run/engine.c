@@ -429,10 +429,14 @@ static bool is_quiet_locked(const exj_engine *e)
         return false;
     if (e->o.max_rows && e->counts.claimed >= e->o.max_rows)
         return true;
-    for (const struct matrix *m = e->matrices; m; m = m->next)
+    for (const struct matrix *m = e->matrices; m; m = m->next) {
+        for (const struct asked *k = m->asked; k && !e->o.one_cycle; k = k->next)
+            if (!k->done && !k->not_before) /* what failed is tried again some day */
+                return false;
         if (e->o.one_cycle ? !m->ended
                            : m->scanning || !m->idle || m->poked || (m->has_next && !m->ended))
             return false;
+    }
     return true;
 }
 

@@ -95,6 +95,23 @@ bash "$here/headers.sh" "$tmp/tree" >/dev/null 2>&1 && {
   echo "not noticed: a header that does not stand alone"
   rc=1
 }
+# A page that does not name what there is.
+unnamed() { # WORDS FILE SED-SCRIPT
+  local out
+  fresh || exit 2
+  cp -r "$root/docs" "$root/tests" "$root/README.md" "$root/CHANGELOG.md" "$root/LICENSE" "$tmp/tree/"
+  sed -i -E "$3" "$tmp/tree/$2"
+  n=$((n + 1))
+  out=$(bash "$here/docs.sh" "$tmp/tree") && { echo "not noticed: $1"; rc=1; return; }
+  grep -qF "$1" <<<"$out" || { echo "$2 by '$3': wanted '$1', got: $out"; rc=1; }
+}
+unnamed 'openapi.json: does not name GET /sinks' core/http/openapi.json 's#^    "/sinks": #    "/sunk": #'
+unnamed 'api.c: does not name PATCH /version' core/http/openapi.json '/^    "\/version"/,/^    \}/s/"get"/"patch"/'
+unnamed 'http-api.md: does not name /rows/:/cancel' docs/http-api.md 's#/cancel`#/cancle`#'
+unnamed 'cli.md: does not name the command kv get' docs/cli.md 's/kv get/kv got/'
+unnamed 'cli.md: does not name the flag --dry-run' docs/cli.md 's/--dry-run/--dry/g'
+unnamed 'README.md: does not name sinks.md' docs/README.md '/sinks\.md/d'
+unnamed 'links absent.md, which is not there' README.md '$a [nothing](absent.md)'
 # Rooms that use what they may not, as archives.
 mkdir -p "$tmp/build"
 for pair in 'base:int exj_planted_base(void) { return 1; }' \

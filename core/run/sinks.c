@@ -209,6 +209,7 @@ static bool take_turn(struct sink *s, uint64_t *delivered_sum)
     exj_err_clear(&err);
     if (exj_sink_save(s, now, &dead, &err) != EXJ_OK) { /* it comes again */
         s->rests_until = now + SAVE_AGAIN_MS;
+        s->placed = s->loaded = false; /* nobody knows what was saved */
         why = err.text;
         dead = 0;
     } else if (!s->loaded) {

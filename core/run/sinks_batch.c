@@ -160,6 +160,7 @@ static bool add_event(struct sink *s, int64_t number, int64_t seq, uint32_t trie
 /* The first held event of each row, when it is due, and what stands behind it. */
 static void gather_held(struct sink *s, exj_msec now)
 {
+    rows_clear(&s->rows);
     for (size_t k = 0; k < s->held_len; k++) {
         const struct held *h = &s->held[k];
         bool blocked, known = rows_find(&s->rows, h->seq, &blocked);
@@ -253,10 +254,14 @@ exj_code exj_sink_gather(struct sink *s, exj_msec now, exj_err *err)
     exj_buf_reset(&s->runtime);
     exj_buf_reset(&s->bodies);
     exj_buf_printf(&s->runtime, "{\"sink\":\"%s\",\"events\":[", s->name);
-    rows_clear(&s->rows);
-    gather_held(s, now);
+    /* In turns: rows that fail again and again hold up no others. */
+    if (!s->held_came)
+        gather_held(s, now);
     if (!s->events_len)
         rc = gather_new(s, err);
+    if (!rc && !s->events_len && s->held_came)
+        gather_held(s, now);
+    s->held_came = s->events_len && s->events[0].was_held;
     exj_buf_add_text(&s->runtime, "]}");
     if (!rc && s->runtime.failed)
         rc = exj_err_set(err, EXJ_NOMEM, "no memory for a batch of events");

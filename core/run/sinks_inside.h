@@ -60,6 +60,7 @@ struct sink {
     int64_t position;
     struct held *held; /* owned; by number */
     size_t held_len, held_cap;
+    bool held_came;    /* the last batch was of held ones: now new ones come first */
     size_t width;      /* events a batch may have now */
     uint32_t failures; /* turns that delivered nothing, of different rows */
     int64_t failed_seq;

@@ -206,7 +206,7 @@ static void expect_told(const char *row, const char *kind, const char *text)
 {
     struct told t = { row, kind, text, 0 };
 
-    cr_assert(exj_until(was_told, &t, d.prog.pidfd, 20, 20000), "%s: no %s \"%s\" came",
+    cr_assert(exj_until(was_told, &t, d.prog.pidfd, 20, 30000), "%s: no %s \"%s\" came",
               row, kind, text);
     cr_expect_eq(t.n, 1, "%s: %s \"%s\" came under %u numbers", row, kind, text, t.n);
 }
@@ -321,6 +321,7 @@ static void setup(void)
     exj_daemon_set(&d, "EXELLIX_JOBS_PLUGINS_DIR", "%s",
                    EXJ_BINARY_DIR "/examples/plugins:" EXJ_BINARY_DIR "/bin/plugins");
     exj_daemon_set(&d, "EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP", "audit.nightly");
+    exj_daemon_set(&d, "EXELLIX_JOBS_PLUGINS_ISOLATION", "host"); /* what a user has */
     exj_daemon_set(&d, "EXELLIX_JOBS_SINKS", "%s", exj_tmp_path(&d.tmp, "sinks.json"));
     plant();
 }
@@ -331,7 +332,7 @@ static void teardown(void)
     web_close();
 }
 
-TestSuite(nightly, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(nightly, .init = setup, .fini = teardown, .timeout = 100);
 
 /* The program with these words; it must end well. */
 static void run_words(const char *const *args)
@@ -523,12 +524,12 @@ Test(nightly, it_fires_at_two_survives_a_kill_waits_for_approval_and_tells_the_r
     cr_assert_eq(exj_daemon_stop(&d, 20000), 0);
 }
 
-/* A row by hand: `exellix-jobs trigger`, as before 02:00. */
-static const char *trigger(void)
+/* A row by hand: `exellix-jobs trigger`, with `root` as the machine's root. */
+static const char *trigger(const char *root)
 {
     char input[700];
 
-    snprintf(input, sizeof(input), "{\"root\":\"%s\"}", exj_tmp_path(&d.tmp, "root"));
+    snprintf(input, sizeof(input), "{\"root\":\"%s\"}", root);
     exj_spit(exj_tmp_path(&d.tmp, "input"), input);
     RUN("trigger", "nightly", "--id", "by-hand", "--input",
         exj_tmp_path(&d.tmp, "input"));
@@ -542,7 +543,7 @@ Test(nightly, a_rejected_report_fails_and_may_be_shown_again_without_a_file_bein
     write_documents(0);
     cr_assert(exj_daemon_start(&d));
     RUN("apply", "-f", exj_tmp_path(&d.tmp, "config"));
-    row = trigger();
+    row = trigger(exj_tmp_path(&d.tmp, "root"));
     wait_row(row, "suspended");
     approve(row, "{\"by\":\"bert\",\"approved\":false}");
     wait_row(row, "failed");
@@ -567,10 +568,31 @@ Test(nightly, a_report_that_nobody_approves_in_time_fails_and_says_so)
     write_documents(3600);
     cr_assert(exj_daemon_start(&d));
     RUN("apply", "-f", exj_tmp_path(&d.tmp, "config"));
-    row = trigger();
+    row = trigger(exj_tmp_path(&d.tmp, "root"));
     wait_row(row, "suspended");
     set_clock("2031-01-14T01:45:00Z");
     wait_row(row, "failed");
     expect_told(row, "failed", "nobody approved the report in time");
+    cr_assert_eq(exj_daemon_stop(&d, 20000), 0);
+}
+
+Test(nightly, what_cannot_be_read_fails_with_a_reason_and_no_step)
+{
+    const char *row;
+
+    write_documents(0);
+    cr_assert(exj_daemon_start(&d));
+    RUN("apply", "-f", exj_tmp_path(&d.tmp, "config"));
+    row = trigger("not/absolute");
+    wait_row(row, "failed");
+    expect_told(row, "failed", "must be absolute paths");
+    cr_expect_eq(entries(row, "step_begun", NULL), 0);
+
+    /* a list that was cut short: dpkg's own words for what is wrong */
+    exj_spit(exj_tmp_path(&d.tmp, "root/var/lib/dpkg/info/p06.list"), "/usr/bin");
+    set_clock("2031-01-14T01:00:00Z");
+    wait_row(NIGHT_1, "failed");
+    expect_told(NIGHT_1, "failed", "the final newline is missing in");
+    cr_expect_eq(entries(NIGHT_1, "step", NULL), 2, "what was finished before stays");
     cr_assert_eq(exj_daemon_stop(&d, 20000), 0);
 }

@@ -282,6 +282,43 @@ CONTRACT(blobs, a_snapshot_of_a_suspended_row_is_kept_and_counted)
 }
 
 /* spec 2.3: Missing blob: an error that names it; never an empty result. */
+CONTRACT(blobs, the_value_of_a_blocked_row_goes_when_the_row_goes_on_or_is_canceled)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_slice v = text_of('v', LARGE);
+
+    for (int way = 0; way < 2; way++) {
+        exj_outcome o = { .event = EXJ_EV_BLOCK, .result = v };
+        exj_op op = { .kind = EXJ_OP_FINISH };
+        exj_claim c;
+
+        insert(f, p, way ? "a" : "b");
+        c = claim_one(f, p, "w", 1 + way);
+        o.seq = c.seq;
+        o.nonce = c.nonce;
+        o.token = c.token;
+        op.u.finish.items = &o;
+        op.u.finish.len = 1;
+        expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+        expect_code(o.verdict, EXJ_OK);
+        expect_int(files(f), 1);
+        op = (exj_op){ .kind = way ? EXJ_OP_CANCEL : EXJ_OP_SIGNAL };
+        if (way) {
+            op.u.cancel.seq = c.seq;
+        } else {
+            op.u.signal.seq = c.seq;
+            op.u.signal.name = EXJ_SLICE_LITERAL("go");
+            op.u.signal.body = EXJ_SLICE_LITERAL("1");
+        }
+        expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+        expect_int(files(f), 0);
+        if (!way) { /* out of the way of the second */
+            c = claim_one(f, p, "w", 9);
+            expect_code(finish(f, &c, EXJ_EV_SUCCEED, 0, "{}"), EXJ_OK);
+        }
+    }
+}
+
 CONTRACT(blobs, a_missing_value_is_an_error_that_names_blob_and_row)
 {
     int64_t p = pool(f, "m", "", "g");

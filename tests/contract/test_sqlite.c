@@ -384,6 +384,31 @@ Test(sqlite, everything_answered_is_there_after_a_restart)
 
 /* ---- a disk that is full, a memory that is short ------------------------------------------------ */
 
+/* One damaged entry must not keep all that is due behind it waiting for ever. */
+Test(sqlite, entries_of_rows_that_are_not_aside_do_not_hold_up_the_others)
+{
+    struct fixture f;
+    exj_msec next;
+    int64_t p;
+
+    fixture_open(&f, &makers[0]);
+    p = pool(&f, "m", "", "g");
+    insert(&f, p, "ready"); /* seq 1 */
+    insert_as(&f, p, "later", 0, 3, START + 1000);
+    fixture_reopen(&f);
+    f.s->v->close(f.s);
+    run_sql(f.dir, "INSERT INTO exj_aside(seq, pool, status, at, ckey, rank) VALUES"
+                   "(1, 1, 1, 1, 0, 0), (99, 1, 6, 1, 0, 0), (98, 1, 1, 1, 0, 0)");
+    expect_code(f.maker->open(f.dir, "n", &f.time, &f.s, NULL), EXJ_OK);
+    advance(&f, 2000);
+    promote(&f, &next);
+    expect_int(next, 0);
+    expect_int(count(&f, p, EXJ_QUEUED), 2);
+    expect_int(count(&f, p, EXJ_WAITING), 0);
+    expect_int(promote(&f, &next), 0);
+    fixture_close(&f);
+}
+
 static exj_code insert_big(exj_store *s, int64_t p, int i)
 {
     static char big[50001];

@@ -302,6 +302,7 @@ bool exj_sqlite_save_last(exj_sqlite *s, const exj_live *l); /* nothing else has
 /* It leaves exj_hot for exj_results, as l->status. */
 bool exj_sqlite_end(exj_sqlite *s, const exj_live *l, int64_t nonce, exj_slice code,
                     exj_slice text, exj_slice body);
+bool exj_sqlite_drop_result(exj_sqlite *s, int64_t seq); /* with what a blocked row waits for */
 /* The other way: fills `l` from exj_results as queued with `event`, no attempt counted.
  * *ret_found false: there is no result. op->rc says when the table or a key refuses. */
 bool exj_sqlite_come_back(exj_sqlite *s, exj_op *op, int64_t seq, exj_event event,

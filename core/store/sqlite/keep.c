@@ -86,11 +86,16 @@ bool exj_sqlite_reap(exj_sqlite *s, exj_op *op)
 /* No operator sees this move, so it has no entry: only the status and the counters. */
 static bool promote_one(exj_sqlite *s, int64_t seq, int64_t pool)
 {
+    bool moved;
+
     sqlite3_bind_int64(s->st[W_PROMOTE], 1, seq);
-    if (!exj_sqlite_run(s, W_PROMOTE, "cannot queue a row that is due") ||
-        !exj_sqlite_drop_aside(s, seq))
+    if (!exj_sqlite_run(s, W_PROMOTE, "cannot queue a row that is due"))
         return false;
-    exj_sqlite_count(s, pool, EXJ_WAITING, EXJ_QUEUED, 1);
+    moved = sqlite3_changes(s->db) > 0;
+    if (!exj_sqlite_drop_aside(s, seq))
+        return false;
+    if (moved) /* else the entry was wrong: nobody waits behind it */
+        exj_sqlite_count(s, pool, EXJ_WAITING, EXJ_QUEUED, 1);
     return true;
 }
 
@@ -99,7 +104,11 @@ static bool resume_one(exj_sqlite *s, int64_t seq)
     exj_live l;
     bool found;
 
-    return exj_sqlite_live(s, seq, &l, &found) && exj_sqlite_resume_due(s, &l);
+    if (!exj_sqlite_live(s, seq, &l, &found))
+        return false;
+    if (!found || l.status != EXJ_SUSPENDED)
+        return exj_sqlite_drop_aside(s, seq); /* as above */
+    return exj_sqlite_resume_due(s, &l);
 }
 
 static bool go_on(exj_sqlite *s, size_t limit, size_t *done)

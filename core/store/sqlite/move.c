@@ -220,8 +220,9 @@ static bool take_keys(exj_sqlite *s, exj_op *op, exj_live *l)
     return good;
 }
 
-static bool drop_result(exj_sqlite *s, int64_t seq)
+bool exj_sqlite_drop_result(exj_sqlite *s, int64_t seq)
 {
+    s->collect = true; /* its value, and of a rerun those of its steps, may be nobody's now */
     sqlite3_bind_int64(s->st[W_RESULT_DROP], 1, seq);
     sqlite3_bind_int64(s->st[W_WAIT_DROP], 1, seq);
     return exj_sqlite_run(s, W_RESULT_DROP, "cannot drop an old result") &&
@@ -260,7 +261,7 @@ bool exj_sqlite_come_back(exj_sqlite *s, exj_op *op, int64_t seq, exj_event even
         return true;
     if (event == EXJ_EV_RERUN)
         l->token++; /* whoever ran it before is fenced from here on */
-    if (!drop_result(s, seq) ||
+    if (!exj_sqlite_drop_result(s, seq) ||
         !exj_sqlite_move(s, l, event, 0, key, (exj_slice){ NULL, 0 }))
         return false;
     sqlite3_bind_int64(hot, 1, seq);

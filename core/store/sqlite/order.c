@@ -170,10 +170,7 @@ static bool cancel_ended(exj_sqlite *s, exj_op *op)
         return rc == SQLITE_ROW || rc == SQLITE_DONE;
     op->u.cancel.ret_pool = l.pool;
     op->u.cancel.ret_to = EXJ_CANCELED;
-    sqlite3_bind_int64(s->st[W_RESULT_DROP], 1, seq);
-    sqlite3_bind_int64(s->st[W_WAIT_DROP], 1, seq);
-    return exj_sqlite_run(s, W_RESULT_DROP, "cannot drop an old result") &&
-           exj_sqlite_run(s, W_WAIT_DROP, "cannot drop a wait") &&
+    return exj_sqlite_drop_result(s, seq) &&
            exj_sqlite_move(s, &l, EXJ_EV_CANCEL, 0, none, op->u.cancel.why) &&
            exj_sqlite_end(s, &l, 0, canceled, op->u.cancel.why, none);
 }

@@ -80,11 +80,11 @@ void exj_sqlite_settle_pools(exj_sqlite *s, bool committed)
         exj_pool_counts *p = &s->pools[s->dirty[i]];
 
         memcpy(committed ? p->was : p->n, committed ? p->n : p->was, sizeof(p->n));
-        if (!committed)
-            p->key_cap = 0;
         p->dirty = false;
     }
     s->dirty_len = 0;
+    for (int64_t i = 1; !committed && i < s->pools_len; i++)
+        s->pools[i].key_cap = 0; /* that keys were widened may have been rolled back */
     if (committed)
         s->pools_were = s->pools_len;
     else

@@ -91,7 +91,6 @@ static bool apply(exj_sqlite *s, exj_op *op)
     op->rc = exj_sqlite_offload_error(op, &op->err);
     if (op->rc)
         return true;
-    s->collect = s->collect || op->kind == EXJ_OP_RETRY || op->kind == EXJ_OP_RERUN;
     switch (op->kind) {
     case EXJ_OP_POOL:
         return exj_sqlite_pool(s, op);

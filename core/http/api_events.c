@@ -28,7 +28,7 @@ static bool take_after(exj_exchange *x, int64_t fallback, int64_t *ret)
 
         for (size_t i = 0; i < id.n; i++) {
             if (id.p[i] < '0' || id.p[i] > '9' || i >= 18) {
-                exj_answer_error(x, 400, "InvalidArgument",
+                exj_answer_error(x, 400, "ValidationError",
                                  "Last-Event-ID is \"%.*s\"; the number of an event is wanted",
                                  (int)(id.n < 64 ? id.n : 64), id.p);
                 return false;

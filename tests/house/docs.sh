@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # tests/house/docs.sh [ROOT] - the pages name what there is: every route of core/http/api.c stands
-# in openapi.json with its methods and in docs/http-api.md, every command of core/main/cli.c and
-# every flag in docs/cli.md, every page in docs/README.md, every file that a page links exists.
+# in openapi.json with its methods and, as every error code, in docs/http-api.md; every command of
+# core/main/cli.c and every flag in docs/cli.md; every page in docs/README.md. What a page links
+# exists.
 # Prints one line for each thing that is missing and exits 1.
 set -uo pipefail
 cd "${1:-$(dirname "${BASH_SOURCE[0]}")/../..}" || exit 2
@@ -57,6 +58,15 @@ while read -r path; do
   grep -Fxq -- "/${path##*/}" "$tmp/page" && continue # an ending of the path before it
   missing "$path" docs/http-api.md
 done < <(cut -d' ' -f2 "$tmp/routed" | sort -u)
+
+# What a program may compare: the codes of errors.
+cat core/http/*.c | tr '\n' ' ' |
+  grep -oE '(exj_answer_error|[a-z_]*refus[a-z]*)\([^,"]+, *([0-9]+, *)?"[A-Za-z_]+"|code = "[A-Za-z_]+"' |
+  sed -E 's/.*"([A-Za-z_]+)"$/\1/' | sort -u >"$tmp/codes"
+[ -s "$tmp/codes" ] || { echo "docs: no error code was found"; exit 2; }
+while read -r code; do
+  grep -Fq "\`$code\`" docs/http-api.md || missing "the code $code" docs/http-api.md
+done <"$tmp/codes"
 
 # ---- commands ---------------------------------------------------------------------------
 awk '

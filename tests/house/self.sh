@@ -108,6 +108,7 @@ unnamed() { # WORDS FILE SED-SCRIPT
 unnamed 'openapi.json: does not name GET /sinks' core/http/openapi.json 's#^    "/sinks": #    "/sunk": #'
 unnamed 'api.c: does not name PATCH /version' core/http/openapi.json '/^    "\/version"/,/^    \}/s/"get"/"patch"/'
 unnamed 'http-api.md: does not name /rows/:/cancel' docs/http-api.md 's#/cancel`#/cancle`#'
+unnamed 'http-api.md: does not name the code StepNotFound' docs/http-api.md 's/StepNotFound/StepLost/'
 unnamed 'cli.md: does not name the command kv get' docs/cli.md 's/kv get/kv got/'
 unnamed 'cli.md: does not name the flag --dry-run' docs/cli.md 's/--dry-run/--dry/g'
 unnamed 'README.md: does not name sinks.md' docs/README.md '/sinks\.md/d'

@@ -281,7 +281,6 @@ CONTRACT(blobs, a_snapshot_of_a_suspended_row_is_kept_and_counted)
     expect_int(files(f), 1);
 }
 
-/* spec 2.3: Missing blob: an error that names it; never an empty result. */
 CONTRACT(blobs, the_value_of_a_blocked_row_goes_when_the_row_goes_on_or_is_canceled)
 {
     int64_t p = pool(f, "m", "", "g");
@@ -319,6 +318,7 @@ CONTRACT(blobs, the_value_of_a_blocked_row_goes_when_the_row_goes_on_or_is_cance
     }
 }
 
+/* spec 2.3: Missing blob: an error that names it; never an empty result. */
 CONTRACT(blobs, a_missing_value_is_an_error_that_names_blob_and_row)
 {
     int64_t p = pool(f, "m", "", "g");

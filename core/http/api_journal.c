@@ -101,10 +101,14 @@ void exj_route_row_journal(exj_exchange *x)
 
 /* ---- the steps of one row ------------------------------------------------------------------- */
 
+#define STEPS_MOST 10000u
+#define BODIES_MOST (16u * 1024u * 1024u) /* of all steps together */
+
 struct steps {
     json_t *list;
     const exj_found_row *row;
-    bool bodies, failed;
+    bool bodies, failed, more; /* more: there are more steps than are shown */
+    size_t room; /* for bodies */
 };
 
 /* Begun by the claim that runs it now: it may still finish. Begun by an older one: nobody
@@ -126,17 +130,25 @@ static json_t *step_body(exj_slice text)
 static bool visit_step(void *user, const exj_step_view *v)
 {
     struct steps *s = user;
-    json_t *o = json_pack("{s:o,s:b,s:s,s:I,s:I,s:I,s:o,s:o,s:o}", "key", exj_json_text(v->key),
-                          "done", (int)v->done, "state", step_state(s, v), "attempt",
-                          (json_int_t)v->attempt, "fencingToken", (json_int_t)v->token, "event",
-                          (json_int_t)v->number, "beganAt", exj_json_instant(v->began_at), "at",
-                          v->done ? exj_json_instant(v->at) : json_null(), "bytes",
-                          v->done ? json_integer((json_int_t)v->body.n) : json_null());
+    bool fits = v->body.n <= s->room;
+    json_t *o;
 
-    if (o && v->done && s->bodies && json_object_set_new(o, "body", step_body(v->body))) {
+    s->more = json_array_size(s->list) == STEPS_MOST;
+    if (s->more)
+        return false;
+    o = json_pack("{s:o,s:b,s:s,s:I,s:I,s:I,s:o,s:o,s:o}", "key", exj_json_text(v->key), "done",
+                  (int)v->done, "state", step_state(s, v), "attempt", (json_int_t)v->attempt,
+                  "fencingToken", (json_int_t)v->token, "event", (json_int_t)v->number, "beganAt",
+                  exj_json_instant(v->began_at), "at",
+                  v->done ? exj_json_instant(v->at) : json_null(), "bytes",
+                  v->done ? json_integer((json_int_t)v->body.n) : json_null());
+
+    if (o && v->done && s->bodies && (fits ? json_object_set_new(o, "body", step_body(v->body))
+                                           : json_object_set_new(o, "bodyLeftOut", json_true()))) {
         json_decref(o);
         o = NULL;
     }
+    s->room -= s->bodies && fits ? v->body.n : 0;
     s->failed = json_array_append_new(s->list, o) != 0;
     return !s->failed;
 }
@@ -145,7 +157,7 @@ void exj_route_row_steps(exj_exchange *x)
 {
     exj_store *store = x->api->store;
     exj_found_row f;
-    struct steps s = { .row = &f };
+    struct steps s = { .row = &f, .room = BODIES_MOST };
     exj_err err = { 0 };
 
     if (!exj_take_bool(x, "body", &s.bodies) || !exj_take_row(x, &f))
@@ -155,9 +167,10 @@ void exj_route_row_steps(exj_exchange *x)
         exj_answer_failure(x, &err);
     else
         exj_answer_take(x, 200, s.list && !s.failed
-                                    ? json_pack("{s:o,s:s,s:O}", "matrixRowId",
+                                    ? json_pack("{s:o,s:s,s:O,s:b}", "matrixRowId",
                                                 exj_json_text(x->id), "status",
-                                                exj_status_word(f.status), "steps", s.list)
+                                                exj_status_word(f.status), "steps", s.list,
+                                                "truncated", (int)s.more)
                                     : NULL);
     json_decref(s.list);
     exj_found_row_release(&f);

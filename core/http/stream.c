@@ -11,7 +11,7 @@
 
 #define AT_ONCE 200u /* events read from the store in one go */
 #define ROW_HISTORY 100000u
-#define ROW_PART (4u * 1024u * 1024u) /* bytes of a row's history gathered in one go */
+#define ROW_PART (1024u * 1024u) /* bytes of a row's history gathered in one go */
 #define AWAKE_NS 10000000000LL /* something is sent at least so often */
 
 struct exj_streams {

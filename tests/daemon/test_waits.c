@@ -307,6 +307,18 @@ Test(waits, rows_that_wait_survive_a_killed_worker_and_have_no_lease_to_lose)
     cr_expect_eq(begins("timed|"), 40);
 }
 
+/* More than one promotion takes, and nobody was there when most of them were due. */
+Test(waits, rows_that_were_due_while_no_worker_ran_all_go_on)
+{
+    start_rows(2500, "{\"waitMs\":1500}", NULL);
+    cr_assert(exj_daemon_wait_metric(&d, SUSPENDED, 2500, 30000));
+    exj_prog_signal(&d.prog, SIGKILL);
+    cr_assert_gt(exj_prog_wait(&d.prog, 10000), 0);
+    cr_assert(exj_daemon_start(&d));
+    wait_rows(2500, 0);
+    cr_expect_geq(begins("m|"), 5000);
+}
+
 /* Twenty thousand of them cost what the first ones do. */
 Test(waits, memory_does_not_grow_with_the_rows_that_wait)
 {

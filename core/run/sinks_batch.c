@@ -1,7 +1,9 @@
 /* Which events a sink is given next, what became of them, and what is saved of that. */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/run/sinks_inside.h"
 
 #define READ_AT_ONCE 1000u
@@ -195,6 +197,48 @@ static bool hold_behind(struct sink *s, const exj_journal_entry *e, size_t body_
     return true;
 }
 
+/* The result of a completed row, into its event: {…} becomes {…,"result":…}. */
+struct wanted_result {
+    struct sink *s;
+    int64_t token;
+};
+
+static bool add_result(void *user, const exj_row_view *v)
+{
+    const struct wanted_result *w = user;
+    exj_buf *b = &w->s->bodies;
+
+    if (v->status != EXJ_COMPLETED || v->token != w->token)
+        return false; /* it was run again since: that attempt has an event of its own */
+    b->n--;           /* the closing brace */
+    if (v->result.n > EXJ_SINK_RESULT_MAX) {
+        exj_buf_printf(b, ",\"resultBytes\":%zu}", v->result.n);
+    } else {
+        exj_buf_add_text(b, ",\"result\":");
+        exj_buf_add_slice(b, v->result.n ? v->result : EXJ_SLICE_LITERAL("null"));
+        exj_buf_add_char(b, '}');
+    }
+    return false;
+}
+
+static bool add_body(struct sink *s, const exj_event_view *v)
+{
+    struct wanted_result w = { s, v->entry.token };
+    exj_store *store = s->all->store;
+    exj_err err = { 0 };
+    exj_code rc;
+
+    if (!exj_event_add_json(&s->bodies, v))
+        return false;
+    if (!s->results || v->entry.kind != EXJ_ENTRY_COMPLETED)
+        return true;
+    rc = store->v->row_by_seq(store, v->entry.seq, add_result, &w, &err);
+    if (rc && rc != EXJ_NOT_FOUND) /* damaged: the event goes without it, and says nothing false */
+        exj_log(EXJ_LOG_WARN, "sinks", "sink %s: the result of event %" PRId64 ": %s", s->name,
+                v->entry.number, err.text);
+    return !s->bodies.failed;
+}
+
 static bool take_new(void *user, const exj_event_view *v)
 {
     struct gathering *g = user;
@@ -206,7 +250,7 @@ static bool take_new(void *user, const exj_event_view *v)
         return false;
     if (!known && s->events_len >= s->width)
         return false;
-    if (!exj_event_add_json(&s->bodies, v)) {
+    if (!add_body(s, v)) {
         g->failed = true;
         return false;
     }

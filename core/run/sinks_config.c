@@ -81,8 +81,12 @@ static exj_code take_member(const struct reading *r, struct sink *s, const char 
                    ? EXJ_OK
                    : wrong(r, "from", "wanted start or now");
     }
+    if (strcmp(key, "results") == 0) {
+        s->results = json_is_true(v);
+        return json_is_boolean(v) ? EXJ_OK : wrong(r, "results", "wanted true or false");
+    }
     return wrong(r, key, "unknown; wanted name, plugin, config, isolation, maxAttempts, "
-                         "firstRetrySeconds, maxRetrySeconds, from");
+                         "firstRetrySeconds, maxRetrySeconds, from, results");
 }
 
 static exj_code take_sink(const struct reading *r, exj_sinks *all, struct sink *s, json_t *o)

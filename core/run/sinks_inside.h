@@ -9,6 +9,7 @@
 #include "core/run/sinks.h"
 
 #define EXJ_HELD_MOST 2000u
+#define EXJ_SINK_RESULT_MAX 65536u /* bytes of a result inside an event */
 #define EXJ_SEQ_SLOTS 8192u /* more than twice what may be in it */
 
 struct held {
@@ -51,6 +52,7 @@ struct sink {
     exj_lane lane;
     exj_retry_policy retry;
     bool from_now;
+    bool results; /* events of completed rows carry their results */
 
     /* its own thread only */
     pthread_t thread;

@@ -429,6 +429,24 @@ static json_t *report_of(const char *row)
     return report;
 }
 
+/* The receiver has the whole report, as the row has it. */
+static void expect_report_told(const char *row)
+{
+    json_t *report = report_of(row), *e, *told = NULL;
+    const char *number;
+
+    expect_told(row, "completed", "");
+    pthread_mutex_lock(&web.mu);
+    json_object_foreach(web.events, number, e) if (!strcmp(text_of(e, "matrixRowId"), row) &&
+                                                   !strcmp(text_of(e, "kind"), "completed"))
+        told = json_incref(json_object_get(
+            json_object_get(json_object_get(e, "result"), "outputsByNodeId"), "report"));
+    pthread_mutex_unlock(&web.mu);
+    cr_expect(told && json_equal(told, report), "%s: the receiver has no report", row);
+    json_decref(told);
+    json_decref(report);
+}
+
 static void expect_report(const char *row, const char *lines, const char *approval)
 {
     json_t *report = report_of(row);
@@ -500,7 +518,7 @@ Test(nightly, it_fires_at_two_survives_a_kill_waits_for_approval_and_tells_the_r
                   "{\"by\":\"anna\",\"ticket\":7}");
     expect_told(NIGHT_1, "progress",
                 "approved by anna: 12 packages, 11 files: 2 changed");
-    expect_told(NIGHT_1, "completed", "");
+    expect_report_told(NIGHT_1);
     cr_expect_eq(entries(NIGHT_1, "step_begun", NULL), STEPS + 1,
                  "nothing was read again");
 
@@ -515,7 +533,7 @@ Test(nightly, it_fires_at_two_survives_a_kill_waits_for_approval_and_tells_the_r
                   "[\"??5??????   /usr/bin/p02\",\"??5??????   /usr/bin/p03\","
                   "\"missing     /usr/bin/p05\",\"??5??????   /usr/bin/p11\"]",
                   "{\"by\":\"bert\"}");
-    expect_told(NIGHT_2, "completed", "");
+    expect_report_told(NIGHT_2);
     expect_told(NIGHT_2, "progress",
                 "approved by bert: 12 packages, 11 files: 3 changed");
     cr_expect_eq(exj_daemon_tally(&d, "nightly").total, 2);

@@ -82,7 +82,7 @@ check() {
 }
 
 build() {
-  step "build-$1" 600 bash -ec '
+  step "build-$1" 900 bash -ec '
     cmake --preset "$1"
     cmake --build --preset "$1" -j "$2"' build "$1" "$JOBS" && return 0
   failed=$((failed + 1))
@@ -130,7 +130,7 @@ suite() {
 install_missing || { say "0 passed, 1 failed"; exit 1; }
 
 if build release; then
-  suite release 600
+  suite release 900
 fi
 
 if [ $quick = no ]; then
@@ -144,7 +144,7 @@ if [ $quick = no ]; then
   if build asan; then
     export ASAN_OPTIONS="log_path=$PWD/$LOGS/sanitizer.asan:detect_leaks=1"
     export UBSAN_OPTIONS="log_path=$PWD/$LOGS/sanitizer.ubsan:print_stacktrace=1"
-    suite asan 600 -LE 'house|bench|abi'
+    suite asan 900 -LE 'house|bench|abi'
     unset ASAN_OPTIONS UBSAN_OPTIONS
     check asan-silence 10 bash -c '
       shopt -s nullglob
@@ -160,7 +160,7 @@ if [ $quick = no ]; then
   fi
 
   if compgen -G 'tests/fuzz/fuzz_*.c' >/dev/null; then
-    check fuzz 180 bash tests/fuzz/run.sh
+    check fuzz 300 bash tests/fuzz/run.sh
   fi
 fi
 

@@ -1,7 +1,6 @@
 #include "core/run/admit.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -393,27 +392,8 @@ void exj_admission_landed(exj_admission *a)
         exj_engine_rows_due(a->engine, due);
 }
 
-struct waiter {
-    pthread_mutex_t mu;
-    pthread_cond_t ended;
-    size_t left; /* guarded by mu */
-};
-
-static void one_done(exj_op *op)
-{
-    struct waiter *w = op->user;
-
-    /* Signalled under the lock: the waiter's stack may be gone right after it. */
-    pthread_mutex_lock(&w->mu);
-    if (--w->left == 0)
-        pthread_cond_signal(&w->ended);
-    pthread_mutex_unlock(&w->mu);
-}
-
 exj_code exj_admission_submit(exj_admission *a, exj_err *err)
 {
-    struct waiter w = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, a->targets_len };
-    exj_err why = { 0 };
     exj_op *ops;
     exj_code rc;
 
@@ -422,28 +402,11 @@ exj_code exj_admission_submit(exj_admission *a, exj_err *err)
     rc = exj_admission_ops(a, &ops, err);
     if (rc != EXJ_OK)
         return rc;
-    for (size_t t = 0; t < a->targets_len; t++) {
-        ops[t].done = one_done;
-        ops[t].user = &w;
-        ops[t].with_next = t + 1 < a->targets_len;
-        ops[t].next = ops[t].with_next ? &ops[t + 1] : NULL;
-    }
-    exj_store_submit(a->store, ops);
-    pthread_mutex_lock(&w.mu);
-    while (w.left)
-        pthread_cond_wait(&w.ended, &w.mu);
-    pthread_mutex_unlock(&w.mu);
-    pthread_cond_destroy(&w.ended);
-    pthread_mutex_destroy(&w.mu);
-    for (size_t t = 0; t < a->targets_len; t++) {
-        /* Those that did not fail by themselves say EXJ_CANCELLED. */
-        if (ops[t].rc != EXJ_OK && (rc == EXJ_OK || rc == EXJ_CANCELLED)) {
-            rc = ops[t].rc;
-            why = ops[t].err;
-        }
-    }
+    for (size_t t = 0; t < a->targets_len; t++)
+        ops[t].next = t + 1 < a->targets_len ? &ops[t + 1] : NULL;
+    rc = exj_store_do_group(a->store, ops, err);
     if (rc != EXJ_OK)
-        return exj_err_set(err, rc, "%s", why.text);
+        return rc;
     exj_admission_landed(a);
     return EXJ_OK;
 }

@@ -279,53 +279,13 @@ void exj_start_free(exj_start *st)
 
 /* ---- groups ------------------------------------------------------------------------------------ */
 
-struct waiter {
-    pthread_mutex_t mu;
-    pthread_cond_t over;
-    size_t left; /* guarded by mu */
-};
-
-static void one_done(exj_op *op)
-{
-    struct waiter *w = op->user;
-
-    /* Signalled under the lock: the waiter's stack may be gone right after it. */
-    pthread_mutex_lock(&w->mu);
-    if (--w->left == 0)
-        pthread_cond_signal(&w->over);
-    pthread_mutex_unlock(&w->mu);
-}
-
-static void join_group(exj_op *op, exj_op *next, struct waiter *w)
-{
-    op->done = one_done;
-    op->user = w;
-    op->next = next;
-    op->with_next = next != NULL;
-    w->left++;
-}
-
 /* `first` and the `n` of `rest` (may be none), all or nothing. The error of whichever failed. */
 static exj_code do_group(exj_store *s, exj_op *first, exj_op *rest, size_t n, exj_err *err)
 {
-    struct waiter w = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0 };
-    const exj_op *bad;
-
-    join_group(first, n ? rest : NULL, &w);
+    first->next = n ? rest : NULL;
     for (size_t i = 0; i < n; i++)
-        join_group(&rest[i], i + 1 < n ? &rest[i + 1] : NULL, &w);
-    exj_store_submit(s, first);
-    pthread_mutex_lock(&w.mu);
-    while (w.left)
-        pthread_cond_wait(&w.over, &w.mu);
-    pthread_mutex_unlock(&w.mu);
-    pthread_cond_destroy(&w.over);
-    pthread_mutex_destroy(&w.mu);
-    bad = first->rc ? first : NULL;
-    for (size_t i = 0; i < n; i++) /* those that did not fail themselves say EXJ_CANCELLED */
-        if (rest[i].rc && (!bad || bad->rc == EXJ_CANCELLED))
-            bad = &rest[i];
-    return bad ? exj_err_set(err, bad->rc, "%s", bad->err.text) : EXJ_OK;
+        rest[i].next = i + 1 < n ? &rest[i + 1] : NULL;
+    return exj_store_do_group(s, first, err);
 }
 
 /* ---- firing ------------------------------------------------------------------------------------- */

@@ -619,6 +619,10 @@ static inline void exj_store_submit(exj_store *s, exj_op *first)
 
 /* Submit one op and wait for it. Not from `done`. Returns op->rc, copies op->err. */
 exj_code exj_store_do(exj_store *s, exj_op *op, exj_err *err);
+/* Submit the ops linked by `next` as one group (with_next is set here) and wait for all; done
+ * and user of each are used. Not from `done`. Returns the rc of the one that failed by itself
+ * (the others say EXJ_CANCELLED), and copies its err. */
+exj_code exj_store_do_group(exj_store *s, exj_op *first, exj_err *err);
 
 /* ---- the embedded store ---------------------------------------------------------------- */
 

@@ -417,6 +417,14 @@ exj_code exj_sink_save(struct sink *s, exj_msec now, uint64_t *ret_dead, exj_err
     op.u.sink.items = items;
     op.u.sink.len = n;
     rc = exj_store_do(s->all->store, &op, err);
+    *ret_dead -= rc ? 0 : op.u.sink.ret_kept;
+    if (!rc && op.u.sink.ret_kept && !s->dead_full)
+        exj_log(EXJ_LOG_ERROR, "sinks",
+                "sink %s has %d dead letters: what fails from now on is held and tried again; "
+                "`exellix-jobs dead-letters replay` or `drop` makes room",
+                s->name, EXJ_STORE_DEAD_MOST);
+    if (!rc && (*ret_dead || op.u.sink.ret_kept))
+        s->dead_full = op.u.sink.ret_kept > 0;
     if (!rc) {
         s->position = s->read_to;
         s->loaded = s->loaded && n == 0; /* else what is held has changed */

@@ -62,6 +62,7 @@ struct sink {
     int64_t position;
     struct held *held; /* owned; by number */
     size_t held_len, held_cap;
+    bool dead_full;    /* it has as many dead letters as it may; that is said once */
     bool held_came;    /* the last batch was of held ones: now new ones come first */
     size_t width;      /* events a batch may have now */
     uint32_t failures; /* turns that delivered nothing, of different rows */

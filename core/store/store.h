@@ -196,6 +196,8 @@ typedef enum exj_op_kind {
 } exj_op_kind;
 
 #define EXJ_STORE_SIGNALS_KEPT 100 /* of one row, not yet waited for */
+#define EXJ_STORE_DEAD_MOST 100000      /* dead letters of one sink */
+#define EXJ_STORE_DEAD_AGAIN_MS 300000  /* beyond that: when an event is tried again */
 #define EXJ_STORE_KV_KEY_MAX 256u       /* bytes */
 #define EXJ_STORE_KV_VALUE_MAX 65536u   /* bytes */
 #define EXJ_STORE_KV_KEYS 10000         /* of one graph */
@@ -345,6 +347,9 @@ struct exj_op {
             int64_t position; /* every event up to this number is delivered, held or dead */
             const exj_sink_item *items;
             size_t len;
+            int64_t dead_most; /* 0: EXJ_STORE_DEAD_MOST. Where the sink has so many dead letters,
+                                  another DEAD item is held and tried again later */
+            size_t ret_kept;   /* so many were */
         } sink;
         struct {
             int64_t id;

@@ -128,6 +128,34 @@ CONTRACT(sinks, a_dead_letter_is_replayed_or_dropped_once_and_its_id_is_never_us
     dead_are(f, "", 0, 10, "3:a/3/3/10;");
 }
 
+CONTRACT(sinks, what_finds_no_room_among_the_dead_letters_is_held_and_comes_again)
+{
+    const exj_sink_item dead[] = { item(EXJ_SINK_DEAD, 3, 3, 10), item(EXJ_SINK_DEAD, 4, 4, 10),
+                                   item(EXJ_SINK_DEAD, 5, 5, 10) };
+    exj_op op = { .kind = EXJ_OP_SINK_SAVE };
+
+    op.u.sink.name = exj_slice_of("a");
+    op.u.sink.position = 5;
+    op.u.sink.items = dead;
+    op.u.sink.len = 3;
+    op.u.sink.dead_most = 2;
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    expect_int(op.u.sink.ret_kept, 1);
+    dead_are(f, "", 0, 10, "1:a/3/3/10;2:a/4/4/10;");
+    holds(f, "a", "5/5/10/300000;");
+    op.u.sink.name = exj_slice_of("b"); /* each sink has a room of its own */
+    op.u.sink.len = 2;
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    expect_int(op.u.sink.ret_kept, 0);
+    expect_code(on_dead(f, EXJ_OP_DEAD_DROP, 1), EXJ_OK);
+    op.u.sink.name = exj_slice_of("a");
+    op.u.sink.items = &dead[2];
+    op.u.sink.len = 1;
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    expect_int(op.u.sink.ret_kept, 0);
+    holds(f, "a", "");
+}
+
 CONTRACT(sinks, names_and_pages_are_bounded)
 {
     char name[66];

@@ -5,12 +5,31 @@
 
 /* ---- writing [writer] --------------------------------------------------------------------- */
 
-static bool save_item(exj_sqlite *s, exj_slice sink, const exj_sink_item *i)
+/* How many more dead letters the sink may have. */
+static bool dead_room(exj_sqlite *s, const exj_op *op, int64_t *ret)
 {
-    bool dead = i->fate == EXJ_SINK_DEAD;
+    sqlite3_stmt *st = s->st[W_DEAD_COUNT];
+    int64_t most = op->u.sink.dead_most ? op->u.sink.dead_most : EXJ_STORE_DEAD_MOST;
+    int rc;
+
+    exj_sqlite_bind(st, 1, op->u.sink.name);
+    sqlite3_bind_int64(st, 2, most);
+    rc = sqlite3_step(st);
+    if (rc == SQLITE_ROW)
+        *ret = most - sqlite3_column_int64(st, 0);
+    else
+        exj_sqlite_fail(s, s->db, "cannot count the dead letters of a sink", &s->err);
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW;
+}
+
+/* `dead`: to the dead letters, where it has room there. */
+static bool save_item(exj_sqlite *s, exj_slice sink, const exj_sink_item *i, bool dead)
+{
+    bool kept = i->fate == EXJ_SINK_DEAD && !dead;
     sqlite3_stmt *st;
 
-    if (i->fate != EXJ_SINK_HOLD) { /* what was never held is not there: no matter */
+    if (i->fate != EXJ_SINK_HOLD && !kept) { /* what was never held is not there: no matter */
         st = s->st[W_HELD_DROP];
         exj_sqlite_bind(st, 1, sink);
         sqlite3_bind_int64(st, 2, i->number);
@@ -24,7 +43,9 @@ static bool save_item(exj_sqlite *s, exj_slice sink, const exj_sink_item *i)
     sqlite3_bind_int64(st, 2, i->number);
     sqlite3_bind_int64(st, 3, i->seq);
     sqlite3_bind_int64(st, 4, i->tries);
-    sqlite3_bind_int64(st, 5, dead ? s->now : i->at);
+    sqlite3_bind_int64(st, 5, dead   ? s->now
+                              : kept ? s->now + EXJ_STORE_DEAD_AGAIN_MS
+                                     : i->at);
     exj_sqlite_bind(st, 6, i->error);
     exj_sqlite_bind(st, 7, i->body);
     return exj_sqlite_run(s, dead ? W_DEAD_PUT : W_HELD_PUT, "cannot keep an event of a sink");
@@ -34,7 +55,9 @@ bool exj_sqlite_sink_save(exj_sqlite *s, exj_op *op)
 {
     sqlite3_stmt *st = s->st[W_SINK_SET];
     exj_slice name = op->u.sink.name;
+    int64_t room = -1; /* -1: not yet counted */
 
+    op->u.sink.ret_kept = 0;
     if (name.n == 0 || name.n > 64) {
         op->rc = exj_err_set(&op->err, EXJ_INVALID, "a sink's name has 1 to 64 bytes, not %zu",
                              name.n);
@@ -44,9 +67,21 @@ bool exj_sqlite_sink_save(exj_sqlite *s, exj_op *op)
     sqlite3_bind_int64(st, 2, op->u.sink.position);
     if (!exj_sqlite_run(s, W_SINK_SET, "cannot save how far a sink is"))
         return false;
-    for (size_t k = 0; k < op->u.sink.len; k++)
-        if (!save_item(s, name, &op->u.sink.items[k]))
+    for (size_t k = 0; k < op->u.sink.len; k++) {
+        const exj_sink_item *i = &op->u.sink.items[k];
+        bool dead = i->fate == EXJ_SINK_DEAD;
+
+        if (dead && room < 0 && !dead_room(s, op, &room))
             return false;
+        if (dead && room == 0) {
+            op->u.sink.ret_kept++;
+            dead = false;
+        } else if (dead) {
+            room--;
+        }
+        if (!save_item(s, name, i, dead))
+            return false;
+    }
     return true;
 }
 

@@ -220,6 +220,7 @@ const char *const exj_sqlite_texts[W_COUNT] = {
                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(sink, number)"
                    " DO UPDATE SET tries=?4, at=?5, error=?6",
     [W_HELD_DROP] = "DELETE FROM exj_held WHERE sink=?1 AND number=?2",
+    [W_DEAD_COUNT] = "SELECT count(*) FROM (SELECT 1 FROM exj_dead WHERE sink=?1 LIMIT ?2)",
     [W_DEAD_PUT] = "INSERT INTO exj_dead(sink, number, seq, tries, at, error, body)"
                    " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT(sink, number)"
                    " DO UPDATE SET tries=?4, at=?5, error=?6",

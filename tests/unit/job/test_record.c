@@ -146,9 +146,10 @@ Test(outcome, accepts_the_four_words_and_the_known_members)
     cr_expect(exj_slice_is(message, "\"a\\\"b\""));
 }
 
+/* What *ret borrows is good until the next call. */
 static exj_code wait_of(const char *members, exj_answer_wait *ret, exj_err *err)
 {
-    char text[512];
+    static char text[512];
     exj_answer a;
 
     *err = (exj_err){ 0 };

@@ -227,6 +227,15 @@ static bool never(void *user, const exj_dead_view *v)
     return false;
 }
 
+static bool still(void *user, const exj_undelivered_view *v)
+{
+    (void)v;
+    *(bool *)user = true;
+    return false;
+}
+
+/* The store is asked what is held, and after the dead: what was replayed is held in the store
+ * before its sink knows. */
 static bool is_all_delivered(void *user)
 {
     bool left = false;
@@ -236,6 +245,8 @@ static bool is_all_delivered(void *user)
     (void)user;
     for (k = 0; k < SINKS; k++)
         CHECK(real->dead_page(store, exj_slice_of(names[k]), 0, 1, never, &left, &err) == EXJ_OK);
+    for (k = 0; k < SINKS; k++)
+        CHECK(real->undelivered(store, exj_slice_of(names[k]), 1, still, &left, &err) == EXJ_OK);
     list = exj_sinks_status(sinks);
     json_array_foreach(list, k, one)
         left |= json_integer_value(json_object_get(one, "position")) < EVENTS ||

@@ -236,6 +236,14 @@ static bool still(void *user, const exj_undelivered_view *v)
 
 /* The store is asked what is held, and after the dead: what was replayed is held in the store
  * before its sink knows. */
+static bool never_held(void *user, const exj_undelivered_view *v)
+{
+    (void)v;
+    *(bool *)user = true;
+    return false;
+}
+
+/* For certain only while nothing is replayed. */
 static bool is_all_delivered(void *user)
 {
     bool left = false;
@@ -243,6 +251,9 @@ static bool is_all_delivered(void *user)
     size_t k;
 
     (void)user;
+    for (k = 0; k < SINKS; k++) /* this first: what is held may die, but not the other way */
+        CHECK(real->undelivered(store, exj_slice_of(names[k]), 1, never_held, &left, &err) ==
+              EXJ_OK);
     for (k = 0; k < SINKS; k++)
         CHECK(real->dead_page(store, exj_slice_of(names[k]), 0, 1, never, &left, &err) == EXJ_OK);
     for (k = 0; k < SINKS; k++)
@@ -354,10 +365,15 @@ int main(void)
         ;
     CHECK(rows_newest_event(store) == EVENTS);
     start();
-    CHECK(exj_until(is_all_delivered, NULL, -1, 5, 120000));
-    atomic_store(&over, true);
-    pthread_join(mover, NULL);
-    CHECK(is_all_delivered(NULL));
+    for (;;) {
+        CHECK(exj_until(is_all_delivered, NULL, -1, 5, 120000));
+        atomic_store(&over, true);
+        pthread_join(mover, NULL);
+        if (is_all_delivered(NULL))
+            break;
+        atomic_store(&over, false); /* the last one was just replayed */
+        CHECK(!pthread_create(&mover, NULL, move_time, NULL));
+    }
     stop();
     for (int64_t last = -1; last != n;) {
         last = n;

@@ -87,6 +87,19 @@ void exj_streams_close(exj_streams *all)
 
 /* ---- one stream --------------------------------------------------------------------------- */
 
+/* What was pruned before the reader came to it is said, once. A row's own journal is never
+ * pruned while the row is there. */
+static void skip_gap(exj_stream *s, int64_t first)
+{
+    if (s->seq || s->sent + 1 >= first)
+        return;
+    exj_buf_printf(&s->out,
+                   "id: %" PRId64 "\nevent: gap\ndata: {\"from\":%" PRId64 ",\"to\":%" PRId64
+                   "}\n\n",
+                   first - 1, s->sent + 1, first - 1);
+    s->sent = first - 1;
+}
+
 static exj_code begin(exj_stream *s, const exj_stream_wish *wish, exj_err *err)
 {
     exj_store *store = s->all->store;
@@ -101,14 +114,7 @@ static exj_code begin(exj_stream *s, const exj_stream_wish *wish, exj_err *err)
                            "; begin there or at 0",
                            wish->after, last);
     s->sent = wish->after < 0 ? last : wish->after;
-    /* A row's own journal is never pruned while the row is there. */
-    if (!s->seq && s->sent + 1 < first) {
-        exj_buf_printf(&s->out,
-                       "id: %" PRId64 "\nevent: gap\ndata: {\"from\":%" PRId64
-                       ",\"to\":%" PRId64 "}\n\n",
-                       first - 1, s->sent + 1, first - 1);
-        s->sent = first - 1;
-    }
+    skip_gap(s, first);
     if (s->seq && s->sent < last)
         s->history = last;
     return EXJ_OK;
@@ -214,13 +220,18 @@ static exj_code read_history(exj_stream *s, exj_err *err)
 static bool catch_up(exj_stream *s, int64_t last)
 {
     exj_store *store = s->all->store;
-    int64_t before = s->sent;
+    int64_t before = s->sent, first, newest;
     exj_err err = { 0 };
     exj_code rc;
 
     if (s->history) {
         rc = read_history(s, &err);
     } else {
+        rc = store->v->events_span(store, &first, &newest, &err);
+        if (!rc)
+            skip_gap(s, first);
+    }
+    if (!rc && !s->history) {
         rc = store->v->events(store, s->sent, AT_ONCE, add_event, s, &err);
         if (s->sent == before && s->sent < last)
             s->sent = last; /* pruned before we came to it */

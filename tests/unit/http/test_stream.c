@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "tests/support/fault.h"
@@ -137,4 +138,58 @@ Test(stream, ends_when_the_store_cannot_be_read)
     cr_assert_eq(exj_stream_read(s, text, sizeof(text)), -1);
     exj_stream_close(s);
     store->v = real;
+}
+
+static bool take_end(void *user, const exj_row_view *v)
+{
+    *(exj_removal *)user = (exj_removal){ .seq = v->seq,
+                                          .token = v->token,
+                                          .finished_at = v->finished_at };
+    return true;
+}
+
+/* Every row is canceled, removed, and leaves the journal. */
+static void prune_all(void)
+{
+    exj_removal gone[ROWS] = { 0 };
+    exj_op op;
+    exj_err err = { 0 };
+
+    for (int k = 0; k < ROWS; k++) {
+        op = (exj_op){ .kind = EXJ_OP_CANCEL };
+        op.u.cancel.seq = k + 1;
+        cr_assert_eq(exj_store_do(store, &op, &err), EXJ_OK, "%s", err.text);
+        cr_assert_eq(store->v->row_by_seq(store, k + 1, take_end, &gone[k], &err), EXJ_OK);
+    }
+    op = (exj_op){ .kind = EXJ_OP_REMOVE };
+    op.u.remove.items = gone;
+    op.u.remove.len = ROWS;
+    cr_assert_eq(exj_store_do(store, &op, &err), EXJ_OK, "%s", err.text);
+    cr_assert_eq(op.u.remove.ret_removed, ROWS);
+    op = (exj_op){ .kind = EXJ_OP_COMPACT };
+    op.u.compact.limit = 10000;
+    cr_assert_eq(exj_store_do(store, &op, &err), EXJ_OK, "%s", err.text);
+    cr_assert_gt(op.u.compact.ret_dropped, 0);
+}
+
+Test(stream, says_what_was_pruned_before_its_reader_came_to_it)
+{
+    exj_stream_wish wish = { 0 };
+    exj_stream *s = NULL;
+    exj_err err = { 0 };
+    char text[4096] = "";
+    int64_t first, last;
+    ssize_t n;
+
+    cr_assert_eq(exj_stream_open(streams, &wish, &s, &err), EXJ_OK, "%s", err.text);
+    prune_all();
+    cr_assert_eq(store->v->events_span(store, &first, &last, &err), EXJ_OK);
+    cr_assert_gt(first, 1);
+    for (size_t at = 0; !strstr(text, "}\n\n"); at += (size_t)n) {
+        n = exj_stream_read(s, text + at, sizeof(text) - 1 - at);
+        cr_assert_gt(n, 0);
+        text[at + (size_t)n] = '\0';
+    }
+    cr_expect(strstr(text, "event: gap\ndata: {\"from\":1,"), "%s", text);
+    exj_stream_close(s);
 }

@@ -9,6 +9,7 @@
 #include "core/main/cmd_plugin.h"
 #include "core/main/out.h"
 #include "core/plugin/check.h"
+#include "core/store/store.h"
 
 extern char **environ;
 
@@ -57,6 +58,7 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);  /* a closed pipe is an error of write, told in one line */
     mallopt(M_ARENA_MAX, 2);   /* many threads, little memory */
+    exj_sqlite_own_process();
 
     if (exj_cli_parse(argc, argv, &cli, &err) != EXJ_OK) {
         status = exj_fail(&cli, EXJ_EXIT_USAGE, "%s", err.text);

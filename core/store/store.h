@@ -640,6 +640,11 @@ typedef struct exj_sqlite_options {
                             no store; writes: EXJ_REFUSED, answered before submit returns */
 } exj_sqlite_options;
 
+/* For a program that is ours alone, before anything else of this and before any thread: SQLite
+ * stops counting its memory, which takes a lock at each of its allocations. A program that
+ * embeds a worker may use SQLite itself and is left as it is. */
+void exj_sqlite_own_process(void);
+
 /* Opens DIR/exellix-jobs.db, making or migrating it, under an exclusive lock on
  * DIR/exellix-jobs.lock held until close. *ret: end it with v->close.
  * Errors: EXJ_BUSY (text says who holds it: the lock file's note), EXJ_REFUSED (schema

@@ -150,6 +150,7 @@ int main(int argc, char **argv)
     char dir[512], command[600];
     long rss_before;
 
+    exj_sqlite_own_process(); /* as the daemon does */
     o.max_concurrent = argc > 3 ? (uint32_t)atoi(argv[3]) : 2;
     o.prefetch = argc > 4 ? (uint32_t)atoi(argv[4]) : 0;
     snprintf(dir, sizeof(dir), "%s/bench-rows-XXXXXX", base);

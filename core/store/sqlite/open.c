@@ -40,6 +40,11 @@ static exj_code make_dir(const char *dir, exj_err *err)
     return rc;
 }
 
+void exj_sqlite_own_process(void)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* refused once SQLite is in use: then it counts */
+}
+
 static exj_code start_clock(exj_sqlite *s, exj_err *err)
 {
     int64_t high = 0;

@@ -43,6 +43,11 @@ struct look {
     json_t *shown; /* of the evil row */
 };
 
+static void contains(const struct deed *deed, const char *text, const char *part)
+{
+    cr_assert(text && strstr(text, part), "%s: wanted \"%s\" in: %s", deed->name, part, text);
+}
+
 static bool visit(void *user, const json_t *row)
 {
     struct look *l = user;
@@ -58,15 +63,22 @@ static bool visit(void *user, const json_t *row)
     }
     cr_assert_str_eq(json_string_value(json_object_get(row, "status")), "completed",
                      "%s: the good row %s: %s", l->deed->name, name, json_dumps(row, 0));
-    cr_assert_eq(json_integer_value(json_object_get(row, "attempts")), 1,
-                 "%s: the good row %s: %s", l->deed->name, name, json_dumps(row, 0));
+    /* A host that is ended for one of its PENDING rows takes the others with it: one that was in
+     * it just then is done again (core/plugin/remote.h, "HostDied"). */
+    if (strcmp(l->deed->name, "pending") == 0 &&
+        json_integer_value(json_object_get(row, "attempts")) == 2) {
+        json_t *whole = row_whole(&d, name);
+        char *text = json_dumps(json_object_get(whole, "failures"), 0);
+
+        contains(l->deed, text, "HostDied");
+        free(text);
+        json_decref(whole);
+    } else {
+        cr_assert_eq(json_integer_value(json_object_get(row, "attempts")), 1,
+                     "%s: the good row %s: %s", l->deed->name, name, json_dumps(row, 0));
+    }
     l->good++;
     return true;
-}
-
-static void contains(const struct deed *deed, const char *text, const char *part)
-{
-    cr_assert(text && strstr(text, part), "%s: wanted \"%s\" in: %s", deed->name, part, text);
 }
 
 static void sha_start(unsigned number, char ret[13])

@@ -16,10 +16,11 @@ declare -A may=(
   [base]="base"
   [job]="base job"
   [store]="base job store"
+  [history]="base job store history"
   [plugin]="base plugin"
-  [run]="base job store plugin run"
-  [http]="base job store plugin run http" # it holds the handles that core/run/engine.h names
-  [embed]="base job store plugin run http embed"
+  [run]="base job store history plugin run"
+  [http]="base job store history plugin run http" # it holds the handles that core/run/engine.h names
+  [embed]="base job store history plugin run http embed"
 )
 # Undefined symbols by pattern, and the only rooms that may have them.
 declare -A only=(
@@ -68,8 +69,9 @@ done
 # the rooms they use bring with them).
 declare -A links=(
   [base]="base" [job]="base job" [store]="base job store" [plugin]="base plugin"
-  [run]="base job store plugin run" [http]="base job store plugin run http"
-  [embed]="base job store plugin run http embed"
+  [history]="base job store history" [run]="base job store history plugin run"
+  [http]="base job store history plugin run http"
+  [embed]="base job store history plugin run http embed"
 )
 tests=0
 if [ -f build.ninja ] && command -v ninja >/dev/null; then

@@ -51,12 +51,13 @@ includes() {
       may["core/base"] = "core/base"
       may["core/job"] = "core/base core/job"
       may["core/store"] = "core/base core/job core/store"
-      may["core/host"] = "core/base core/plugin core/host include"
+      may["core/host"] = "core/base core/history core/plugin core/host include"
       may["core/transform"] = "core/base core/plugin core/host core/transform include" # cage.h, border.h
       may["core/plugin"] = "core/base core/plugin include"
-      may["core/run"] = "core/base core/job core/store core/plugin core/run core/transform include" # border.h
+      may["core/history"] = "core/base core/job core/store core/history"
+      may["core/run"] = "core/base core/job core/store core/history core/plugin core/run core/transform include" # border.h
       may["core/http"] = "core/base core/job core/run core/http"
-      may["core/embed"] = "core/base core/job core/store core/plugin core/run core/http core/embed include"
+      may["core/embed"] = "core/base core/job core/store core/history core/plugin core/run core/http core/embed include"
       may["core/main"] = may["core/embed"] " core/main"
       may["include"] = "include"
       may["sdk"] = "include sdk"

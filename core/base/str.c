@@ -199,6 +199,16 @@ bool exj_utf8_is_valid(exj_slice s)
     return true;
 }
 
+exj_slice exj_utf8_clip(exj_slice s, size_t most)
+{
+    if (s.n > most) {
+        s.n = most;
+        while (s.n && ((unsigned char)s.p[s.n] & 0xc0) == 0x80)
+            s.n--;
+    }
+    return s;
+}
+
 static unsigned least(unsigned a, unsigned b)
 {
     return a < b ? a : b;

@@ -41,6 +41,8 @@ char *exj_slice_dup(exj_slice s);
 
 /* True when every byte belongs to well-formed UTF-8 (no surrogates, no overlong forms). */
 bool exj_utf8_is_valid(exj_slice s);
+/* At most `most` bytes of it, ending at a whole character. */
+exj_slice exj_utf8_clip(exj_slice s, size_t most);
 
 /* Smallest number of edits (insert, delete, replace, swap of neighbours) from a to b;
  * inputs longer than 63 bytes give 64. For "did you mean". */

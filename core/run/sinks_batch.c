@@ -345,6 +345,7 @@ exj_code exj_sink_judge(struct sink *s, exj_slice answer, exj_err *err)
         struct event *e = json_is_integer(json_object_get(f, "number"))
                               ? event_of(s, json_integer_value(json_object_get(f, "number")))
                               : NULL;
+        exj_slice said;
 
         if (!e) {
             rc = exj_err_set(err, EXJ_INVALID,
@@ -352,7 +353,9 @@ exj_code exj_sink_judge(struct sink *s, exj_slice answer, exj_err *err)
             continue;
         }
         e->fate = FAILED;
-        snprintf(e->error, sizeof(e->error), "%s", why && *why ? why : "no reason given");
+        said = exj_utf8_clip(exj_slice_of(why && *why ? why : "no reason given"),
+                             sizeof(e->error) - 1);
+        snprintf(e->error, sizeof(e->error), "%.*s", (int)said.n, said.p);
         e->retry_after = after > 0 && after <= 86400 ? after * 1000 : 0;
     }
     json_decref(o);

@@ -47,20 +47,10 @@ static char *put(char *p, uint64_t v)
     return p;
 }
 
-/* At most `most` bytes, ending at a whole character. */
-static exj_slice clip(exj_slice s, size_t most)
-{
-    if (s.n > most) {
-        s.n = most;
-        while (s.n && ((unsigned char)s.p[s.n] & 0xc0) == 0x80)
-            s.n--;
-    }
-    return s;
-}
-
 bool exj_events_pack(exj_buf *b, exj_events_pack_state *at, const exj_journal_entry *e)
 {
-    exj_slice key = clip(e->key, EXJ_ENTRY_KEY_MAX), text = clip(e->text, EXJ_ENTRY_TEXT_MAX);
+    exj_slice key = exj_utf8_clip(e->key, EXJ_ENTRY_KEY_MAX),
+              text = exj_utf8_clip(e->text, EXJ_ENTRY_TEXT_MAX);
     char head[80], *p = head;
 
     p = put(p, (uint64_t)(e->number - at->number));

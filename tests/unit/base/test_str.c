@@ -141,6 +141,19 @@ Test(log, levels_have_names)
     cr_expect_not(exj_log_parse_level(NULL, &level));
 }
 
+Test(str, clipping_ends_at_a_whole_character)
+{
+    exj_slice s = EXJ_SLICE_LITERAL("a\xc3\xa9\xe2\x82\xac");
+    static const size_t wanted[] = { 0, 1, 1, 3, 3, 3, 6, 6 };
+
+    for (size_t most = 0; most < 8; most++) {
+        exj_slice got = exj_utf8_clip(s, most);
+
+        cr_expect_eq(got.n, wanted[most], "%zu bytes: %zu", most, got.n);
+        cr_expect(exj_utf8_is_valid(got));
+    }
+}
+
 Test(sha256, gives_the_known_sums)
 {
     char hex[65], again[65];

@@ -67,16 +67,21 @@ typedef enum exj_hist_phase {
 } exj_hist_phase;
 
 #define EXJ_HIST_LINE_MAX 4096u /* bytes with the newline: one write(2) is one line */
-#define EXJ_HIST_TEXT_MAX 600u  /* bytes of one text; longer ones are clipped */
+/* Bytes of one text as it is written, escapes included. Longer ones are clipped at a whole
+ * character, a text always in the same place. Bytes that are not UTF-8 become U+FFFD. */
+#define EXJ_HIST_TEXT_MAX 600u   /* key */
+#define EXJ_HIST_JOB_MAX 2048u   /* job */
+#define EXJ_HIST_WORKER_MAX 200u /* worker */
+#define EXJ_HIST_WORD_MAX 64u    /* actor, outcome, to, code, digest */
 
 typedef struct exj_hist_event {
     exj_nsec t;            /* CLOCK_MONOTONIC: one machine, one boot */
     exj_slice actor;       /* "worker", "host", "executor", "driver", a reader's name */
-    uint64_t incarnation;  /* random, one for each start of a process */
+    uint64_t incarnation;  /* random, one for each start of a process; hexadecimal in a line */
     exj_hist_op op;
     exj_hist_phase phase;
-    uint64_t id;           /* pairs invoke and ends, within an incarnation; 0: none */
-    int64_t row;           /* the store's seq; 0: unknown */
+    uint64_t id;           /* pairs invoke and ends, within an incarnation; 0: none; 63 bits */
+    int64_t row;           /* the store's seq; 0: unknown; never negative, as the next */
     int64_t token;         /* 0: none */
     uint32_t attempt;      /* 0: none */
     int64_t value;         /* by op; 0: none */
@@ -96,7 +101,8 @@ bool exj_hist_format(exj_buf *b, const exj_hist_event *e);
 
 /* A line without its newline. Texts of *ret point into `texts`, which the caller keeps as long as
  * he needs them. Members that are not known are ignored, so that others may add their own.
- * Errors: EXJ_INVALID (the text says which member), EXJ_NOMEM. */
+ * t, actor, incarnation, op and phase must be there. Allocates nothing; *ret is set on success
+ * only. Errors: EXJ_INVALID (the text says which member). */
 exj_code exj_hist_parse(exj_slice line, exj_hist_event *ret, char texts[EXJ_HIST_LINE_MAX],
                         exj_err *err);
 

@@ -3,6 +3,7 @@
 #include <stddef.h>
 
 #include "core/base/json.h"
+#include "core/base/sha256.h"
 #include "core/base/utf8.h"
 
 static const char *const op_words[EXJ_HIST_OP_COUNT] = {
@@ -412,4 +413,26 @@ exj_code exj_hist_parse(exj_slice line, exj_hist_event *ret, char texts[EXJ_HIST
             return exj_err_set(err, EXJ_INVALID, "member \"%s\" is missing", members[i].name);
     *ret = e;
     return EXJ_OK;
+}
+
+/* Every line begins so; inside a text its quotes would be escaped. */
+#define LINE_HEAD "{\"t\":"
+
+exj_slice exj_hist_behind_torn(exj_slice line)
+{
+    const size_t n = sizeof(LINE_HEAD) - 1;
+
+    for (size_t at = line.n >= n ? line.n - n : 0; at > 0; at--)
+        if (memcmp(line.p + at, LINE_HEAD, n) == 0)
+            return (exj_slice){ line.p + at, line.n - at };
+    return (exj_slice){ 0 };
+}
+
+void exj_hist_digest(exj_slice of, char ret[EXJ_HIST_DIGEST_BYTES])
+{
+    char hex[65];
+
+    exj_sha256_hex(of.p, of.n, hex);
+    memcpy(ret, hex, EXJ_HIST_DIGEST_BYTES - 1);
+    ret[EXJ_HIST_DIGEST_BYTES - 1] = '\0';
 }

@@ -106,4 +106,13 @@ bool exj_hist_format(exj_buf *b, const exj_hist_event *e);
 exj_code exj_hist_parse(exj_slice line, exj_hist_event *ret, char texts[EXJ_HIST_LINE_MAX],
                         exj_err *err);
 
+/* A process that is killed inside write(2), and a disk that is full, may leave the head of a
+ * line, and the next line of another process stands right behind it. Of a line that could not
+ * be read: the whole one at its end; empty when there is none. */
+exj_slice exj_hist_behind_torn(exj_slice line);
+
+/* What `digest` says of a result or of a step: the first 16 digits of its SHA-256, and a NUL. */
+#define EXJ_HIST_DIGEST_BYTES 17
+void exj_hist_digest(exj_slice of, char ret[EXJ_HIST_DIGEST_BYTES]);
+
 #endif /* EXJ_CORE_HISTORY_EVENT_H */

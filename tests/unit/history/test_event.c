@@ -267,3 +267,28 @@ Test(event, says_when_there_is_no_memory)
     cr_expect_eq(exj_fault_disarm(), 0);
     exj_buf_release(&b);
 }
+
+Test(event, is_found_behind_the_remains_of_a_torn_line)
+{
+    char texts[EXJ_HIST_LINE_MAX];
+    exj_hist_event e;
+    exj_slice torn = exj_slice_of("{\"t\":17,\"actor\":\"ho" HEAD ",\"row\":5}"), whole;
+
+    cr_assert_eq(exj_hist_parse(torn, &e, texts, NULL), EXJ_INVALID);
+    whole = exj_hist_behind_torn(torn);
+    cr_assert_eq(exj_hist_parse(whole, &e, texts, NULL), EXJ_OK);
+    cr_expect_eq(e.row, 5);
+    cr_expect_eq(exj_hist_behind_torn(exj_slice_of(HEAD)).n, 0);
+    cr_expect_eq(exj_hist_behind_torn(exj_slice_of("{\"t\"")).n, 0);
+    cr_expect_eq(exj_hist_behind_torn(exj_slice_of("")).n, 0);
+    /* A text that looks like one has its quotes escaped. */
+    cr_expect_eq(exj_hist_behind_torn(exj_slice_of("{\"t\":1,\"key\":\"{\\\"t\\\":\"")).n, 0);
+}
+
+Test(event, has_the_digest_of_a_result)
+{
+    char hex[EXJ_HIST_DIGEST_BYTES];
+
+    exj_hist_digest(exj_slice_of("abc"), hex);
+    cr_expect_str_eq(hex, "ba7816bf8f01cfea");
+}

@@ -26,7 +26,7 @@ struct exj_recorder {
 static exj_code make(const char *actor, exj_recorder **ret, exj_err *err)
 {
     exj_slice a = exj_slice_of(actor);
-    exj_recorder *r;
+    exj_recorder *r = NULL;
 
     if (a.n == 0 || a.n > EXJ_HIST_WORD_MAX || !exj_utf8_is_valid(a))
         return exj_err_set(err, EXJ_INVALID,
@@ -44,7 +44,7 @@ static exj_code make(const char *actor, exj_recorder **ret, exj_err *err)
 
 exj_code exj_recorder_open(const char *path, const char *actor, exj_recorder **ret, exj_err *err)
 {
-    exj_recorder *r;
+    exj_recorder *r = NULL;
     exj_code rc;
 
     rc = make(actor, &r, err);
@@ -63,7 +63,7 @@ exj_code exj_recorder_open(const char *path, const char *actor, exj_recorder **r
 
 exj_code exj_recorder_open_fd(int fd, const char *actor, exj_recorder **ret, exj_err *err)
 {
-    exj_recorder *r;
+    exj_recorder *r = NULL;
     exj_code rc;
 
     if (fd < 0 || fcntl(fd, F_GETFD) < 0)
@@ -81,7 +81,7 @@ exj_code exj_recorder_open_sink(void (*sink)(void *user, const exj_hist_event *e
                                 const char *actor, uint64_t incarnation, exj_recorder **ret,
                                 exj_err *err)
 {
-    exj_recorder *r;
+    exj_recorder *r = NULL;
     exj_code rc = make(actor, &r, err);
 
     if (rc != EXJ_OK)

@@ -452,7 +452,7 @@ static exj_code take_start(exj_remote *r, exj_rhost *h, const exj_frame *f, exj_
     if (f->type == EXJ_F_REFUSED) {
         text = exj_wire_get_text(&w);
         exj_clean_text(text.p, text.n, said, sizeof said);
-        return exj_err_set(err, EXJ_REFUSED, "%s", said);
+        return exj_err_set(err, EXJ_REFUSED, "%s", said[0] ? said : "it did not say why");
     }
     if (h->state == EXJ_RHOST_HELLO && f->type == EXJ_F_HOST_HELLO) {
         exj_buf create = EXJ_BUF_INIT;

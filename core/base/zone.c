@@ -12,6 +12,7 @@
 #include "core/base/str.h"
 
 #define DAY 86400
+#define TIME_MOST (INT64_C(1) << 59) /* RFC 8536, 3.2: seconds; room to calculate beyond it */
 #define OFFSET_MOST (26 * 3600)         /* of a zone: RFC 9636 allows a little less */
 #define RULE_TIME_MOST (167 * 3600)     /* of a rule's day: a week less an hour, either way */
 #define HEADER_BYTES 44
@@ -410,6 +411,8 @@ static const char *read_table(struct exj_zone *z, const struct block *b)
 
         if ((i > 0 && at <= z->at[i - 1]) || index[i] >= b->type)
             return "its changes are not in order, or name a kind of time that is not there";
+        if (at < -TIME_MOST || at > TIME_MOST)
+            return "one of its changes is older than the universe, or as far ahead";
         z->at[i] = at;
         z->after[i] = offsets[index[i]];
     }

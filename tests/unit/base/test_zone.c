@@ -323,6 +323,28 @@ static exj_code parse(const char *p, size_t n, exj_err *err)
     return rc;
 }
 
+/* Found by fuzz_cron: sums with such a time were beyond 64 bits. */
+Test(zone, a_change_beyond_all_time_is_refused)
+{
+    static const unsigned char firsts[][8] = {
+        { 0x80, 0, 0, 0, 0, 0, 2, 0 },
+        { 0xf7, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff }, /* -2^59 - 1 */
+    };
+    char file[8192];
+    size_t n = load("Europe/Berlin", file, sizeof(file)), second = 1;
+    exj_err err;
+
+    while (second + 52 < n && memcmp(file + second, "TZif", 4) != 0)
+        second++;
+    for (size_t i = 0; i < 2; i++) {
+        memcpy(file + second + 44, firsts[i], 8);
+        cr_expect_eq(parse(file, n, &err), EXJ_CORRUPT);
+        cr_expect(strstr(err.text, "universe"), "%s", err.text);
+    }
+    memcpy(file + second + 44, "\xf8\0\0\0\0\0\0\0", 8); /* -2^59 */
+    cr_expect_eq(parse(file, n, &err), EXJ_OK, "%s", err.text);
+}
+
 Test(zone, a_file_cut_off_anywhere_is_refused)
 {
     char file[8192];

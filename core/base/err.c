@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "core/base/json.h"
 #include "core/base/utf8.h"
 
 static const char *const code_names[] = {
@@ -55,6 +56,8 @@ exj_code exj_err_set(exj_err *err, exj_code code, const char *format, ...)
     va_list ap;
     int n;
 
+    if (code == EXJ_NOMEM)
+        exj_json_told_short();
     if (!err || err->code != EXJ_OK)
         return code;
     va_start(ap, format);

@@ -1,5 +1,7 @@
 #include "core/base/json.h"
 
+#include <stdlib.h>
+
 #include "core/base/utf8.h"
 
 /* The scanner holds one bit a level (object or array) on its own stack. */
@@ -644,8 +646,52 @@ bool exj_json_unescape(exj_slice quoted, exj_buf *b)
     return exj_buf_add(b, NULL, 0);
 }
 
+/* ---- jansson without memory ----------------------------------------------------------------
+ *
+ * When an allocation fails, jansson 2.14 may drop one character of a text and go on, or report
+ * a mistake in the text that is not there; and who builds a value member by member learns of
+ * a lost one only if every call is looked at. So its allocations go through here, and this
+ * thread remembers that one failed. */
+static __thread bool was_short;
+static json_malloc_t inner_malloc;
+static json_free_t inner_free;
+
+static void *watched_malloc(size_t n)
+{
+    void *p = inner_malloc ? inner_malloc(n) : malloc(n);
+
+    was_short |= !p;
+    return p;
+}
+
+static void watched_free(void *p)
+{
+    if (inner_free)
+        inner_free(p);
+    else
+        free(p);
+}
+
+/* Before main, so that nothing was allocated otherwise. A program around us that set functions
+ * of its own even earlier keeps them. */
+__attribute__((constructor)) static void watch_jansson(void)
+{
+    json_get_alloc_funcs(&inner_malloc, &inner_free);
+    if (inner_free == free) {
+        inner_malloc = NULL;
+        inner_free = NULL;
+    }
+    json_set_alloc_funcs(watched_malloc, watched_free);
+}
+
+void exj_json_told_short(void)
+{
+    was_short = false;
+}
+
 exj_code exj_json_parse(exj_slice text, json_t **ret, exj_err *err)
 {
+    bool before = was_short;
     json_error_t why;
     json_t *value;
     exj_code rc;
@@ -656,13 +702,17 @@ exj_code exj_json_parse(exj_slice text, json_t **ret, exj_err *err)
     rc = exj_json_check(text, EXJ_JSON_MAX_DEPTH, NULL, err);
     if (rc != EXJ_OK)
         return rc;
+    was_short = false;
     value = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
-    if (!value) {
-        if (json_error_code(&why) == json_error_out_of_memory)
-            return exj_err_set(err, EXJ_NOMEM, "out of memory while parsing JSON");
+    if (was_short) {
+        was_short = before;
+        json_decref(value);
+        return exj_err_set(err, EXJ_NOMEM, "out of memory while parsing JSON");
+    }
+    was_short = before;
+    if (!value)
         return exj_err_set(err, EXJ_INVALID, "not valid JSON at line %d, column %d: %s",
                            why.line, why.column, why.text);
-    }
     *ret = value;
     return EXJ_OK;
 }
@@ -677,9 +727,9 @@ exj_code exj_json_print(const json_t *value, bool sorted, exj_buf *b, exj_err *e
     size_t flags = JSON_COMPACT | JSON_ENCODE_ANY | (sorted ? JSON_SORT_KEYS : 0u);
     size_t before = b->n;
 
-    if (!value)
+    if (!value && !was_short)
         return exj_err_set(err, EXJ_BUG, "no JSON value to print");
-    if (json_dump_callback(value, print_piece, b, flags) != 0) {
+    if (was_short || json_dump_callback(value, print_piece, b, flags) != 0) {
         b->n = before;
         if (b->p)
             b->p[before] = '\0';

@@ -6,7 +6,10 @@
  * fit (integers outside int64, reals that are not finite), lone surrogates, anything after
  * the value. Messages name line/column or byte offset and the cause.
  *
- * Threads: functions only; no state. A json_t belongs to one thread at a time.
+ * Memory:  jansson's allocations are watched from the program's start on: where one failed, a
+ *          value may have lost a part and nobody was told.
+ * Threads: functions only; no state but whether this thread was short of memory. A json_t
+ *          belongs to one thread at a time.
  */
 #ifndef EXJ_CORE_BASE_JSON_H
 #define EXJ_CORE_BASE_JSON_H
@@ -50,8 +53,13 @@ bool exj_json_unescape(exj_slice quoted, exj_buf *b);
 /* Parse with jansson under the rules above. *ret: new reference, json_decref it.
  * Errors: EXJ_INVALID, EXJ_NOMEM. */
 exj_code exj_json_parse(exj_slice text, json_t **ret, exj_err *err);
-/* Print compactly, keys in insertion order (sorted when `sorted`). Errors: EXJ_NOMEM. */
+/* Print compactly, keys in insertion order (sorted when `sorted`). Errors: EXJ_NOMEM, also when
+ * an allocation of this thread's values has failed and nobody was told since (an exj_err was set
+ * to EXJ_NOMEM): what would be printed may have lost a part. EXJ_BUG: no value. */
 exj_code exj_json_print(const json_t *value, bool sorted, exj_buf *b, exj_err *err);
+
+/* For exj_err_set: somebody learns of the lack of memory. */
+void exj_json_told_short(void);
 
 /* A JSON string of `s`; broken UTF-8 becomes U+FFFD. New reference; NULL: no memory. */
 json_t *exj_json_text(exj_slice s);

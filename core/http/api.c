@@ -354,6 +354,7 @@ void exj_answer_take(exj_exchange *x, unsigned status, json_t *body)
 
     exj_buf_reset(&x->ret->body);
     if (!body || exj_json_print(body, false, &x->ret->body, &err) != EXJ_OK) {
+        exj_json_told_short();
         write_error(x->ret, 500, "OutOfMemory", EXJ_SLICE_LITERAL("out of memory"), NULL);
     } else {
         x->ret->status = status;
@@ -643,6 +644,7 @@ void exj_api_call(const exj_api *api, const exj_request *q, exj_response *ret)
     exj_slice raw_ids[VARIABLE_MAX];
 
     *ret = (exj_response){ .status = 500, .content_type = EXJ_TYPE_JSON };
+    exj_json_told_short(); /* what another answer lacked is not about this one */
     r = route_find(api, q->path, raw_ids);
     if (!r) {
         exj_answer_error(&x, 404, "RouteNotFound", "Route %s:%.*s not found", q->method,

@@ -67,6 +67,7 @@ static bool render(exj_op *op)
     struct group *g = op->user;
     exj_response *ret = g->x->ret;
 
+    exj_json_told_short(); /* what another answer lacked is not about this one */
     if (g->ops)
         g->answer(g->x, g->ops, g->user);
     if (ret->status >= 500)

@@ -36,6 +36,7 @@
 struct engine {
     const exj_host *host;
     int fd; /* -1: nothing is written down */
+    exj_result bad; /* of one call: what the host could not do, such as for lack of memory */
 };
 
 static exj_str str(const char *s)
@@ -92,7 +93,11 @@ static int note(struct engine *e, char what, const exj_args *a)
 
 static exj_result answer(struct engine *e, exj_call c, const char *json)
 {
-    return e->host->emit(e->host->ctx, c, str(json));
+    exj_result r = e->host->emit(e->host->ctx, c, str(json));
+
+    if (r == EXJ_R_RETRY)
+        e->bad = r;
+    return r;
 }
 
 static exj_result fail(struct engine *e, exj_call c, exj_result r, const char *code)
@@ -153,7 +158,11 @@ static exj_result end_as(struct engine *e, exj_call c, const char *then)
 
 static int has_step(struct engine *e, exj_call c, const char *name, exj_str *ret)
 {
-    return e->host->journal_lookup(e->host->ctx, c, str(name), ret) == EXJ_R_OK;
+    exj_result r = e->host->journal_lookup(e->host->ctx, c, str(name), ret);
+
+    if (r != EXJ_R_OK && r != EXJ_R_MISS)
+        e->bad = r; /* nobody knows: whoever asked must not go on */
+    return r == EXJ_R_OK;
 }
 
 /* The answer that rests on all steps of the row. */
@@ -166,7 +175,7 @@ static exj_result answer_sum(struct engine *e, exj_call c, long n)
     for (long k = 1; k <= n; k++) {
         snprintf(name, sizeof(name), "s%ld", k);
         if (!has_step(e, c, name, &old))
-            return fail(e, c, EXJ_R_FAILED, "StepMissing");
+            return e->bad ? e->bad : fail(e, c, EXJ_R_FAILED, "StepMissing");
         sum += strtol(old.p + strlen("{\"n\":"), NULL, 10);
     }
     snprintf(json, sizeof(json),
@@ -206,6 +215,8 @@ static exj_result step(struct engine *e, exj_call c, const exj_args *a, const ch
 
     if (has_step(e, c, name, &old))
         return EXJ_R_OK;
+    if (e->bad)
+        return e->bad;
     kill_at(a, at, 4 * n - 3);
     r = e->host->journal_intent(e->host->ctx, c, str(name));
     if (r != EXJ_R_OK)
@@ -239,16 +250,22 @@ static exj_result steps(struct engine *e, exj_call c, const exj_args *a, const c
     return r;
 }
 
+static int lacks_step(struct engine *e, exj_call c, const char *name)
+{
+    exj_str old;
+
+    return !e->bad && !has_step(e, c, name, &old) && !e->bad;
+}
+
 /* What the record waits for, if that has not come yet. False: nothing (any more). */
 static int wait(struct engine *e, exj_call c, const char *text)
 {
     char name[64], step_name[80], json[256];
     long polls = number_of(text, "polls"), ms = number_of(text, "waitMs");
-    exj_str old;
 
     word_of(text, "waitSignal", name, sizeof(name));
     snprintf(step_name, sizeof(step_name), "signal:%s", name);
-    if (*name && !has_step(e, c, step_name, &old)) {
+    if (*name && lacks_step(e, c, step_name)) {
         long seconds = number_of(text, "waitSeconds");
 
         if (seconds)
@@ -261,11 +278,11 @@ static int wait(struct engine *e, exj_call c, const char *text)
     }
     word_of(text, "blockSignal", name, sizeof(name));
     snprintf(step_name, sizeof(step_name), "signal:%s", name);
-    if (*name && !has_step(e, c, step_name, &old)) {
+    if (*name && lacks_step(e, c, step_name)) {
         snprintf(json, sizeof(json), "{\"status\":\"blocked\",\"signal\":\"%s\"}", name);
         return answer(e, c, json) == EXJ_R_OK;
     }
-    if (ms && !has_step(e, c, "timer", &old)) {
+    if (ms && lacks_step(e, c, "timer")) {
         struct timespec ts;
 
         clock_gettime(CLOCK_REALTIME, &ts);
@@ -274,15 +291,17 @@ static int wait(struct engine *e, exj_call c, const char *text)
         return answer(e, c, json) == EXJ_R_OK;
     }
     word_of(text, "waitAt", name, sizeof(name));
-    if (*name && !has_step(e, c, "timer", &old)) {
+    if (*name && lacks_step(e, c, "timer")) {
         snprintf(json, sizeof(json), "{\"status\":\"suspended\",\"resumeAt\":\"%s\"}", name);
         return answer(e, c, json) == EXJ_R_OK;
     }
     for (long k = 1; k <= polls; k++) {
         snprintf(step_name, sizeof(step_name), "poll%ld", k);
-        if (has_step(e, c, step_name, &old))
+        if (!lacks_step(e, c, step_name))
             continue;
-        e->host->journal_commit(e->host->ctx, c, str(step_name), str("true"));
+        e->bad = e->host->journal_commit(e->host->ctx, c, str(step_name), str("true"));
+        if (e->bad)
+            return 0;
         return answer(e, c, "{\"status\":\"suspended\",\"pollAfter\":0.01}") == EXJ_R_OK;
     }
     return 0;
@@ -310,7 +329,7 @@ static exj_result create(const exj_host *h, exj_str config, void **instance)
 
 static exj_result execute(void *instance, exj_call c, const exj_args *a)
 {
-    struct engine *e = instance;
+    struct engine mine = *(struct engine *)instance, *e = &mine;
     char then[32], gate[256], *text = strndup(a->runtime.p, a->runtime.n);
     exj_result r = EXJ_R_INTERNAL;
 
@@ -319,7 +338,7 @@ static exj_result execute(void *instance, exj_call c, const exj_args *a)
     if (note(e, 'B', a) != 0)
         goto out;
     r = steps(e, c, a, text);
-    if (r != EXJ_R_OK || wait(e, c, text))
+    if (r != EXJ_R_OK || wait(e, c, text) || e->bad)
         goto out;
     r = EXJ_R_INTERNAL;
     word_of(text, "then", then, sizeof(then));
@@ -339,7 +358,7 @@ static exj_result execute(void *instance, exj_call c, const exj_args *a)
         r = end_as(e, c, *then ? then : "completed");
 out:
     free(text);
-    return r;
+    return r == EXJ_R_OK ? e->bad : r;
 }
 
 static void destroy(void *instance)

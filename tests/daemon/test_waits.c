@@ -100,7 +100,7 @@ static void wait_rows(int64_t completed, int64_t suspended)
 {
     struct many m = { completed, suspended };
 
-    cr_assert(exj_until(are_there, &m, d.prog.pidfd, 20, 30000),
+    cr_assert(exj_until(are_there, &m, d.prog.pidfd, 20, 15000),
               "never %" PRId64 " completed and %" PRId64 " suspended", completed, suspended);
 }
 
@@ -269,6 +269,7 @@ Test(waits, a_blocked_row_is_released_by_the_signal_it_names_and_by_no_other)
 Test(waits, rows_that_wait_leave_the_only_slot_to_another)
 {
     exj_daemon_set(&d, "EXELLIX_JOBS_MAX_CONCURRENT_CLAIMS", "1");
+    exj_daemon_set(&d, "EXELLIX_JOBS_PREFETCH", "8"); /* nor a place among the claimed ones */
     start_rows(60, "{\"waitSignal\":\"never\"}", "{\"concurrency\":1}");
     wait_rows(0, 60);
     exj_daemon_matrix(&d, "other", "[\"g\"]", "record",

@@ -99,7 +99,7 @@ void exj_prog_start(exj_prog *p, const exj_tmp *t, const char *file, const char 
                     const char *const *args)
 {
     static const char *const kept[] = { "PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS",
-                                        "LSAN_OPTIONS", "TSAN_OPTIONS" };
+                                        "LSAN_OPTIONS", "TSAN_OPTIONS", "EXJ_MUTANT" };
     static unsigned number;
     char pairs[8][512];
     char *argv[64], *envp[64];

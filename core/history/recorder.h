@@ -34,7 +34,7 @@ void exj_recorder_write(exj_recorder *r, exj_hist_event *e);
 #define EXJ_RECORDER_BATCH_BYTES 16384u
 typedef struct exj_recorder_batch {
     char room[EXJ_RECORDER_BATCH_BYTES];
-    size_t n, lines; /* 0: empty */
+    size_t n, lines; /*0: empty */
 } exj_recorder_batch;
 void exj_recorder_add(exj_recorder *r, exj_recorder_batch *b, exj_hist_event *e);
 void exj_recorder_flush(exj_recorder *r, exj_recorder_batch *b);

@@ -211,6 +211,7 @@ struct exj_op {
     exj_err err;  /* out, when rc is not EXJ_OK */
     exj_op *next; /* the store's, until done */
     void *kept;   /* the same */
+    void *passed; /* of a store that passes ops on to another one (core/history), until done */
     /* This op and the next one in the list are one group: all of a group is applied, or
      * nothing of it. The first whose rc is not EXJ_OK (verdicts of items do not count) ends
      * it: those before it answer EXJ_CANCELLED, as do those after it. */

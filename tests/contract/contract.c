@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "core/history/recorded_store.h"
 #include "core/store/sqlite/internal.h"
 
 /* ---- stores ---------------------------------------------------------------------------------- */
@@ -29,8 +30,73 @@ static exj_code open_sqlite(const char *dir, const char *note, struct fake_time 
     return exj_sqlite_open_seam(&o, &seam, ret, err);
 }
 
-const struct store_maker makers[] = { { "sqlite", open_sqlite } };
+/* The same behind the store that records: nobody can tell the difference, and each operation
+ * that began has an end. One store at a time is recorded. */
+#define RECORDED_MOST (1u << 20)
+static struct recording {
+    exj_recorder *recorder;
+    atomic_uchar state[RECORDED_MOST]; /* by id: 1 begun, 2 ended */
+    atomic_uint_least64_t last;
+} recording;
+
+static void check_event(void *user, const exj_hist_event *e)
+{
+    struct recording *r = user;
+
+    cr_assert(e->id > 0 && e->id < RECORDED_MOST);
+    if (e->phase == EXJ_HIST_INVOKE) {
+        cr_assert_eq(r->state[e->id], 0, "operation %" PRIu64 " begins twice", e->id);
+        r->state[e->id] = 1;
+        if (e->id > r->last)
+            r->last = e->id;
+        return;
+    }
+    cr_assert_neq(r->state[e->id], 0, "%s %" PRIu64 " ends before it begins",
+                  exj_hist_op_word(e->op), e->id);
+    r->state[e->id] = 2;
+    cr_assert(e->phase != EXJ_HIST_OK || e->code.n == 0);
+    if (e->op == EXJ_HIST_ENQUEUE && e->phase == EXJ_HIST_OK)
+        cr_assert(e->job.n > 4 && e->outcome.n > 0);
+}
+
+void recording_end(void)
+{
+    if (!recording.recorder)
+        return;
+    for (uint64_t id = 1; id <= recording.last; id++)
+        cr_assert_eq(recording.state[id], 2, "operation %" PRIu64 " has no end", id);
+    exj_recorder_close(recording.recorder);
+    memset(&recording, 0, sizeof(recording));
+}
+
+static exj_code open_recorded(const char *dir, const char *note, struct fake_time *t,
+                              exj_store **ret, exj_err *err)
+{
+    exj_store *inner;
+    exj_code rc = open_sqlite(dir, note, t, &inner, err);
+
+    if (rc)
+        return rc;
+    recording_end(); /* of one that a test closed by itself */
+    cr_assert_eq(exj_recorder_open_sink(check_event, &recording, "contract", 1,
+                                        &recording.recorder, err), EXJ_OK);
+    rc = exj_recorded_store(inner, recording.recorder, ret, err);
+    if (rc) {
+        inner->v->close(inner);
+        recording_end();
+    }
+    return rc;
+}
+
+const struct store_maker makers[] = {
+    { "sqlite", open_sqlite },
+    { "recorded sqlite", open_recorded },
+};
+#ifdef CONTRACT_OF_FILES
+const size_t makers_len = 1;
+#else
 const size_t makers_len = sizeof(makers) / sizeof(makers[0]);
+#endif
 
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
 {
@@ -41,7 +107,7 @@ ReportHook(PRE_ALL)(struct criterion_test_set *set)
 
         fixture_open(&f, &makers[i]);
         f.s->v->health(f.s, &h);
-        fprintf(stderr, "contract: store \"%s\", %s, schema %d\n", f.s->v->name, h.backend,
+        fprintf(stderr, "contract: store \"%s\", %s, schema %d\n", makers[i].name, h.backend,
                 h.schema_version);
         fixture_close(&f);
     }
@@ -96,12 +162,14 @@ void fixture_open(struct fixture *f, const struct store_maker *m)
 void fixture_reopen(struct fixture *f)
 {
     f->s->v->close(f->s);
+    recording_end();
     open_store(f);
 }
 
 void fixture_close(struct fixture *f)
 {
     f->s->v->close(f->s);
+    recording_end();
     remove_dir(f->dir);
 }
 

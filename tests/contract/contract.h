@@ -40,6 +40,8 @@ struct fixture {
 void fixture_open(struct fixture *f, const struct store_maker *m);
 void fixture_reopen(struct fixture *f);
 void fixture_close(struct fixture *f);
+/* The recorded store was closed: everything that began has ended. */
+void recording_end(void);
 void advance(struct fixture *f, exj_msec ms);
 void temp_dir(char *ret, size_t cap);
 void remove_dir(const char *dir);

@@ -139,7 +139,7 @@ static void read_isolation(exj_field_reader *r, const json_t *execution, const c
             c->isolation = (exj_isolation)(EXJ_ISOLATION_IN_PROCESS + i);
     if (word.n && c->isolation == EXJ_ISOLATION_UNSET)
         exj_field_wrong(r, path, "isolation", json_object_get(execution, "isolation"),
-                        "wanted in-process, host or sandbox");
+                        "in-process, host or sandbox");
 }
 
 static void read_execution(exj_field_reader *r, const json_t *payload, exj_graph_config *c)
@@ -200,7 +200,7 @@ static bool is_present(const json_t *root, const char *name)
 {
     const json_t *value = json_object_get(root, name);
 
-    return value && !json_is_null(value);
+    return value && json_typeof(value) != JSON_NULL;
 }
 
 /* The document's own id; it must be the one that was asked for. */
@@ -311,7 +311,7 @@ static void read_graph_list(exj_field_reader *r, const json_t *payload, exj_matr
         char where[48];
 
         snprintf(where, sizeof(where), "graphs[%zu]", i);
-        if (!json_is_string(item)) {
+        if (json_typeof(item) != JSON_STRING) {
             exj_field_wrong(r, "payload", where, item, "a graph id (string)");
         } else if (json_object_get(seen, id.p)) {
             exj_field_wrong(r, "payload", where, item, "each graph once");
@@ -353,12 +353,7 @@ static void read_source(exj_field_reader *r, const json_t *payload, exj_matrix_c
     exj_snapshot_rule_read(r, o, c->source == EXJ_SOURCE_SNAPSHOT, &c->snapshot);
     c->resolver = exj_field_id(r, o, path, "resolver");
     config = exj_field_object(r, o, path, "config");
-    if (r->code == EXJ_OK) {
-        json_t *none = json_object();
-
-        c->resolver_config = exj_field_print(r, config ? config : none);
-        json_decref(none);
-    }
+    c->resolver_config = exj_field_print(r, config);
 }
 
 /* One time in days or in seconds, not both. */
@@ -442,19 +437,14 @@ static void read_matrix(exj_field_reader *r, const json_t *root, exj_slice id_ex
             exj_field_nomem(r);
     }
     input = exj_field_object(r, payload, path, "input");
-    if (r->code == EXJ_OK) {
-        json_t *none = json_object();
-
-        c->input = exj_field_print(r, input ? input : none);
-        json_decref(none);
-    }
+    c->input = exj_field_print(r, input);
 }
 
 static exj_code load(exj_slice doc, json_t **ret, exj_err *err)
 {
     exj_code rc = exj_json_parse(doc, ret, err);
 
-    if (rc == EXJ_OK && !json_is_object(*ret)) {
+    if (rc == EXJ_OK && json_typeof(*ret) != JSON_OBJECT) {
         json_decref(*ret);
         *ret = NULL;
         return exj_err_set(err, EXJ_INVALID, "the document is not a JSON object");

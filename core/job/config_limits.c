@@ -49,7 +49,7 @@ static void read_final_errors(exj_field_reader *r, const json_t *execution,
         const json_t *item = json_array_get(list, i);
         exj_slice code = { json_string_value(item), json_string_length(item) };
 
-        if (!json_is_string(item) || code.n == 0 || code.n > FINAL_ERROR_BYTES) {
+        if (json_typeof(item) != JSON_STRING || code.n == 0 || code.n > FINAL_ERROR_BYTES) {
             snprintf(where, sizeof(where), "finalErrors[%zu]", i);
             exj_field_wrong(r, "payload.execution", where, item,
                             "an error code (a string of 1 to 128 bytes)");

@@ -17,7 +17,7 @@ static struct mapping mapping_of(const json_t *item)
     struct mapping m = { 0 };
     const json_t *name;
 
-    if (json_is_string(item)) {
+    if (json_typeof(item) == JSON_STRING) {
         m.name = m.from = json_string_value(item);
         return m;
     }
@@ -59,7 +59,7 @@ void exj_memory_read(exj_field_reader *r, const json_t *payload, exj_graph_confi
 
     if (json_is_null(mapped))
         mapped = NULL;
-    if (mapped && !json_is_array(mapped) && !json_is_object(mapped))
+    if (mapped && json_typeof(mapped) != JSON_ARRAY && json_typeof(mapped) != JSON_OBJECT)
         exj_field_wrong(r, "payload", "mappedInput", mapped, "an array or an object");
     if (json_is_array(mapped))
         check_mapped_items(r, mapped);

@@ -109,7 +109,7 @@ static exj_code refuse_form(const struct field *f, exj_slice value, exj_err *err
     else if (last == 'W' && (is_bare || (first == 'L' && head.n == 1)))
         instead = "W (the nearest working day) is not supported: write MON-FRI as day of week "
                   "and let the work look at the date";
-    else if ((last == 'L' && is_bare) || (first == 'L' && head.n > 0 && value.p[1] == '-'))
+    else if ((last == 'L' && is_bare) || (first == 'L' && value.p[1] == '-'))
         instead = "L (the last one) is not supported: write 1 for the first day of the next "
                   "month, or 28-31 and let the work look at the date";
     if (!instead)
@@ -344,10 +344,10 @@ static int64_t floor_div(int64_t a, int64_t b)
     return a / b - (a % b < 0);
 }
 
-/* The lowest bit at or above `from`, or -1. */
+/* The lowest bit at or above `from` (0..63), or -1. */
 static int lowest(uint64_t bits, int from)
 {
-    bits = from > 63 ? 0 : bits & (UINT64_MAX << from);
+    bits &= UINT64_MAX << from;
     return bits ? __builtin_ctzll(bits) : -1;
 }
 

@@ -24,7 +24,7 @@ void exj_field_wrong(exj_field_reader *r, const char *path, const char *name,
 
     if (r->code != EXJ_OK)
         return;
-    if (json_is_string(value)) {
+    if (json_typeof(value) == JSON_STRING) {
         snprintf(text, sizeof(text), "\"%.80s\"", json_string_value(value));
     } else {
         n = json_dumpb(value, text, sizeof(text) - 4, JSON_ENCODE_ANY | JSON_COMPACT);
@@ -80,7 +80,7 @@ json_t *exj_field_object(exj_field_reader *r, const json_t *object, const char *
 {
     json_t *value = find(r, object, name);
 
-    if (value && !json_is_object(value)) {
+    if (value && json_typeof(value) != JSON_OBJECT) {
         exj_field_wrong(r, path, name, value, "an object");
         return NULL;
     }
@@ -92,7 +92,7 @@ json_t *exj_field_array(exj_field_reader *r, const json_t *object, const char *p
 {
     json_t *value = find(r, object, name);
 
-    if (value && !json_is_array(value)) {
+    if (value && json_typeof(value) != JSON_ARRAY) {
         exj_field_wrong(r, path, name, value, "an array");
         return NULL;
     }
@@ -106,7 +106,7 @@ exj_slice exj_field_text(exj_field_reader *r, const json_t *object, const char *
 
     if (!value)
         return (exj_slice){ 0 };
-    if (!json_is_string(value) || json_string_length(value) == 0) {
+    if (json_typeof(value) != JSON_STRING || json_string_length(value) == 0) {
         exj_field_wrong(r, path, name, value, "a string that is not empty");
         return (exj_slice){ 0 };
     }
@@ -140,7 +140,7 @@ bool exj_field_int(exj_field_reader *r, const json_t *object, const char *path,
 
     if (!value)
         return false;
-    if (!json_is_integer(value) || json_integer_value(value) < least ||
+    if (json_typeof(value) != JSON_INTEGER || json_integer_value(value) < least ||
         json_integer_value(value) > most) {
         snprintf(wanted, sizeof(wanted), "a whole number from %lld to %lld", (long long)least,
                  (long long)most);
@@ -161,7 +161,8 @@ bool exj_field_real(exj_field_reader *r, const json_t *object, const char *path,
     if (!value)
         return false;
     v = json_number_value(value);
-    if (!json_is_number(value) || !(v >= least && v <= most)) {
+    if ((json_typeof(value) != JSON_INTEGER && json_typeof(value) != JSON_REAL) ||
+        !(v >= least && v <= most)) {
         snprintf(wanted, sizeof(wanted), "a number from %.10g to %.10g", least, most);
         exj_field_wrong(r, path, name, value, wanted);
         return false;
@@ -190,7 +191,10 @@ char *exj_field_print(exj_field_reader *r, const json_t *value)
 
     if (r->code != EXJ_OK)
         return NULL;
-    r->code = exj_json_print(value, false, &b, r->err);
+    if (value)
+        r->code = exj_json_print(value, false, &b, r->err);
+    else if (!exj_buf_add_text(&b, "{}"))
+        exj_field_nomem(r);
     if (r->code != EXJ_OK) {
         exj_buf_release(&b);
         return NULL;

@@ -45,7 +45,8 @@ bool exj_field_seconds(exj_field_reader *r, const json_t *object, const char *pa
 void exj_field_wrong(exj_field_reader *r, const char *path, const char *name,
                      const json_t *value, const char *wanted);
 void exj_field_nomem(exj_field_reader *r);
-/* Compact text of `value`, to free(); NULL on lack of memory, reported. */
+/* Compact text of `value` (NULL: of an empty object), to free(); NULL on lack of memory,
+ * reported, and after an error. */
 char *exj_field_print(exj_field_reader *r, const json_t *value);
 
 #endif /* EXJ_CORE_JOB_FIELD_H */

@@ -139,7 +139,7 @@ exj_code exj_journal_apply(exj_journal_view *v, const exj_journal_entry *e, exj_
     if (!count_attempt(v, e))
         return wrong(err, e, "its attempt is out of order");
     v->token = e->token;
-    v->status = to == EXJ_WAITING || to == EXJ_PARKED ? EXJ_QUEUED : to;
+    v->status = to == EXJ_WAITING ? EXJ_QUEUED : to; /* being parked has no entry */
     v->last = e->number;
     return EXJ_OK;
 }

@@ -25,12 +25,12 @@ const char *exj_missed_word(exj_missed m)
 static void read_bool(exj_field_reader *r, const json_t *object, const char *path,
                       const char *name, bool *ret)
 {
-    const json_t *value = object ? json_object_get(object, name) : NULL;
+    const json_t *value = json_object_get(object, name);
 
-    if (r->code != EXJ_OK || !value || json_is_null(value))
+    if (r->code != EXJ_OK || !value || json_typeof(value) == JSON_NULL)
         return;
-    if (json_is_boolean(value))
-        *ret = json_is_true(value);
+    if (json_typeof(value) == JSON_TRUE || json_typeof(value) == JSON_FALSE)
+        *ret = json_typeof(value) == JSON_TRUE;
     else
         exj_field_wrong(r, path, name, value, "true or false");
 }
@@ -137,13 +137,8 @@ static void read_times(exj_field_reader *r, const json_t *payload, exj_schedule 
 static void read_input(exj_field_reader *r, const json_t *start, exj_schedule *s)
 {
     const json_t *input = exj_field_object(r, start, "payload.start", "input");
-    json_t *none;
 
-    if (r->code != EXJ_OK)
-        return;
-    none = json_object();
-    s->input = exj_field_print(r, input ? input : none);
-    json_decref(none);
+    s->input = exj_field_print(r, input);
     if (r->code == EXJ_OK)
         take_code(r, exj_record_check(exj_slice_of(s->input), r->err), "payload.start.input");
     if (input && s->run)
@@ -261,7 +256,7 @@ static exj_code schedule_from(exj_slice doc, exj_slice id_expected, bool strict,
     json_t *root = NULL;
 
     r.code = exj_json_parse(doc, &root, err);
-    if (r.code == EXJ_OK && !json_is_object(root))
+    if (r.code == EXJ_OK && json_typeof(root) != JSON_OBJECT)
         refuse(&r, "the document is not a JSON object");
     if (r.code == EXJ_OK)
         read_schedule(&r, root, id_expected, &s);

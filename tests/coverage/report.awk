@@ -9,13 +9,13 @@
 function trim(s) { sub(/^[ \t]+/, "", s); sub(/[ \t\r]+$/, "", s); return s }
 function complain(text) { complaints[++complaints_len] = text }
 
-# ---- exceptions.txt: a line "FILE FUNCTION", then "N  source text" (or "0-N"), then
-# "why: reason" for all of them ----
+# ---- exceptions.txt: lines "FILE FUNCTION", each with "N  source text" (or "0-N"), then
+# "why: reason" for all since the last reason ----
 FILENAME == ARGV[1] {
     if ($0 ~ /^[ \t]*(#|$)/)
         next
     if ($0 ~ /^[^ \t]/) {
-        at_file = $1; at_function = $2; pending = 0
+        at_file = $1; at_function = $2
     } else if ($1 == "why:") {
         if (NF < 4)
             complain("exceptions.txt:" FNR ": a reason is wanted")
@@ -24,7 +24,6 @@ FILENAME == ARGV[1] {
         for (i = 1; i <= pending; i++)
             reason[waiting[i]] = trim(substr($0, index($0, "why:") + 4))
         pending = 0
-        last_reason = 1
     } else if ($1 ~ /^[0-9]+(-[0-9]+)?$/) {
         text = trim(substr($0, index($0, $1) + length($1)))
         key = at_file SUBSEP at_function SUBSEP text

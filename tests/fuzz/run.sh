@@ -72,7 +72,7 @@ fi
 newest_header=$(find core include sdk/include -name '*.h' -printf '%T@ %p\n' | sort -rn | sed -n '1s/^[^ ]* //p')
 rooms() {
   local src obj old=() all=()
-  for src in core/{base,job,store,store/sqlite,plugin,run,http}/*.c; do
+  for src in core/{base,job,store,store/sqlite,history,plugin,run,http}/*.c; do
     obj=$build/${src//\//_}.o
     all+=("$obj")
     [ "$obj" -nt "$src" ] && [ "$obj" -nt "$newest_header" ] && continue

@@ -28,6 +28,8 @@ shim_fail(const char *file, int line, const char *what, const char *format, ...)
         if (!(holds))                                                                      \
             shim_fail(__FILE__, __LINE__, #holds, "" __VA_ARGS__);                         \
     } while (0)
+#define cr_assert_eq(a, b, ...) cr_assert((a) == (b), "" __VA_ARGS__)
+#define cr_assert_neq(a, b, ...) cr_assert((a) != (b), "" __VA_ARGS__)
 #define cr_assert_str_eq(a, b) cr_assert(strcmp(a, b) == 0, "\"%s\" and \"%s\"", a, b)
 
 #endif /* EXJ_TESTS_FUZZ_SHIM_CRITERION_H */

@@ -7,6 +7,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/embed/documents.h"
+#include "core/history/recorded_store.h"
 #include "core/http/stream.h"
 #include "core/run/snapshot.h"
 
@@ -27,6 +28,17 @@ static exj_code open_store(exj_wiring *w, exj_err *err)
     return rc;
 }
 
+/* From here on every operation of the store is recorded. */
+static exj_code open_record(exj_wiring *w, exj_err *err)
+{
+    exj_code rc;
+
+    if (!w->o.record)
+        return EXJ_OK;
+    rc = exj_recorder_open(w->o.record, "worker", &w->record, err);
+    return rc == EXJ_OK ? exj_recorded_store(w->store, w->record, &w->store, err) : rc;
+}
+
 exj_code exj_wiring_open(exj_wiring *w, const exj_wiring_options *o, exj_err *err)
 {
     char loaded[4200];
@@ -37,6 +49,8 @@ exj_code exj_wiring_open(exj_wiring *w, const exj_wiring_options *o, exj_err *er
     if (asprintf(&w->snapshots_dir, "%s/snapshots", o->data_dir) < 0)
         w->snapshots_dir = NULL;
     rc = w->snapshots_dir ? open_store(w, err) : exj_err_set(err, EXJ_NOMEM, "out of memory");
+    if (rc == EXJ_OK)
+        rc = open_record(w, err);
     if (rc == EXJ_OK) {
         exj_snapshot_sweep(w->snapshots_dir); /* the lock says that they are ours */
         rc = o->open_plugins(o->user, o->private_dir ? o->private_dir : loaded, &w->plugins,
@@ -71,6 +85,7 @@ static exj_code open_engine(exj_wiring *w, exj_err *err)
         .store = w->store,
         .plugins = w->plugins,
         .metrics = w->metrics,
+        .record = w->record,
         .worker_id = o->worker_id,
         .executor = o->executor,
         .max_concurrent = o->max_concurrent,
@@ -280,6 +295,8 @@ void exj_wiring_close(exj_wiring *w)
     if (w->store)
         w->store->v->close(w->store);
     w->store = NULL;
+    exj_recorder_close(w->record);
+    w->record = NULL;
     free(w->snapshots_dir);
     w->snapshots_dir = NULL;
 }

@@ -18,6 +18,7 @@ typedef struct exj_wiring_options {
     const char *command; /* "serve", for the note of the lock */
     const char *data_dir;
     bool fast;
+    const char *record; /* a history of all that is done is appended to this file; NULL: none */
     /* plugins: called when the store is locked, so that DIR is ours alone */
     exj_code (*open_plugins)(void *user, const char *private_dir, exj_registry **ret,
                              exj_err *err);
@@ -49,6 +50,7 @@ typedef struct exj_wiring_options {
 typedef struct exj_wiring {
     exj_wiring_options o;
     exj_store *store;
+    exj_recorder *record;    /* NULL: none */
     exj_registry *plugins;
     exj_metrics *metrics;
     exj_engine *engine;      /* NULL: not started */

@@ -467,10 +467,47 @@ static exj_code take_word(struct parser *p, const char *word, exj_err *err)
     return EXJ_OK;
 }
 
+static bool takes(const exj_command *c, int flag)
+{
+    return (c->flags | ANYWHERE) & (UINT64_C(1) << flag);
+}
+
+/* Has the command a flag of its own by the name of this setting's? Then that is what it says. */
+static bool is_hidden(const exj_command *c, int setting)
+{
+    for (int i = 0; i < EXJ_CLI_COUNT; i++)
+        if (takes(c, i) && exj_setting_infos[setting].flag &&
+            !strcmp(flag_infos[i].name, exj_setting_infos[setting].flag))
+            return true;
+    return false;
+}
+
+/* A flag that this command has not, though another has it, may be the name of a setting. */
+static exj_code give_to_settings(exj_cli *c, exj_err *err)
+{
+    for (int i = 0; i < EXJ_CLI_COUNT; i++) {
+        const char *value = c->flags[i];
+
+        if (!value || takes(c->command, i))
+            continue;
+        for (int k = 0; k < EXJ_SETTING_COUNT; k++)
+            if (exj_setting_infos[k].flag &&
+                !strcmp(flag_infos[i].name, exj_setting_infos[k].flag)) {
+                exj_code rc = exj_settings_set_flag(&c->settings, (exj_setting)k, value, err);
+
+                if (rc != EXJ_OK)
+                    return rc;
+                c->flags[i] = NULL;
+            }
+    }
+    return EXJ_OK;
+}
+
 /* Flags may come before the command, so what fits is only known at the end. */
 static exj_code check_fit(const struct parser *p, exj_err *err)
 {
-    const exj_cli *c = p->cli;
+    exj_cli *c = p->cli;
+    exj_code rc;
 
     if (c->flags[EXJ_CLI_HELP])
         return EXJ_OK;
@@ -478,8 +515,11 @@ static exj_code check_fit(const struct parser *p, exj_err *err)
         return missing_word(p->words[0], err);
     if (!c->command)
         return EXJ_OK;
+    rc = give_to_settings(c, err);
+    if (rc != EXJ_OK)
+        return rc;
     for (int i = 0; i < EXJ_CLI_COUNT; i++)
-        if (c->flags[i] && !((c->command->flags | ANYWHERE) & (UINT64_C(1) << i)))
+        if (c->flags[i] && !takes(c->command, i))
             return exj_err_set(err, EXJ_INVALID, "'%s' has no flag '--%s'",
                                c->command->words, flag_infos[i].name);
     if (c->args_len < c->command->min_args)
@@ -582,7 +622,7 @@ void exj_cli_help(const exj_command *c)
         for (int i = 0; i < EXJ_SETTING_COUNT; i++) {
             const exj_setting_info *s = &exj_setting_infos[i];
 
-            if (s->flag)
+            if (s->flag && !is_hidden(c, i))
                 print_flag(0, s->flag, s->kind == EXJ_SETTING_BOOL ? NULL : "VALUE", s->help);
         }
     }

@@ -99,6 +99,8 @@ typedef enum exj_setting_kind {
       "JSON file of event sinks: where events are delivered")                              \
     X(IDEMPOTENCY, "EXELLIX_JOBS_IDEMPOTENCY_HOURS", "idempotency-hours", NUMBER, "24",    \
       1, 8760, NULL, "how long an Idempotency-Key and its answer are remembered")          \
+    X(RECORD, "EXELLIX_JOBS_RECORD", "record", TEXT, NULL, 0, 0, NULL,                     \
+      "file that a history for check-history is appended to")                              \
     X(CONFIG_FILE, "EXELLIX_JOBS_CONFIG_FILE", "config-file", TEXT, NULL, 0, 0, NULL,      \
       "JSON file of settings, its keys are these names")
 

@@ -34,6 +34,7 @@ static exj_wiring_options wiring_of(exj_worker *w, exj_settings *s, const exj_wo
     return (exj_wiring_options){
         .command = o->command,
         .data_dir = exj_settings_text(s, EXJ_SET_DATA_DIR),
+        .record = exj_settings_text(s, EXJ_SET_RECORD),
         .fast = strcmp(exj_settings_text(s, EXJ_SET_DURABILITY), "fast") == 0,
         .open_plugins = open_plugins,
         .user = w,

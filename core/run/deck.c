@@ -68,6 +68,7 @@ exj_code exj_deck_new(exj_engine *e, exj_guest *guest, struct deck **ret, exj_er
         exj_deck_free(d);
         return rc;
     }
+    exj_run_record_ready(e, d);
     *ret = d;
     return EXJ_OK;
 }
@@ -147,7 +148,7 @@ exj_code exj_run_find_guest(exj_engine *e, const struct executor *x, exj_guest *
     }
     free(path);
     exj_guest_release(found);
-    exj_registry_sweep(e->o.plugins, NULL, NULL);
+    exj_registry_sweep(e->o.plugins, exj_run_record_gone, e);
     return rc;
 }
 

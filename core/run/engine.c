@@ -221,6 +221,7 @@ exj_code exj_engine_start(const exj_engine_options *o, exj_engine **ret, exj_err
         exj_log(EXJ_LOG_WARN, "engine",
                 "NO EXECUTOR IS CONFIGURED: the stub answers \"completed\" to every row and "
                 "does nothing; set EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP");
+    exj_run_record_core(e, "start"); /* before anything is claimed */
     if (!start_workers(e) ||
         pthread_create(&e->claimer_thread, NULL, exj_run_claimer, e) != 0)
         goto fail;
@@ -326,6 +327,7 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
     wake_all_locked(e);
     pthread_mutex_unlock(&e->mu);
     join(e->keeper_thread, &e->has_keeper);
+    exj_run_record_core(e, "stop");
     engine_free(e);
     return 0;
 }

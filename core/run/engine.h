@@ -5,13 +5,14 @@
  * batches, wait in a bounded ring per pool, are executed, their outcomes join the next
  * commit. docs/threads.md has threads, locks and their order.
  *
- * Memory: the engine borrows store and registry; both outlive it.
+ * Memory: the engine borrows store, registry and recorder; all outlive it.
  * Threads: all functions from any thread.
  */
 #ifndef EXJ_CORE_RUN_ENGINE_H
 #define EXJ_CORE_RUN_ENGINE_H
 
 #include "core/base/json.h"
+#include "core/history/recorder.h"
 #include "core/plugin/plugin.h"
 #include "core/plugin/shelf.h"
 #include "core/run/metrics.h"
@@ -30,6 +31,7 @@ typedef struct exj_engine_options {
     exj_msec lease_ms;         /* 1000..900000; 0: 60000 */
     uint32_t running_states;   /* 0: EXJ_RUNNING_STATES_DEFAULT */
     bool strict;               /* a row whose graph has no config is refused */
+    exj_recorder *record;      /* what is executed, by which generations; NULL: nobody wants it */
     bool exclusive_store;      /* at start, reap all rows of other holders at once */
     uint32_t row_crashes;      /* a row that killed its plugin host so often is set aside; 0: 3 */
     /* Reloading. Borrowed for the engine's life; without a shelf nothing is reloaded. */

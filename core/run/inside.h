@@ -179,6 +179,7 @@ struct execution {
     exj_buf runtime;
     exj_buf name;
     exj_nsec deadline, began, took;
+    uint64_t record_id; /* of the call in a history; 0: it is not recorded, or has ended */
     exj_nsec told; /* when progress was last journaled; 0: not yet. Of the call's thread */
     bool told_end; /* that it is at its end was journaled */
     uint64_t put[8]; /* a bit for each step put by this call, by hash; under the slot's lock */
@@ -316,6 +317,16 @@ bool exj_run_start_worker(exj_engine *e, pthread_t *ret, uint32_t index);
 /* The row's name (= job id) and the runtime object of spec 1.4. False: no memory. */
 bool exj_run_request(const struct spec *spec, const struct pool *p, exj_slice record_id,
                      exj_slice input, uint32_t attempt, exj_buf *name, exj_buf *runtime);
+/* recording.c: nothing, where the engine has no recorder */
+/* A plugin is about to be called for x->row; x may be gone once it is. And it is over; before the
+ * row leaves its deck. */
+void exj_run_record_call(struct execution *x);
+void exj_run_record_call_end(struct execution *x, const exj_call_end *end);
+void exj_run_record_ready(const exj_engine *e, const struct deck *d);
+void exj_run_record_draining(const exj_engine *e, const struct deck *d);
+/* A visit of exj_registry_sweep; user: the engine. */
+void exj_run_record_gone(void *engine, const exj_guest_info *i);
+void exj_run_record_core(const exj_engine *e, const char *outcome);
 /* reload.c */
 void *exj_run_reloader(void *engine);
 /* Tell of an executor's first version and keep a copy of it: a roll back leads there. */

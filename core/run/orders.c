@@ -156,7 +156,7 @@ static void obey(exj_engine *e, struct order *o)
         break;
     case EXJ_ORDER_TRIAL:
         exj_reload_try(e, x, o->what, e->o.trial_rows, &o->report, &o->err);
-        exj_registry_sweep(e->o.plugins, NULL, NULL);
+        exj_registry_sweep(e->o.plugins, exj_run_record_gone, e);
         break;
     case EXJ_ORDER_SWITCH:
         switch_to(e, x, o->what, &o->report, &o->err);

@@ -72,6 +72,7 @@ static void tell_refusal(exj_engine *e, struct executor *x, const exj_guest *cur
 
 static void drain_locked(exj_engine *e, struct executor *x, struct deck *d)
 {
+    exj_run_record_draining(e, d);
     d->drain_until = exj_clock_mono_ns() + (exj_nsec)e->o.drain_ms * 1000000;
     d->next = x->old;
     x->old = d;
@@ -328,7 +329,7 @@ exj_code exj_reload_take(exj_engine *e, struct executor *x, const char *path, bo
         rc = install(e, x, path, by_order, err);
     if (rc && rc != EXJ_CONFLICT && rc != EXJ_BUSY && rc != EXJ_CANCELLED)
         tell_refusal(e, x, x->current->guest, path, err);
-    exj_registry_sweep(e->o.plugins, NULL, NULL);
+    exj_registry_sweep(e->o.plugins, exj_run_record_gone, e);
     return rc;
 }
 
@@ -626,6 +627,7 @@ static void tell_end(void *user, const exj_guest_info *i)
 {
     exj_engine *e = user;
 
+    exj_run_record_gone(e, i);
     exj_log(EXJ_LOG_INFO, "reload", "%s %s generation %llu: %s", i->id, i->version,
             (unsigned long long)i->generation, exj_gen_word(i->state));
     exj_shelf_history_add(e->o.shelf,

@@ -251,6 +251,7 @@ static void pending_done(void *user, exj_call_slot *slot, const exj_call_end *en
     bool started = end->result != EXJ_R_NOT_STARTED, bad = false;
 
     (void)slot;
+    exj_run_record_call_end(x, end);
     if (started) {
         bad = exj_box_add(box, r, end);
         count_call(e, p, r, end, exj_clock_mono_ns() - x->began, bad);
@@ -277,6 +278,7 @@ static void sent_done(void *user, exj_call_slot *slot, const exj_call_end *end)
     exj_nsec now = exj_clock_mono_ns();
 
     (void)slot;
+    exj_run_record_call_end(x, end);
     x->end = *end;
     pthread_mutex_lock(&l->mu);
     x->took = now - (l->last > x->began ? l->last : x->began); /* not the wait behind others */
@@ -340,11 +342,13 @@ static bool execute(exj_engine *e, uint32_t index, struct execution *x, struct r
         latch->left++;
         pthread_mutex_unlock(&latch->mu);
     }
+    exj_run_record_call(x);
     if (!exj_call_run(instance, x->slot, &args, &x->ports, &x->end,
                       may_pend    ? pending_done
                       : d->remote && !d->pends ? sent_done
                                                : NULL))
         return false;
+    exj_run_record_call_end(x, &x->end);
     x->took = exj_clock_mono_ns() - x->began;
     if (x->alone) {
         pthread_mutex_lock(&e->mu);

@@ -273,11 +273,13 @@ bool exj_power_fails(exj_power *p, unsigned call)
 }
 
 /* A call that changes the disk: is there power for it? [mu] */
-bool exj_power_may_change(exj_power *p)
+bool exj_power_may_change(exj_power *p, unsigned call)
 {
     if (p->off)
         return false;
-    if (p->left != EXJ_POWER_NEVER && p->left-- == 0) {
+    if (p->left != EXJ_POWER_NEVER && p->left)
+        p->left--;
+    else if (p->left != EXJ_POWER_NEVER && (!p->at_sync || call == EXJ_POWER_SYNC)) {
         p->left = EXJ_POWER_NEVER;
         cut(p);
         return false;
@@ -343,6 +345,15 @@ void exj_power_cut_after(exj_power *p, uint64_t changes)
 {
     pthread_mutex_lock(&p->mu);
     p->left = changes;
+    p->at_sync = false;
+    pthread_mutex_unlock(&p->mu);
+}
+
+void exj_power_cut_at_sync_after(exj_power *p, uint64_t changes)
+{
+    pthread_mutex_lock(&p->mu);
+    p->left = changes;
+    p->at_sync = true;
     pthread_mutex_unlock(&p->mu);
 }
 

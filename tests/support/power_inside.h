@@ -55,6 +55,7 @@ struct exj_power {
     int open;
     bool off;
     uint64_t left, changes; /* until the cut; made */
+    bool at_sync;           /* the cut waits for a sync */
     unsigned fail_calls;
     uint64_t fail_nth, fail_seen;
     bool fail_on;
@@ -87,7 +88,7 @@ void exj_power_set_size(exj_power *p, struct inode *n, int64_t size);
 void exj_power_sync_bytes(struct inode *n);
 void exj_power_sync_folder(exj_power *p, const char *path);
 bool exj_power_fails(exj_power *p, unsigned call);
-bool exj_power_may_change(exj_power *p);
+bool exj_power_may_change(exj_power *p, unsigned call);
 /* Fills p->vfs, but for its name. */
 void exj_power_methods(exj_power *p);
 

@@ -104,7 +104,7 @@ static int f_write(sqlite3_file *file, const void *bytes, int len, sqlite3_int64
     int rc = SQLITE_OK;
 
     pthread_mutex_lock(&p->mu);
-    if (is_dead(h) || !exj_power_may_change(p)) {
+    if (is_dead(h) || !exj_power_may_change(p, EXJ_POWER_WRITE)) {
         rc = SQLITE_IOERR_WRITE;
     } else if (exj_power_fails(p, EXJ_POWER_WRITE)) {
         rc = p->fail_how == EXJ_POWER_IOERR ? SQLITE_IOERR_WRITE : SQLITE_FULL;
@@ -123,7 +123,7 @@ static int f_truncate(sqlite3_file *file, sqlite3_int64 size)
     int rc = SQLITE_OK;
 
     pthread_mutex_lock(&h->disk->mu);
-    if (is_dead(h) || !exj_power_may_change(h->disk) ||
+    if (is_dead(h) || !exj_power_may_change(h->disk, EXJ_POWER_TRUNCATE) ||
         exj_power_fails(h->disk, EXJ_POWER_TRUNCATE))
         rc = SQLITE_IOERR_TRUNCATE;
     else
@@ -139,7 +139,7 @@ static int f_sync(sqlite3_file *file, int flags)
 
     (void)flags;
     pthread_mutex_lock(&h->disk->mu);
-    if (is_dead(h) || !exj_power_may_change(h->disk) ||
+    if (is_dead(h) || !exj_power_may_change(h->disk, EXJ_POWER_SYNC) ||
         exj_power_fails(h->disk, EXJ_POWER_SYNC)) {
         rc = SQLITE_IOERR_FSYNC;
     } else {
@@ -383,7 +383,8 @@ static struct inode *open_node(exj_power *p, const char *path, int flags, bool *
         n->now->refs++;
         return n->now;
     }
-    if (path && (!(flags & SQLITE_OPEN_CREATE) || !exj_power_may_change(p)))
+    if (path &&
+        (!(flags & SQLITE_OPEN_CREATE) || !exj_power_may_change(p, EXJ_POWER_OPEN)))
         return NULL;
     node = exj_power_need(calloc(1, sizeof(*node)));
     node->refs = 1;
@@ -433,7 +434,8 @@ static int v_delete(sqlite3_vfs *vfs, const char *path, int sync)
         rc = SQLITE_IOERR_DELETE;
     else if (!n || !n->now)
         rc = SQLITE_IOERR_DELETE_NOENT;
-    else if (!exj_power_may_change(p) || exj_power_fails(p, EXJ_POWER_DELETE))
+    else if (!exj_power_may_change(p, EXJ_POWER_DELETE) ||
+             exj_power_fails(p, EXJ_POWER_DELETE))
         rc = SQLITE_IOERR_DELETE;
     if (rc == SQLITE_OK) {
         exj_power_point(&n->now, NULL);

@@ -46,6 +46,8 @@ void exj_power_free(exj_power *p); /* wants all files closed */
 /* The power goes instead of the call after the next `changes` calls that change the disk
  * (write, truncate, sync, delete, making a file). EXJ_POWER_NEVER: it stays. */
 void exj_power_cut_after(exj_power *p, uint64_t changes);
+/* The power goes instead of the first sync after that: where most is at stake. */
+void exj_power_cut_at_sync_after(exj_power *p, uint64_t changes);
 void exj_power_cut(exj_power *p); /* now */
 bool exj_power_is_off(exj_power *p);
 uint64_t

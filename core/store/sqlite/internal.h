@@ -46,6 +46,8 @@ typedef struct exj_sqlite_seam {
     void *user;
     const char *vfs;   /* name of a registered VFS (disk faults) */
     int64_t max_pages; /* the file grows no further: SQLITE_FULL; 0: no limit */
+    int64_t wal_bytes; /* a log that long is checkpointed although busy, and none because it is
+                          idle: no clock decides; 0: as always */
 } exj_sqlite_seam;
 
 /* As exj_sqlite_open; `seam` (copied) may be NULL. */

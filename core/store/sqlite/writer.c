@@ -20,10 +20,15 @@
 #define TICK_ITEMS 8192
 #define TICK_NS (8 * (exj_nsec)1000000)
 #define PAGE_BYTES 4096
-#define WAL_IDLE_BYTES (4 * (int64_t)1024 * 1024)  /* worth a checkpoint when idle */
-#define WAL_BUSY_BYTES (64 * (int64_t)1024 * 1024) /* worth one although busy */
+#define WAL_BUSY_BYTES (64 * (int64_t)1024 * 1024) /* worth a checkpoint although busy */
+#define WAL_IDLE_BYTES (4 * (int64_t)1024 * 1024)  /* worth one when idle */
 #define IDLE_MS 20
 #define CLOCK_SAVE_MS 1000
+
+static int64_t busy_bytes(const exj_sqlite *s)
+{
+    return s->seam.wal_bytes ? s->seam.wal_bytes : WAL_BUSY_BYTES;
+}
 
 static int wal_grew(void *store, sqlite3 *db, const char *name, int frames)
 {
@@ -373,7 +378,8 @@ static exj_op *take(exj_sqlite *s)
 
     pthread_mutex_lock(&s->mu);
     while (!s->head && !s->closing) {
-        tidy = atomic_load_explicit(&s->wal_bytes, memory_order_relaxed) > WAL_IDLE_BYTES;
+        tidy = atomic_load_explicit(&s->wal_bytes, memory_order_relaxed) > WAL_IDLE_BYTES &&
+               !s->seam.wal_bytes;
         if (!tidy) {
             pthread_cond_wait(&s->work, &s->mu);
             continue;
@@ -420,9 +426,9 @@ void *exj_sqlite_writer(void *store)
         while (todo) {
             todo = tick(s, todo);
             wal = atomic_load_explicit(&s->wal_bytes, memory_order_relaxed);
-            if (wal > 2 * WAL_BUSY_BYTES)
+            if (wal > 2 * busy_bytes(s))
                 checkpoint(s, SQLITE_CHECKPOINT_TRUNCATE);
-            else if (wal > WAL_BUSY_BYTES)
+            else if (wal > busy_bytes(s))
                 checkpoint(s, SQLITE_CHECKPOINT_RESTART);
             if (todo && !todo->next)
                 join_queue(s, todo);

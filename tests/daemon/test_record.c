@@ -15,6 +15,7 @@ static void setup(void)
     exj_daemon_init(&d);
     snprintf(path, sizeof(path), "%s", exj_tmp_path(&d.tmp, "history.jsonl"));
     exj_daemon_set(&d, "EXELLIX_JOBS_RECORD", "%s", path);
+    exj_daemon_set(&d, "EXELLIX_PLUGIN_RECORD", "%s", path);
 }
 
 static void teardown(void)
@@ -28,7 +29,7 @@ TestSuite(record, .init = setup, .fini = teardown, .timeout = 100);
 #define IDS 100000
 
 struct seen {
-    size_t lines, ok[EXJ_HIST_OP_COUNT], of_host;
+    size_t lines, ok[EXJ_HIST_OP_COUNT], of_host, effects;
     int64_t completed;
     uint64_t incarnation;    /* of the worker that began last */
     unsigned char open[IDS]; /* operations of the worker that have begun and not ended */
@@ -40,6 +41,14 @@ static void look(struct seen *s, const exj_hist_event *e)
     cr_assert_gt(e->t, 0);
     if (exj_slice_is(e->actor, "host")) {
         s->of_host++;
+        return;
+    }
+    if (exj_slice_is(e->actor, "executor")) {
+        cr_assert_eq(e->op, EXJ_HIST_EFFECT);
+        cr_assert_eq(e->job.n, strlen("m||g|rN") + (e->job.n > strlen("m||g|rN")));
+        cr_assert_eq(e->token, 1);
+        cr_assert_eq(e->attempt, 1);
+        s->effects += e->phase == EXJ_HIST_OK;
         return;
     }
     cr_assert(exj_slice_is(e->actor, "worker"));
@@ -109,6 +118,7 @@ Test(record, has_each_operation_from_its_beginning_to_its_end)
     cr_expect_geq(seen.ok[EXJ_HIST_CLAIM], 20);
     cr_expect_eq(seen.ok[EXJ_HIST_EXECUTE], 20);
     cr_expect_eq(seen.completed, 20);
+    cr_expect_eq(seen.effects, 20);
     cr_expect_geq(seen.ok[EXJ_HIST_GENERATION], 1);
     for (size_t id = 0; id < IDS; id++)
         cr_assert_not(seen.open[id], "operation %zu has no end", id);

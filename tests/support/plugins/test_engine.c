@@ -20,6 +20,10 @@
  *   "waitMs":N      be suspended for so long; "waitAt":"…" until then; "polls":N be polled so often, every 10 ms
  *   "blockSignal":"…" be blocked until the signal came
  * EXJ_TEST_ENGINE_CREATE=fail makes create fail.
+ *
+ * EXELLIX_PLUGIN_RECORD names a history (docs/history.md; hosts are given variables of this
+ * name only): after steps and waits, around the work itself, a line "effect" says that it
+ * begins and one that it is done ("ok") or was not done ("fail").
  */
 #include "exellix/plugin.h"
 
@@ -27,15 +31,19 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 struct engine {
     const exj_host *host;
     int fd; /* -1: nothing is written down */
+    int record; /* the same of the history */
+    unsigned long long incarnation, id; /* in the history: of this instance, of this call */
     exj_result bad; /* of one call: what the host could not do, such as for lack of memory */
 };
 
@@ -89,6 +97,31 @@ static int note(struct engine *e, char what, const exj_args *a)
     n = snprintf(line, sizeof(line), "%c %.*s %llu %u %lld\n", what, (int)a->job_id.n,
                  a->job_id.p, (unsigned long long)a->token, a->attempt, now_ns());
     return write(e->fd, line, (size_t)n) == n ? 0 : -1;
+}
+
+/* One line of a history, in one write. */
+static void record(struct engine *e, const char *phase, const exj_args *a)
+{
+    char job[2100], line[2600];
+    size_t n = 0;
+    int len;
+
+    if (e->record < 0)
+        return;
+    for (size_t i = 0; i < a->job_id.n && n + 2 < sizeof(job); i++) {
+        if (a->job_id.p[i] == '"' || a->job_id.p[i] == '\\')
+            job[n++] = '\\';
+        job[n++] = a->job_id.p[i]; /* control bytes are escaped in it already */
+    }
+    job[n] = '\0';
+    len = snprintf(line, sizeof(line),
+                   "{\"t\":%lld,\"actor\":\"executor\",\"incarnation\":\"%016llx\","
+                   "\"op\":\"effect\",\"phase\":\"%s\",\"id\":%llu,\"token\":%llu,"
+                   "\"attempt\":%u,\"job\":\"%s\"}\n",
+                   now_ns(), e->incarnation, phase, e->id, (unsigned long long)a->token,
+                   a->attempt, job);
+    if (write(e->record, line, (size_t)len) != len)
+        perror("test-engine: the history");
 }
 
 static exj_result answer(struct engine *e, exj_call c, const char *json)
@@ -311,6 +344,7 @@ static exj_result create(const exj_host *h, exj_str config, void **instance)
 {
     const char *fails = getenv("EXJ_TEST_ENGINE_CREATE");
     const char *path = getenv("EXJ_TEST_EFFECTS");
+    const char *history = getenv("EXELLIX_PLUGIN_RECORD");
     struct engine *e;
 
     (void)config;
@@ -323,9 +357,16 @@ static exj_result create(const exj_host *h, exj_str config, void **instance)
         return EXJ_R_INTERNAL;
     e->host = h;
     e->fd = path ? open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
+    e->record = history ? open(history, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600) : -1;
+    if (history && e->record < 0)
+        perror("test-engine: the history");
+    if (e->record >= 0 && getrandom(&e->incarnation, sizeof(e->incarnation), 0) < 0)
+        e->incarnation = (unsigned long long)now_ns();
     *instance = e;
     return EXJ_R_OK;
 }
+
+static atomic_ullong ids;
 
 static exj_result execute(void *instance, exj_call c, const exj_args *a)
 {
@@ -343,13 +384,17 @@ static exj_result execute(void *instance, exj_call c, const exj_args *a)
     r = EXJ_R_INTERNAL;
     word_of(text, "then", then, sizeof(then));
     word_of(text, "gate", gate, sizeof(gate));
+    e->id = atomic_fetch_add(&ids, 1) + 1;
+    record(e, "invoke", a);
     if (!work(e, c, number_of(text, "sleepMs"), gate,
               value_of(text, "deaf") != NULL)) {
         r = EXJ_R_CANCELLED;
+        record(e, "fail", a);
         goto out;
     }
     if (value_of(text, "ends") && note(e, 'E', a) != 0)
         goto out;
+    record(e, (long)a->attempt <= number_of(text, "failTimes") ? "fail" : "ok", a);
     if ((long)a->attempt <= number_of(text, "failTimes"))
         r = fail(e, c, EXJ_R_RETRY, "ToldToRetry");
     else if (value_of(text, "steps") && !*then)
@@ -367,6 +412,8 @@ static void destroy(void *instance)
 
     if (e->fd >= 0)
         close(e->fd);
+    if (e->record >= 0)
+        close(e->record);
     free(e);
 }
 

@@ -85,6 +85,7 @@ static void given_back(exj_op *op)
     e->answers++;
     e->counts.claimed -= g->len;
     p->maybe_work = true;
+    exj_run_freed_locked(e, p);
     pthread_cond_signal(&e->claim);
     pthread_cond_broadcast(&e->cycle);
     pthread_cond_broadcast(&e->idle);
@@ -249,6 +250,7 @@ static exj_nsec plan_locked(exj_engine *e, struct round *round)
             break;
         p->claiming = true;
         p->maybe_work = false; /* an insert from here on sets it again */
+        p->freed = p->gate->freed;
         p->uncommitted += want;
         e->outstanding += want;
         left -= want;
@@ -300,10 +302,23 @@ static void list_locked(exj_engine *e, struct batch *b)
 /* What the store said about rows that it did not give. */
 static void note_held_back_locked(struct pool *p, const exj_want *w, exj_nsec rate_at)
 {
+    p->gate->parked += (uint32_t)w->ret_parked - (uint32_t)p->parked;
     p->parked = w->ret_parked;
     p->rate_at = w->ret_again ? rate_at : 0;
-    if (w->ret_again || w->ret_more)
+    /* A place that became free while this answer was on its way may be theirs already. */
+    if (w->ret_again || w->ret_more || (w->ret_parked && p->freed != p->gate->freed))
         p->maybe_work = true;
+}
+
+bool exj_run_freed_locked(exj_engine *e, const struct pool *p)
+{
+    p->gate->freed++;
+    if (!p->gate->parked)
+        return false;
+    for (struct pool *o = e->pools; o; o = o->next)
+        if (o->parked && o->gate == p->gate)
+            o->maybe_work = true;
+    return true;
 }
 
 /* One answered claim: into the ring, or back. */

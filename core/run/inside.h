@@ -95,11 +95,13 @@ struct asked {
     exj_nsec not_before; /* mu; it failed: not again before. 0: it did not */
 };
 
-/* A graph's cap counts over all matrices that name the graph. */
+/* A graph's cap counts over all matrices that name the graph, as do its concurrency keys. */
 struct gate {
     struct gate *next;
     char *graph_id;
     uint32_t executing; /* mu */
+    uint32_t parked;    /* mu; pools of the graph that are `parked` */
+    uint64_t freed;     /* mu; raised when rows of the graph ended or lost their claims */
 };
 
 /* One (matrix, run, graph). Lives as long as the engine. */
@@ -114,6 +116,7 @@ struct pool {
     bool maybe_work;        /* mu; the store may hold claimable rows */
     bool stale;             /* mu; the config changed under a claim: look again */
     bool claiming;          /* mu; a claim of this pool is on its way */
+    uint64_t freed;         /* mu; of its gate, when its claim was sent */
     bool parked;            /* mu; rows wait for a place of their concurrency key: an outcome
                                may let one in */
     exj_nsec rate_at;       /* mu; no claim before: its rate limit is used up. 0: none holds */
@@ -299,6 +302,9 @@ void *exj_run_cycle(void *matrix);
 void *exj_run_claimer(void *engine);
 /* Take the rows that wait in p's ring and give them back to the store. */
 void exj_run_release_locked(exj_engine *e, struct pool *p);
+/* Rows of this pool ended or lost their claims: where rows of its graph wait for a place of a
+ * concurrency key, in whatever pool, there may be one now. True: there are such pools. */
+bool exj_run_freed_locked(exj_engine *e, const struct pool *p);
 /* Give back rows that a worker took and that nothing was done for. */
 void exj_run_return(exj_engine *e, struct pool *p, struct row **rows, uint32_t n);
 void exj_batch_row_over(exj_engine *e, struct row *r);

@@ -151,6 +151,8 @@ static void count_reaped(exj_engine *e, const exj_reaped *rows, size_t n)
 
         for (p = e->pools; p && p->id != rows[i].pool; p = p->next)
             ;
+        if (p) /* dead or not: its place of a concurrency key is free */
+            exj_run_freed_locked(e, p);
         if (rows[i].to == EXJ_FAILED) {
             e->counts.failed++;
             if (p) {

@@ -63,7 +63,7 @@ static void box_done(exj_op *op)
     struct pool *p = box->pool;
     uint64_t by_status[EXJ_STATUS_COUNT] = { 0 }, fenced = 0, failed = 0;
     exj_msec due = 0;
-    bool came_back = false;
+    bool came_back = false, freed;
 
     if (op->rc != EXJ_OK)
         exj_run_store_failed(e, "outcomes", op);
@@ -115,9 +115,9 @@ static void box_done(exj_op *op)
         e->next_due = due;
         pthread_cond_signal(&e->keep);
     }
-    if (came_back || p->parked)
-        p->maybe_work = true;
-    if (came_back || p->parked || p->ready <= p->depth / 2 || e->outstanding == 0)
+    freed = exj_run_freed_locked(e, p);
+    p->maybe_work |= came_back;
+    if (came_back || freed || p->ready <= p->depth / 2 || e->outstanding == 0)
         pthread_cond_signal(&e->claim);
     if (p->uncommitted == 0) {
         pthread_cond_broadcast(&e->cycle);

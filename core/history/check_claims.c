@@ -30,12 +30,12 @@ static void check_stale(const check_life *l, size_t at, const check_rec *r)
     if (r->op == EXJ_HIST_REAP)
         return;
     if (by)
-        exj_check_find(l->c, 6, "stale write", l->row, by, r,
-                       "it was written under token %" PRId64 " although %" PRId64 " was given",
-                       k->token, by->token);
+        exj_check_broken(l->c, 6, "stale write", l->row, by, r,
+                         "it was written under token %" PRId64 " although %" PRId64 " was given",
+                         k->token, by->token);
     else if (k->end && k->end != r && !check_ends(r->op) && check_before(k->end, r))
-        exj_check_find(l->c, 6, "late write", l->row, k->end, r,
-                       "it was written under a claim that was over");
+        exj_check_broken(l->c, 6, "late write", l->row, k->end, r,
+                         "it was written under a claim that was over");
 }
 
 /* ---- I7 ------------------------------------------------------------------------------------------ */
@@ -87,8 +87,8 @@ static void check_writes(const check_life *l)
             check_try(l->c, 6);
             check_try(l->c, 7);
             if (!is_justified(l, at, r))
-                exj_check_find(l->c, 7, "false refusal", l->row, k->claim, r,
-                               "it was refused although its claim was not over");
+                exj_check_broken(l->c, 7, "false refusal", l->row, k->claim, r,
+                                 "it was refused although its claim was not over");
         }
     }
 }
@@ -104,14 +104,14 @@ static void check_bound(const check_life *l, const check_token *k)
     if (n > 1 || (k->end && k->end->to == TO_FAILED))
         check_try(l->c, 10);
     if (n > most)
-        exj_check_find(l->c, 10, "poison loop", l->row, k->claim, NULL,
-                       "attempt %" PRIu32 " of at most %" PRIu32, n, most);
+        exj_check_broken(l->c, 10, "poison loop", l->row, k->claim, NULL,
+                         "attempt %" PRIu32 " of at most %" PRIu32, n, most);
     if (!k->end || n >= most)
         return;
     if (k->end->to == TO_FAILED &&
         (k->end->op == EXJ_HIST_REAP || k->end->outcome == W_FAIL_RETRY))
-        exj_check_find(l->c, 10, "dead too early", l->row, k->claim, k->end,
-                       "it is dead after attempt %" PRIu32 " of %" PRIu32, n, most);
+        exj_check_broken(l->c, 10, "dead too early", l->row, k->claim, k->end,
+                         "it is dead after attempt %" PRIu32 " of %" PRIu32, n, most);
 }
 
 /* Does a claim that ended so count as an attempt? */
@@ -129,11 +129,11 @@ static void check_counting(const check_life *l, const check_token *k, const chec
         l->c->wild[EXJ_HIST_SIGNAL].len)
         return;
     if (counts(k->end) && b != a + 1)
-        exj_check_find(l->c, 10, "attempt not counted", l->row, k->end, next->claim,
-                       "attempt %" PRIu32 " follows %" PRIu32 ", which failed", b, a);
+        exj_check_broken(l->c, 10, "attempt not counted", l->row, k->end, next->claim,
+                         "attempt %" PRIu32 " follows %" PRIu32 ", which failed", b, a);
     else if (!counts(k->end) && b != a)
-        exj_check_find(l->c, 10, "attempt counted", l->row, k->end, next->claim,
-                       "attempt %" PRIu32 " follows %" PRIu32 ", which did not count", b, a);
+        exj_check_broken(l->c, 10, "attempt counted", l->row, k->end, next->claim,
+                         "attempt %" PRIu32 " follows %" PRIu32 ", which did not count", b, a);
 }
 
 static void check_attempts(const check_life *l)
@@ -151,9 +151,9 @@ static void check_attempts(const check_life *l)
         last = k;
     }
     if (l->final && l->max_attempts && l->final->attempt > l->max_attempts)
-        exj_check_find(l->c, 10, "poison loop", l->row, l->final, NULL,
-                       "%" PRIu32 " attempts of at most %" PRIu32, l->final->attempt,
-                       l->max_attempts);
+        exj_check_broken(l->c, 10, "poison loop", l->row, l->final, NULL,
+                         "%" PRIu32 " attempts of at most %" PRIu32, l->final->attempt,
+                         l->max_attempts);
 }
 
 /* ---- I11 ----------------------------------------------------------------------------------------- */
@@ -166,15 +166,15 @@ static void check_cancel(const check_life *l, const check_rec *cancel)
 
         if (k->claim && check_before(cancel, k->claim) &&
             !exj_check_revived(l, cancel, k->claim, false)) {
-            exj_check_find(l->c, 11, "lost cancel", l->row, cancel, k->claim,
-                           "it was claimed after it was canceled");
+            exj_check_broken(l->c, 11, "lost cancel", l->row, cancel, k->claim,
+                             "it was claimed after it was canceled");
             return;
         }
         /* Its holder was asked: whatever but success it answers ends the row. */
         if (k->end && k->end->op == EXJ_HIST_COMPLETE && k->end->to && !check_terminal(k->end->to) &&
             check_before(cancel, k->end) && !exj_check_revived(l, cancel, k->end, false)) {
-            exj_check_find(l->c, 11, "lost cancel", l->row, cancel, k->end,
-                           "it goes on although it was asked to stop");
+            exj_check_broken(l->c, 11, "lost cancel", l->row, cancel, k->end,
+                             "it goes on although it was asked to stop");
             return;
         }
     }

@@ -142,8 +142,8 @@ static inline check_rec *check_at(const exj_check *c, size_t i)
 /* ---- check_report.c ------------------------------------------------------------------- */
 
 /* A finding; up to two records are told with their times and ids. */
-void exj_check_find(exj_check *c, unsigned invariant, const char *anomaly, const check_row *r,
-                    const check_rec *a, const check_rec *b, const char *format, ...)
+void exj_check_broken(exj_check *c, unsigned invariant, const char *anomaly, const check_row *r,
+                      const check_rec *a, const check_rec *b, const char *format, ...)
     __attribute__((format(printf, 7, 8)));
 const char *exj_check_to_word(unsigned to);
 /* How many operations of unknown outcome on any row may have happened from `low` to `high`. */

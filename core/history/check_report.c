@@ -70,8 +70,8 @@ static bool room_for_finding(exj_check *c)
     return true;
 }
 
-void exj_check_find(exj_check *c, unsigned invariant, const char *anomaly, const check_row *r,
-                    const check_rec *a, const check_rec *b, const char *format, ...)
+void exj_check_broken(exj_check *c, unsigned invariant, const char *anomaly, const check_row *r,
+                      const check_rec *a, const check_rec *b, const char *format, ...)
 {
     exj_check_finding *f;
     exj_buf t = EXJ_BUF_INIT;

@@ -177,14 +177,14 @@ static void check_there(const check_life *l)
         return;
     check_try(c, 1);
     if (!l->final && !l->row->removed)
-        exj_check_find(c, 1, "lost", l->row, e, NULL,
-                       "it was acknowledged, and is neither in the final store nor removed");
+        exj_check_broken(c, 1, "lost", l->row, e, NULL,
+                         "it was acknowledged, and is neither in the final store nor removed");
     for (size_t i = 0; i < l->orders; i++) {
         const check_rec *r = l->recs[i];
 
         if (r->job && r->job != l->row->job) {
-            exj_check_find(c, 1, "renamed", l->row, e, r, "it is now a row of another job, %.*s",
-                           (int)exj_check_text(c, r->job).n, exj_check_text(c, r->job).p);
+            exj_check_broken(c, 1, "renamed", l->row, e, r, "it is now a row of another job, %.*s",
+                             (int)exj_check_text(c, r->job).n, exj_check_text(c, r->job).p);
             break;
         }
     }
@@ -214,12 +214,12 @@ static void check_phantom(const check_life *l)
     if (same && same != l->row) {
         /* A row that left came back from an archive under a new number. */
         if (!same->removed)
-            exj_check_find(c, 2, "twin", l->row, l->enqueue ? l->enqueue : l->recs[0], NULL,
-                           "row %" PRId64 " is of the same job", same->seq);
+            exj_check_broken(c, 2, "twin", l->row, l->enqueue ? l->enqueue : l->recs[0], NULL,
+                             "row %" PRId64 " is of the same job", same->seq);
         return;
     }
     if (!may_have_been_enqueued(l))
-        exj_check_find(c, 2, "phantom", l->row, l->recs[0], NULL, "nobody enqueued it");
+        exj_check_broken(c, 2, "phantom", l->row, l->recs[0], NULL, "nobody enqueued it");
 }
 
 /* ---- I3 ------------------------------------------------------------------------------------------ */
@@ -233,8 +233,8 @@ static void check_stuck(const check_life *l)
         return;
     check_try(c, 3);
     if (f->to == TO_QUEUED || f->to == TO_WAITING || f->to == TO_RUNNING)
-        exj_check_find(c, 3, "stuck", l->row, f, l->tokens_len ? l->tokens[l->tokens_len - 1].end : NULL,
-                       "after the drain it is %s", exj_check_to_word(f->to));
+        exj_check_broken(c, 3, "stuck", l->row, f, l->tokens_len ? l->tokens[l->tokens_len - 1].end : NULL,
+                         "after the drain it is %s", exj_check_to_word(f->to));
 }
 
 /* A claim although the row had ended: whichever came first, one of the two should not be. */
@@ -250,8 +250,8 @@ static void check_resurrected(const check_life *l, size_t at)
     if (next->end && check_terminal(next->end->to) && next->end->op == EXJ_HIST_COMPLETE &&
         k->end->op == EXJ_HIST_COMPLETE && !check_before(k->end, next->claim))
         return; /* I4 */
-    exj_check_find(l->c, 3, "resurrected", l->row, k->end, next->claim,
-                   "it had ended, and was claimed");
+    exj_check_broken(l->c, 3, "resurrected", l->row, k->end, next->claim,
+                     "it had ended, and was claimed");
 }
 
 /* Terminal rows of the end are what their last outcome made of them. */
@@ -265,8 +265,8 @@ static void check_unchanged(const check_life *l)
     if (!e || !check_terminal(e->to) || e->to == f->to || exj_check_revived(l, e, f, false) ||
         f->t0 < e->t1)
         return;
-    exj_check_find(l->c, 3, "changed", l->row, e, f, "it had ended as %s, and is %s",
-                   exj_check_to_word(e->to), exj_check_to_word(f->to));
+    exj_check_broken(l->c, 3, "changed", l->row, e, f, "it had ended as %s, and is %s",
+                     exj_check_to_word(e->to), exj_check_to_word(f->to));
 }
 
 static void check_finals(const check_life *l)
@@ -280,8 +280,8 @@ static void check_finals(const check_life *l)
             continue;
         if (last && check_terminal(last->to) && r->to != last->to &&
             !exj_check_revived(l, last, r, false))
-            exj_check_find(l->c, 3, "changed", l->row, last, r, "it had ended as %s, and is %s",
-                           exj_check_to_word(last->to), exj_check_to_word(r->to));
+            exj_check_broken(l->c, 3, "changed", l->row, last, r, "it had ended as %s, and is %s",
+                             exj_check_to_word(last->to), exj_check_to_word(r->to));
         last = r;
     }
 }
@@ -305,11 +305,11 @@ static void check_token_ends(const check_life *l, const check_token *k)
         if (exj_check_same_outcome(first, r))
             continue;
         if (first->op == EXJ_HIST_COMPLETE && r->op == EXJ_HIST_COMPLETE)
-            exj_check_find(l->c, 4, "double-accepted", l->row, first, r,
-                           "two outcomes of one claim were accepted");
+            exj_check_broken(l->c, 4, "double-accepted", l->row, first, r,
+                             "two outcomes of one claim were accepted");
         else
-            exj_check_find(l->c, 4, "ended twice", l->row, first, r,
-                           "one claim ended in two ways");
+            exj_check_broken(l->c, 4, "ended twice", l->row, first, r,
+                             "one claim ended in two ways");
         return;
     }
 }
@@ -327,8 +327,8 @@ static void check_one_outcome(const check_life *l)
         if (i > 0)
             check_try(l->c, 4);
         if (last && !exj_check_revived(l, last, k->end, false))
-            exj_check_find(l->c, 4, "double-accepted", l->row, last, k->end,
-                           "outcomes of two claims were accepted");
+            exj_check_broken(l->c, 4, "double-accepted", l->row, last, k->end,
+                             "outcomes of two claims were accepted");
         last = k->end;
     }
 }
@@ -371,13 +371,13 @@ static void check_accounted(const check_life *l)
     if (!cause && (!k || !exj_check_may_have_ended(l, k, f->t0)) &&
         !(f->to == TO_CANCELED && c->wild[EXJ_HIST_CANCEL].len) &&
         !(!k && (c->wild[EXJ_HIST_COMPLETE].len || c->wild[EXJ_HIST_REAP].len)))
-        exj_check_find(c, 4, "outcome of nobody", l->row, f, k ? k->claim : NULL,
-                       "it is %s, and nobody was told so or may have done it",
-                       exj_check_to_word(f->to));
+        exj_check_broken(c, 4, "outcome of nobody", l->row, f, k ? k->claim : NULL,
+                         "it is %s, and nobody was told so or may have done it",
+                         exj_check_to_word(f->to));
     if (f->to == TO_COMPLETED && k && k->end && k->end->op == EXJ_HIST_COMPLETE && f->digest &&
         k->end->digest && f->digest != k->end->digest)
-        exj_check_find(c, 4, "another's result", l->row, k->end, f,
-                       "the result in the store is not the one that was accepted");
+        exj_check_broken(c, 4, "another's result", l->row, k->end, f,
+                         "the result in the store is not the one that was accepted");
 }
 
 /* ---- I5 ------------------------------------------------------------------------------------------ */
@@ -403,10 +403,10 @@ static void check_gap(const check_life *l, int64_t from, int64_t to, const check
                                         b ? b->t1 : CHECK_NEVER);
     missing = (uint64_t)(to - from) - 1;
     if (missing > may)
-        exj_check_find(l->c, 5, "token gap", l->row, a, b,
-                       "%" PRIu64 " tokens are missing, and %" PRIu64
-                       " claims and reruns may have taken one",
-                       missing, may);
+        exj_check_broken(l->c, 5, "token gap", l->row, a, b,
+                         "%" PRIu64 " tokens are missing, and %" PRIu64
+                         " claims and reruns may have taken one",
+                         missing, may);
 }
 
 static void check_reuse(const check_life *l, const check_token *k)
@@ -414,8 +414,8 @@ static void check_reuse(const check_life *l, const check_token *k)
     for (size_t i = k->first; i < k->first + k->n; i++)
         if (l->recs[i]->op == EXJ_HIST_CLAIM && l->recs[i]->phase == EXJ_HIST_OK &&
             l->recs[i] != k->claim) {
-            exj_check_find(l->c, 5, "token reuse", l->row, k->claim, l->recs[i],
-                           "one token was given twice");
+            exj_check_broken(l->c, 5, "token reuse", l->row, k->claim, l->recs[i],
+                             "one token was given twice");
             return;
         }
 }
@@ -440,11 +440,11 @@ static void check_tokens(const check_life *l)
             check_try(l->c, 5);
             check_gap(l, last->token, k->token, last->claim, k->claim);
             if (check_before(k->claim, last->claim))
-                exj_check_find(l->c, 5, "token fell", l->row, k->claim, last->claim,
-                               "a later claim was given a smaller token");
+                exj_check_broken(l->c, 5, "token fell", l->row, k->claim, last->claim,
+                                 "a later claim was given a smaller token");
             else if (!last->end && !exj_check_may_have_ended(l, last, k->claim->t1))
-                exj_check_find(l->c, 5, "two holders", l->row, last->claim, k->claim,
-                               "it was claimed while another held it");
+                exj_check_broken(l->c, 5, "two holders", l->row, last->claim, k->claim,
+                                 "it was claimed while another held it");
         } else if (!l->row->older)
             check_gap(l, token_before(l), k->token, NULL, k->claim);
         last = k;
@@ -452,8 +452,8 @@ static void check_tokens(const check_life *l)
     if (!f || !f->token || (l->row->older && !last))
         return;
     if (last && f->token < last->token && last->claim->t1 < f->t0)
-        exj_check_find(l->c, 5, "token fell", l->row, last->claim, f,
-                       "the store's token is smaller than one that was given");
+        exj_check_broken(l->c, 5, "token fell", l->row, last->claim, f,
+                         "the store's token is smaller than one that was given");
     check_gap(l, last ? last->token : token_before(l), f->token + 1, last ? last->claim : NULL, f);
 }
 

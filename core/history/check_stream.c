@@ -76,11 +76,11 @@ static void check_row_order(exj_check *c, const check_entry *const *own, size_t 
         for (size_t j = i + 1; j < n && j < i + 64; j++)
             if (own[j]->row == e->row) {
                 if (own[j]->nth < e->nth)
-                    exj_check_find(c, 16, "order", NULL, NULL, NULL,
-                                   "reader %.*s saw entry %" PRId64 " of row %" PRId64
-                                   " before %" PRId64,
-                                   (int)name_of(c, e).n, name_of(c, e).p, own[j]->number, e->row,
-                                   e->number);
+                    exj_check_broken(c, 16, "order", NULL, NULL, NULL,
+                                     "reader %.*s saw entry %" PRId64 " of row %" PRId64
+                                     " before %" PRId64,
+                                     (int)name_of(c, e).n, name_of(c, e).p, own[j]->number, e->row,
+                                     e->number);
                 break;
             }
     }
@@ -96,10 +96,10 @@ static void check_missing(exj_check *c, const check_entry *e, size_t n,
         if (low > high || (may_be_compacted(c) && !anyone_saw(all, all_n, low, high)) ||
             was_said(e, n, low, high))
             continue;
-        exj_check_find(c, 16, "silent loss", NULL, NULL, NULL,
-                       "reader %.*s saw entries %" PRId64 " and %" PRId64
-                       ", and nothing in between, and was not told of a gap",
-                       (int)name_of(c, own[i]).n, name_of(c, own[i]).p, low - 1, high + 1);
+        exj_check_broken(c, 16, "silent loss", NULL, NULL, NULL,
+                         "reader %.*s saw entries %" PRId64 " and %" PRId64
+                         ", and nothing in between, and was not told of a gap",
+                         (int)name_of(c, own[i]).n, name_of(c, own[i]).p, low - 1, high + 1);
     }
 }
 
@@ -155,9 +155,9 @@ static void check_against(exj_check *c, const struct seen *seen, size_t n, const
     if (key.kind == CHECK_NONE)
         c->failed = true;
     else if (!bsearch(&key, seen, n, sizeof *seen, by_what))
-        exj_check_find(c, 16, "silent loss", r->row_at == CHECK_NONE ? NULL : &c->rows[r->row_at], r,
-                       NULL, "reader %.*s saw what came before and after, and not \"%s\"",
-                       (int)reader.n, reader.p, kind);
+        exj_check_broken(c, 16, "silent loss", r->row_at == CHECK_NONE ? NULL : &c->rows[r->row_at], r,
+                         NULL, "reader %.*s saw what came before and after, and not \"%s\"",
+                         (int)reader.n, reader.p, kind);
 }
 
 /* Whatever surely happened between two claims of which the reader saw the entries, it saw too. */

@@ -31,9 +31,9 @@ static void check_done(const check_life *l)
             return;
         late = r;
     }
-    exj_check_find(c, 8, "done without work", l->row, done, late,
-                   late ? "it was done before its effect began"
-                        : "it was done, and no effect of it was seen");
+    exj_check_broken(c, 8, "done without work", l->row, done, late,
+                     late ? "it was done before its effect began"
+                          : "it was done, and no effect of it was seen");
 }
 
 /* ---- I9 ------------------------------------------------------------------------------------------ */
@@ -83,15 +83,15 @@ static void check_effects_of_key(const check_life *l, check_rec **r, size_t n)
         }
         if (!r[i]->token)
             continue;
-        exj_check_find(c, 9, "gratuitous duplicate", l->row, r[i - 1], r[i],
-                       "one claim did its work twice");
+        exj_check_broken(c, 9, "gratuitous duplicate", l->row, r[i - 1], r[i],
+                         "one claim did its work twice");
         return;
     }
     if (n == tokens && tokens > 1 + reasons)
-        exj_check_find(c, 9, "gratuitous duplicate", l->row, r[0], r[n - 1],
-                       "its work was done %" PRIu64 " times, for %" PRIu64
-                       " crashes, expiries, failures and orders",
-                       tokens, reasons);
+        exj_check_broken(c, 9, "gratuitous duplicate", l->row, r[0], r[n - 1],
+                         "its work was done %" PRIu64 " times, for %" PRIu64
+                         " crashes, expiries, failures and orders",
+                         tokens, reasons);
 }
 
 static void check_effects(const check_life *l)
@@ -156,10 +156,10 @@ static void check_step(const check_life *l, check_rec *const *r, size_t n)
             continue;
         if (last && !(last->token == r[i]->token && last->digest == r[i]->digest) &&
             !was_rerun(l, last, r[i])) {
-            exj_check_find(c, 17, "changed step", l->row, last, r[i],
-                           last->digest == r[i]->digest
-                               ? "a finished step was written again"
-                               : "a finished step was overwritten by another result");
+            exj_check_broken(c, 17, "changed step", l->row, last, r[i],
+                             last->digest == r[i]->digest
+                                 ? "a finished step was written again"
+                                 : "a finished step was overwritten by another result");
             return;
         }
         last = r[i];

@@ -166,10 +166,10 @@ static bool leave_recovery(const check_life *l, struct check_across *a)
         check_try(c, 13);
         most = 2 * c->lease + c->o.restart_ms * 1000000;
         if (back - last_disturbance(c, killed, back) > most)
-            exj_check_find(c, 13, "slow recovery", l->row, k->claim, k->end ? k->end : next,
-                           "its worker was killed at %" PRId64 ", and it was taken back %" PRId64
-                           " ms later; %" PRId64 " ms were allowed",
-                           killed, (back - killed) / 1000000, most / 1000000);
+            exj_check_broken(c, 13, "slow recovery", l->row, k->claim, k->end ? k->end : next,
+                             "its worker was killed at %" PRId64 ", and it was taken back %" PRId64
+                             " ms later; %" PRId64 " ms were allowed",
+                             killed, (back - killed) / 1000000, most / 1000000);
     }
     return true;
 }
@@ -243,10 +243,10 @@ static void check_pool_order(exj_check *c, const struct first *f, size_t n, stru
             continue;
         check_try(c, 12);
         if (before_me > c->in_flight)
-            exj_check_find(c, 12, "reorder", &c->rows[r->row], r->claim, NULL,
-                           "%" PRIu64 " rows of its pool that came later were claimed before; "
-                           "%" PRIu64 " may be in flight",
-                           before_me, c->in_flight);
+            exj_check_broken(c, 12, "reorder", &c->rows[r->row], r->claim, NULL,
+                             "%" PRIu64 " rows of its pool that came later were claimed before; "
+                             "%" PRIu64 " may be in flight",
+                             before_me, c->in_flight);
     }
 }
 
@@ -317,18 +317,18 @@ static void check_execution(exj_check *c, const check_rec *e, const check_rec *u
     const check_row *row = e->row_at == CHECK_NONE ? NULL : &c->rows[e->row_at];
 
     if (e->phase == EXJ_HIST_OK && e->value && (uint64_t)e->value != e->generation)
-        exj_check_find(c, 14, "torn reload", row, e, NULL,
-                       "it began in generation %" PRIu64 " and ended in %" PRIu64, e->generation,
-                       (uint64_t)e->value);
+        exj_check_broken(c, 14, "torn reload", row, e, NULL,
+                         "it began in generation %" PRIu64 " and ended in %" PRIu64, e->generation,
+                         (uint64_t)e->value);
     if (!unmapped)
         return;
     check_try(c, 14);
     if (e->t0 > unmapped->t0)
-        exj_check_find(c, 14, "torn reload", row, unmapped, e,
-                       "generation %" PRIu64 " was called after it was unmapped", e->generation);
+        exj_check_broken(c, 14, "torn reload", row, unmapped, e,
+                         "generation %" PRIu64 " was called after it was unmapped", e->generation);
     else if (e->phase != EXJ_HIST_INVOKE && e->t1 > unmapped->t0 && e->t1 != CHECK_NEVER)
-        exj_check_find(c, 14, "torn reload", row, unmapped, e,
-                       "generation %" PRIu64 " was unmapped while it ran", e->generation);
+        exj_check_broken(c, 14, "torn reload", row, unmapped, e,
+                         "generation %" PRIu64 " was unmapped while it ran", e->generation);
 }
 
 static void check_generations(exj_check *c)
@@ -401,10 +401,10 @@ static void check_gap_of_progress(exj_check *c, const struct check_across *a, ex
 
         if (high <= low || high - low <= 3 * c->lease || !was_alive(c, low, high))
             continue;
-        exj_check_find(c, 15, "stuck", &c->rows[r->row], r->since, NULL,
-                       "no row moved from %" PRId64 " to %" PRId64 ", %" PRId64
-                       " ms, while this one was ready",
-                       low, high, (high - low) / 1000000);
+        exj_check_broken(c, 15, "stuck", &c->rows[r->row], r->since, NULL,
+                         "no row moved from %" PRId64 " to %" PRId64 ", %" PRId64
+                         " ms, while this one was ready",
+                         low, high, (high - low) / 1000000);
         return;
     }
 }
@@ -476,8 +476,8 @@ static void check_command(exj_check *c, check_rec *const *r, size_t n)
             bool again = taken && !dropped && (taken->inc == r[i]->inc || kept);
 
             if (again && r[i]->t1 - taken->t0 < KEY_FORGOTTEN)
-                exj_check_find(c, 18, "command twice", NULL, taken, r[i],
-                               "one key was taken twice");
+                exj_check_broken(c, 18, "command twice", NULL, taken, r[i],
+                                 "one key was taken twice");
             taken = r[i];
             kept = NULL;
             dropped = false;
@@ -496,8 +496,8 @@ static void check_tick(exj_check *c, check_rec *const *r, size_t n)
             continue;
         check_try(c, 19);
         if (fired) {
-            exj_check_find(c, 19, "tick twice", NULL, fired, r[i], "the tick %" PRId64 " fired twice",
-                           r[i]->value);
+            exj_check_broken(c, 19, "tick twice", NULL, fired, r[i], "the tick %" PRId64 " fired twice",
+                             r[i]->value);
             return;
         }
         fired = r[i];

@@ -50,7 +50,8 @@
     X(ROW, "row", 0, "ID", "this row instead of a plugin")                                 \
     X(CONFIG, "config", 0, "JSON|FILE", "what the plugin is created with ({})")                \
     X(FROM, "from", 0, "STEP", "forget this step and those after it; without: all")        \
-    X(REASON, "reason", 0, "TEXT", "why, for the row's journal")
+    X(REASON, "reason", 0, "TEXT", "why, for the row's journal")                          \
+    X(LEASE_MS, "lease-ms", 0, "N", "the lease that the workers had (as the history says)")
 
 typedef enum exj_flag {
 #define EXJ_X(id, ...) EXJ_CLI_##id,
@@ -59,7 +60,7 @@ typedef enum exj_flag {
     EXJ_CLI_COUNT
 } exj_flag;
 
-#define EXJ_CLI_MAX_ARGS 4
+#define EXJ_CLI_MAX_ARGS 256 /* files of check-history */
 
 typedef struct exj_cli exj_cli;
 
@@ -105,6 +106,7 @@ exj_exit exj_cmd_rows_cancel(exj_cli *c);
 exj_exit exj_cmd_rows_signal(exj_cli *c);
 exj_exit exj_cmd_journal_show(exj_cli *c);
 exj_exit exj_cmd_journal_verify(exj_cli *c);
+exj_exit exj_cmd_check_history(exj_cli *c);
 exj_exit exj_cmd_get_schedule(exj_cli *c);
 exj_exit exj_cmd_delete_schedule(exj_cli *c);
 exj_exit exj_cmd_schedules_list(exj_cli *c);

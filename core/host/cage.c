@@ -55,7 +55,8 @@ static bool set_limits(const exj_cage *c)
         good &= limit(RLIMIT_AS, (rlim_t)c->memory_mb * 1024 * 1024);
     if (c->sandbox) {
         good &= limit(RLIMIT_CPU, CPU_SECONDS);
-        good &= limit(RLIMIT_FSIZE, EXJ_WIRE_MAX); /* 0 would forbid the memfds of the wire */
+        if (!c->records)
+            good &= limit(RLIMIT_FSIZE, EXJ_WIRE_MAX); /* 0 would forbid the memfds of the wire */
     }
     return good;
 }

@@ -12,6 +12,7 @@
 
 typedef struct exj_cage {
     bool sandbox;         /* lane SANDBOX, else HOST */
+    bool records;         /* a history is open, which may grow: files have no largest size */
     uint32_t memory_mb;   /* RLIMIT_AS; 0: none */
     const char *hidden;   /* folder that must not be opened; NULL: none */
     const char *copy;     /* file that must be readable and executable in any case; NULL: none */

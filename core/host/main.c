@@ -2,7 +2,7 @@
  * own (docs/isolation.md). Started by the core only, with the descriptors of
  * core/plugin/wire.h:
  *
- *     exellix-jobs-plugin-host host|sandbox MEMORY_MB HIDDEN_DIR|-
+ *     exellix-jobs-plugin-host host|sandbox MEMORY_MB HIDDEN_DIR|- [record]
  *
  * First HELLO; then the cage is closed; only then is the file looked at and loaded.
  */
@@ -44,10 +44,12 @@ static bool is_socket(int fd)
 }
 
 /* Nothing that we were born with may reach the plugin or stop us. */
-static void begin_afresh(void)
+static void begin_afresh(bool records)
 {
-    exj_cage_begin(EXJ_HOST_FD_CRASH);
-    for (int fd = EXJ_HOST_FD_SOCKET; fd <= EXJ_HOST_FD_CRASH; fd++)
+    int last = records ? EXJ_HOST_FD_RECORD : EXJ_HOST_FD_CRASH;
+
+    exj_cage_begin(last);
+    for (int fd = EXJ_HOST_FD_SOCKET; fd <= last; fd++)
         fcntl(fd, F_SETFD, FD_CLOEXEC);
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a plugin prints is logged line by line */
 }
@@ -141,6 +143,25 @@ static void say_hello(const exj_plugin_file *f, uint32_t cage)
     exj_buf_release(&b);
 }
 
+/* It has a history of its own: it knows what was executed, though the core never hears of it. */
+static exj_recorder *open_record(void)
+{
+    exj_recorder *r = NULL;
+    exj_err err = { 0 };
+
+    if (exj_recorder_open_fd(EXJ_HOST_FD_RECORD, "host", &r, &err) != EXJ_OK)
+        exj_die("%s", err.text);
+    return r;
+}
+
+static void record_life(exj_recorder *r, const char *id, const char *outcome)
+{
+    exj_hist_event e = { .op = EXJ_HIST_HOST, .phase = EXJ_HIST_OK, .value = getpid(),
+                         .key = exj_slice_of(id), .outcome = exj_slice_of(outcome) };
+
+    exj_recorder_write(r, &e);
+}
+
 /* The only ways out: what is left (threads, atexit) is the plugin's, and is not waited for. */
 static void end(int status)
 {
@@ -163,17 +184,21 @@ int main(int argc, char **argv)
     exj_plugin_file *file = calloc(1, sizeof *file);
     struct hello hello = { 0 };
     exj_cage cage = { 0 };
+    exj_recorder *record = NULL;
     exj_wire *wire = NULL;
     exj_err err = { 0 };
     uint32_t reached;
     char *rest = NULL;
 
-    if (argc != 4 || (strcmp(argv[1], "host") != 0 && strcmp(argv[1], "sandbox") != 0) ||
+    cage.records = argc == 5 && strcmp(argv[4], "record") == 0;
+    if ((argc != 4 && !cage.records) || (strcmp(argv[1], "host") != 0 && strcmp(argv[1], "sandbox") != 0) ||
         !is_socket(EXJ_HOST_FD_SOCKET)) {
         free(file);
         return explain(argv[0] ? argv[0] : "exellix-jobs-plugin-host");
     }
-    begin_afresh();
+    begin_afresh(cage.records);
+    if (cage.records)
+        record = open_record();
     cage.sandbox = strcmp(argv[1], "sandbox") == 0;
     cage.memory_mb = (uint32_t)strtoul(argv[2], &rest, 10);
     cage.hidden = strcmp(argv[3], "-") != 0 ? argv[3] : NULL;
@@ -184,6 +209,7 @@ int main(int argc, char **argv)
     exj_link_start(wire);
     if (!hear_hello(wire, &hello))
         end(0);
+    record_life(record, hello.id, "start");
     cage.copy = hello.copy;
     exj_crash_setup();
     reached = exj_cage_close(&cage);
@@ -194,6 +220,7 @@ int main(int argc, char **argv)
     say_hello(file, reached);
     exj_serve_divert();
     exj_serve_cancels();
-    exj_serve(file, hello.answer_max);
+    exj_serve(file, hello.answer_max, record);
+    record_life(record, hello.id, "exit");
     end(0);
 }

@@ -17,6 +17,7 @@ static exj_plugin_file *file;
 static exj_instance *instance;
 static exj_guest *guest;
 static uint32_t answer_max;
+static exj_recorder *record; /* set before the first order; NULL: none */
 /* The model of the last call that brought one; the next may use it again. */
 static exj_mem *last_model;
 static exj_str last_model_text;
@@ -106,6 +107,19 @@ void exj_serve_cancels(void)
 
 /* ---- results ---------------------------------------------------------------------------- */
 
+/* Which row and which generation it is only the core knows: its name and token say it too. */
+static void record_call(const exj_job *j, exj_hist_phase phase)
+{
+    exj_hist_event e = { .op = EXJ_HIST_EXECUTE, .phase = phase, .id = j->call };
+
+    if (!record || !j->args.job_id.n)
+        return;
+    e.token = (int64_t)j->args.token;
+    e.attempt = j->args.attempt;
+    e.job = (exj_slice){ j->args.job_id.p, j->args.job_id.n };
+    exj_recorder_write(record, &e);
+}
+
 static void say_result(exj_job *j, const exj_call_end *end)
 {
     exj_result refused = exj_job_settle(j), result = end->result;
@@ -122,6 +136,7 @@ static void say_result(exj_job *j, const exj_call_end *end)
     exj_wire_u64(&b, (uint64_t)(exj_clock_mono_ns() - j->begun));
     if (b.failed)
         exj_die("out of memory for an answer of %zu bytes", end->answer.n);
+    record_call(j, EXJ_HIST_OK);
     exj_job_close(j);
     exj_link_lock();
     j->answered = true;
@@ -181,6 +196,7 @@ static void do_call(exj_order *o)
     exj_job_ports(j, guest->vt.kind == EXJ_KIND_SOURCE_RESOLVER);
 
     exj_job_hold(j); /* until it is answered */
+    record_call(j, EXJ_HIST_INVOKE);
     exj_crash_in_call(o->call);
     if (exj_call_run(instance, j->slot, &j->args, &j->ports, &end, done)) {
         say_result(j, &end);
@@ -319,9 +335,10 @@ static void do_create(exj_order *o)
     exj_buf_release(&b);
 }
 
-void exj_serve(exj_plugin_file *f, uint32_t max)
+void exj_serve(exj_plugin_file *f, uint32_t max, exj_recorder *r)
 {
     file = f;
+    record = r;
     answer_max = max;
     for (;;) {
         exj_order *o = exj_link_next();

@@ -7,6 +7,7 @@
 #ifndef EXJ_CORE_HOST_SERVE_H
 #define EXJ_CORE_HOST_SERVE_H
 
+#include "core/history/recorder.h"
 #include "core/host/link.h"
 #include "core/plugin/load.h"
 
@@ -15,7 +16,7 @@ void exj_serve_divert(void);
 /* Listen for cancelled calls on EXJ_HOST_FD_CANCEL. */
 void exj_serve_cancels(void);
 /* Orders until BYE; then everything is destroyed and the process may end. `answer_max`: bytes
- * of an answer, an emission, a step. */
-void exj_serve(exj_plugin_file *f, uint32_t answer_max);
+ * of an answer, an emission, a step. `record`: borrowed; NULL: no history. */
+void exj_serve(exj_plugin_file *f, uint32_t answer_max, exj_recorder *record);
 
 #endif /* EXJ_CORE_HOST_SERVE_H */

@@ -16,12 +16,25 @@
 
 #define SINKS_FILE_MAX (1024u * 1024u)
 
+static void record_host(void *recorder, const char *id, int pid, const char *outcome)
+{
+    exj_hist_event e = { .op = EXJ_HIST_HOST, .phase = EXJ_HIST_OK, .value = pid,
+                         .key = exj_slice_of(id), .outcome = exj_slice_of(outcome) };
+
+    exj_recorder_write(recorder, &e);
+}
+
 static exj_code open_plugins(void *user, const char *private_dir, exj_registry **ret,
                              exj_err *err)
 {
     exj_worker *w = user;
     exj_code rc = exj_house_open(&w->house, w->settings, err); /* the data folder is there now */
 
+    if (w->wiring.record) {
+        w->house.remote.record_fd = exj_recorder_fd(w->wiring.record);
+        w->house.remote.record_user = w->wiring.record;
+        w->house.remote.host_seen = record_host;
+    }
     if (rc == EXJ_OK)
         rc = exj_house_registry(&w->house, NULL, private_dir, ret, err);
     w->wiring.o.shelf = w->wiring.api.shelf = w->house.shelf;

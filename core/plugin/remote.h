@@ -49,6 +49,12 @@ typedef struct exj_remote_settings { /* texts are borrowed for the registry's li
     void (*crashed)(void *user, const exj_guest *g, const char *signal, exj_slice backtrace);
     /* May a host of this content be started (again)? [spawner, pump]; *why is filled. */
     bool (*may_start)(void *user, const exj_guest *g, exj_err *why);
+    /* A history (docs/history.md). Hosts append to this descriptor too (O_APPEND); 0: none. */
+    int record_fd;
+    void *record_user;
+    /* A host of the plugin `id` ("": to describe a file) began ("start") or ended: "exit", when we
+     * wanted that, else "crash". NULL: nobody wants to know. [spawner, pump] */
+    void (*host_seen)(void *record_user, const char *id, int pid, const char *outcome);
 } exj_remote_settings;
 
 /* One plugin of a file as its host describes it. */

@@ -22,6 +22,21 @@ exj_nsec exj_rhost_start_ns(const exj_remote_settings *s)
     return (exj_nsec)(s->start_ms ? s->start_ms : START_MS) * 1000000;
 }
 
+static void tell_start(exj_rhost *h, const char *id)
+{
+    if (!h->settings->host_seen)
+        return;
+    h->seen_pid = h->child.pid;
+    h->settings->host_seen(h->settings->record_user, id, h->seen_pid, "start");
+}
+
+static void tell_end(exj_rhost *h, const char *outcome)
+{
+    if (h->seen_pid)
+        h->settings->host_seen(h->settings->record_user, "", h->seen_pid, outcome);
+    h->seen_pid = 0;
+}
+
 exj_code exj_rhost_start(const exj_remote_settings *s, exj_lane lane, const char *copy,
                          const char *shown, const char *id, exj_rhost **ret, exj_err *err)
 {
@@ -31,8 +46,11 @@ exj_code exj_rhost_start(const exj_remote_settings *s, exj_lane lane, const char
 
     if (!h)
         return exj_err_set(err, EXJ_NOMEM, "plugin host of '%s': out of memory", shown);
+    h->settings = s;
     h->child = EXJ_CHILD_NONE;
     rc = exj_spawn_host(s, lane, &h->child, err);
+    if (!rc)
+        tell_start(h, id);
     if (!rc)
         rc = exj_wire_new(h->child.socket, EXJ_WIRE_MAX, &h->wire, err);
     if (!rc) {
@@ -63,6 +81,7 @@ void exj_rhost_free(exj_rhost *h)
     if (!h)
         return;
     exj_child_end(&h->child);
+    tell_end(h, "exit");
     exj_wire_free(h->wire);
     exj_buf_release(&h->model);
     free(h);
@@ -168,6 +187,7 @@ void exj_rhost_autopsy(exj_rhost *h, const char *id, const char *rule, exj_death
 
     memset(ret, 0, sizeof *ret);
     fate = exj_child_reap(&h->child, by_itself ? DYING_MS : 0);
+    tell_end(h, by_itself || rule[0] ? "crash" : "exit");
     exj_rhost_print(h, id);
     read_crash(h, ret);
     if (rule[0]) {

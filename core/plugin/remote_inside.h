@@ -52,6 +52,8 @@ typedef struct exj_rcalls {
 
 typedef struct exj_rhost {
     struct exj_rhost *next; /* of those that leave */
+    const exj_remote_settings *settings; /* borrowed */
+    int seen_pid; /* host_seen was told of its start, and not yet of its end */
     exj_child child;
     exj_wire *wire; /* sending: guarded by send_mu; receiving: the pump's */
     enum { EXJ_RHOST_HELLO, EXJ_RHOST_CREATE, EXJ_RHOST_READY, EXJ_RHOST_LEAVES } state;

@@ -278,9 +278,10 @@ exj_code exj_spawn(const char *what, const char *exe, char *const *argv, const i
 exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *ret,
                         exj_err *err)
 {
-    char memory[16], sandbox[] = "sandbox", host[] = "host", none[] = "-";
+    char memory[16], sandbox[] = "sandbox", host[] = "host", none[] = "-", record[] = "record";
     char *exe = strdup(s->host_exe), *hidden = s->hidden_dir ? strdup(s->hidden_dir) : none;
-    char *argv[] = { exe, lane == EXJ_LANE_SANDBOX ? sandbox : host, memory, hidden, NULL };
+    char *argv[] = { exe, lane == EXJ_LANE_SANDBOX ? sandbox : host, memory, hidden,
+                     s->record_fd > 0 ? record : NULL, NULL };
     int theirs[4] = { -1, -1, -1, -1 }; /* socket, cancel, crash, log */
     exj_child c = EXJ_CHILD_NONE;
     exj_code rc = EXJ_OK;
@@ -294,12 +295,14 @@ exj_code exj_spawn_host(const exj_remote_settings *s, exj_lane lane, exj_child *
                          "files?)",
                          strerror(errno));
     } else {
-        int fds[EXJ_HOST_FD_CRASH + 1] = { -1, theirs[3], theirs[3] };
+        int fds[EXJ_HOST_FD_RECORD + 1] = { -1, theirs[3], theirs[3] };
+        size_t n = s->record_fd > 0 ? EXJ_HOST_FD_RECORD + 1 : EXJ_HOST_FD_CRASH + 1;
 
         fds[EXJ_HOST_FD_SOCKET] = theirs[0];
         fds[EXJ_HOST_FD_CANCEL] = theirs[1];
         fds[EXJ_HOST_FD_CRASH] = theirs[2];
-        rc = exj_spawn("plugin host", exe, argv, fds, sizeof fds / sizeof *fds, &c, err);
+        fds[EXJ_HOST_FD_RECORD] = s->record_fd;
+        rc = exj_spawn("plugin host", exe, argv, fds, n, &c, err);
     }
     for (size_t k = 0; k < 4; k++)
         close_fd(&theirs[k]);

@@ -37,6 +37,7 @@
 #define EXJ_HOST_FD_SOCKET 3
 #define EXJ_HOST_FD_CANCEL 4 /* a pipe: u64 calls to be cancelled, each with its reason u64 */
 #define EXJ_HOST_FD_CRASH 5  /* a memfd: the crash handler writes struct exj_crash and text */
+#define EXJ_HOST_FD_RECORD 6 /* a history that it appends to; there when its arguments say so */
 
 typedef enum exj_frame_type {
     /* core -> host */

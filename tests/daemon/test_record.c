@@ -29,7 +29,8 @@ TestSuite(record, .init = setup, .fini = teardown, .timeout = 100);
 #define IDS 100000
 
 struct seen {
-    size_t lines, ok[EXJ_HIST_OP_COUNT], of_host, effects;
+    size_t lines, ok[EXJ_HIST_OP_COUNT], effects;
+    size_t executed, started, gone; /* by plugin hosts; hosts, as the worker says */
     int64_t completed;
     uint64_t incarnation;    /* of the worker that began last */
     unsigned char open[IDS]; /* operations of the worker that have begun and not ended */
@@ -40,7 +41,9 @@ static void look(struct seen *s, const exj_hist_event *e)
     s->lines++;
     cr_assert_gt(e->t, 0);
     if (exj_slice_is(e->actor, "host")) {
-        s->of_host++;
+        cr_assert(e->op == EXJ_HIST_HOST || e->op == EXJ_HIST_EXECUTE);
+        cr_assert(e->op == EXJ_HIST_HOST || (e->job.n > 4 && e->token == 1));
+        s->executed += e->op == EXJ_HIST_EXECUTE && e->phase == EXJ_HIST_OK;
         return;
     }
     if (exj_slice_is(e->actor, "executor")) {
@@ -63,6 +66,11 @@ static void look(struct seen *s, const exj_hist_event *e)
     if (e->op == EXJ_HIST_COMPLETE && e->phase == EXJ_HIST_OK) {
         s->completed += exj_slice_is(e->to, "completed");
         cr_assert_eq(e->digest.n, EXJ_HIST_DIGEST_BYTES - 1);
+    }
+    if (e->op == EXJ_HIST_HOST) {
+        cr_assert_gt(e->value, 0);
+        s->started += exj_slice_is(e->outcome, "start");
+        s->gone += exj_slice_is(e->outcome, "exit");
     }
     if (e->op == EXJ_HIST_EXECUTE) {
         cr_assert_gt(e->row, 0);
@@ -141,6 +149,30 @@ Test(record, goes_on_in_the_same_file_after_a_kill)
     read_history(&seen);
     cr_expect_gt(seen.lines, before);
     cr_expect_eq(seen.ok[EXJ_HIST_CORE], 3);
+}
+
+/* On each lane a plugin host adds what it executed, by its own account. */
+static void expect_host(const char *lane)
+{
+    exj_daemon_set(&d, "EXELLIX_JOBS_PLUGINS_ISOLATION", "%s", lane);
+    cr_assert(exj_daemon_start(&d));
+    work(10);
+    cr_assert_eq(exj_daemon_stop(&d, 20000), 0);
+    read_history(&seen);
+    cr_expect_eq(seen.completed, 10);
+    cr_expect_eq(seen.executed, 10, "%s: the hosts executed %zu rows", lane, seen.executed);
+    cr_expect_geq(seen.started, 1);
+    cr_expect_eq(seen.started, seen.gone, "%s: a host has no end", lane);
+}
+
+Test(record, has_what_a_plugin_host_executed)
+{
+    expect_host("host");
+}
+
+Test(record, has_what_a_sandboxed_plugin_host_executed)
+{
+    expect_host("sandbox");
 }
 
 /* A history that cannot be written costs no row; one that cannot be opened ends the start. */

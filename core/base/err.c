@@ -56,7 +56,7 @@ exj_code exj_err_set(exj_err *err, exj_code code, const char *format, ...)
     va_list ap;
     int n;
 
-    if (code == EXJ_NOMEM)
+    if (code == EXJ_NOMEM && err)
         exj_json_told_short();
     if (!err || err->code != EXJ_OK)
         return code;

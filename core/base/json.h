@@ -4,7 +4,7 @@
  * Both refuse the same things: bytes that are not UTF-8, NUL (raw or \u0000), depth over
  * the limit, duplicate keys (parse only; the check compares no keys), numbers that do not
  * fit (integers outside int64, reals that are not finite), lone surrogates, anything after
- * the value. Messages name line/column or byte offset and the cause.
+ * the value. Messages name the byte offset and the cause.
  *
  * Memory:  jansson's allocations are watched from the program's start on: where one failed, a
  *          value may have lost a part and nobody was told.
@@ -50,12 +50,12 @@ bool exj_json_key_is(exj_slice escaped, const char *name);
 /* Append the meaning of a checked JSON string (`quoted` with its quotes) to b. */
 bool exj_json_unescape(exj_slice quoted, exj_buf *b);
 
-/* Parse with jansson under the rules above. *ret: new reference, json_decref it.
+/* A value of jansson, under the rules above. *ret: new reference, json_decref it.
  * Errors: EXJ_INVALID, EXJ_NOMEM. */
 exj_code exj_json_parse(exj_slice text, json_t **ret, exj_err *err);
 /* Print compactly, keys in insertion order (sorted when `sorted`). Errors: EXJ_NOMEM, also when
  * an allocation of this thread's values has failed and nobody was told since (an exj_err was set
- * to EXJ_NOMEM): what would be printed may have lost a part. EXJ_BUG: no value. */
+ * to EXJ_NOMEM; a parse without one tells nobody): what would be printed may have lost a part. EXJ_BUG: no value. */
 exj_code exj_json_print(const json_t *value, bool sorted, exj_buf *b, exj_err *err);
 
 /* For exj_err_set: somebody learns of the lack of memory. */

@@ -205,3 +205,27 @@ Test(json, prints_in_order_and_sorted)
     json_decref(v);
     exj_buf_release(&b);
 }
+
+/* Our reader against jansson's, which is right as long as it has memory. */
+Test(json, reads_what_jansson_reads)
+{
+    static const char *const texts[] = {
+        " { } ", "[ ]", "[[],{},[{}]]", "{\"\":{\"\":\"\"}}", " null ", "-0", "0", "-0.0", "1e3",
+        "1E-400", "9223372036854775807", "-9223372036854775808", "12.5e+2", "2.2250738585072014e-308",
+        "\"\\u00e9\\uD83D\\uDE00\\\\\\\"\\/\\b\\f\\n\\r\\t\"", "[1 , 2,\t3\r\n]",
+        "{\"a\\u0062\" : [true , false,null ] , \"a\":\"\xc3\xa4\", \"\\\\\":{\"x\" :-1.5}}",
+        "{\"a\":1,\"a\":2}", "[{\"b\":{},\"\\u0062\":0}]", "18446744073709551616", "1e999",
+    };
+
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        json_t *ours = NULL;
+        json_t *theirs = json_loads(texts[i], JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
+        exj_code rc = exj_json_parse(exj_slice_of(texts[i]), &ours, NULL);
+
+        cr_expect_eq(rc == EXJ_OK, theirs != NULL, "%s", texts[i]);
+        cr_expect(!theirs || json_equal(ours, theirs), "%s", texts[i]);
+        cr_expect(!theirs || json_typeof(ours) == json_typeof(theirs), "%s", texts[i]);
+        json_decref(ours);
+        json_decref(theirs);
+    }
+}

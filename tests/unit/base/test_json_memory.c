@@ -66,3 +66,18 @@ Test(json_memory, a_value_that_lost_a_member_is_not_printed)
     cr_expect_gt(n, 5);
     exj_buf_release(&b);
 }
+
+/* Who reads without asking why takes "no value" for an answer: what is printed then is not whole. */
+Test(json_memory, a_parse_that_told_nobody_is_told_by_the_next_print)
+{
+    exj_buf b = EXJ_BUF_INIT;
+    json_t *v = NULL;
+    exj_err err = { 0 };
+
+    exj_fault_arm(2);
+    cr_expect_eq(exj_json_parse(exj_slice_of(text), &v, NULL), EXJ_NOMEM);
+    exj_fault_disarm();
+    cr_expect_eq(exj_json_print(json_true(), false, &b, &err), EXJ_NOMEM);
+    cr_expect_eq(exj_json_print(json_true(), false, &b, NULL), EXJ_OK, "it is told once");
+    exj_buf_release(&b);
+}

@@ -174,6 +174,10 @@ struct executor *exj_run_executor(exj_engine *e, const char *name, exj_lane lane
         x->found = true;
         exj_deck_new(e, guest, &x->current, &x->error);
     }
+    if (x->error.code == EXJ_NOMEM) { /* no judgement of the plugin: another time */
+        exj_executor_free(x);
+        return NULL;
+    }
     exj_run_note_first(e, x);
     if (x->error.code)
         exj_log(EXJ_LOG_ERROR, "discovery", "executor %s: %s", name, x->error.text);

@@ -40,8 +40,7 @@ static bool copy_doc(void *user, exj_slice id, int64_t version, exj_slice body,
     (void)id, (void)created, (void)updated;
     d->version = version;
     exj_buf_reset(&d->body);
-    exj_buf_add_slice(&d->body, body);
-    return true;
+    return exj_buf_add_slice(&d->body, body); /* else body.failed tells */
 }
 
 static char *make_job_fields(const struct pool *p)
@@ -72,6 +71,10 @@ static char *choose_model(const struct pool *p, const struct spec *s, const stru
     if (rc == EXJ_OK && exj_json_check(exj_buf_slice(&b), EXJ_JSON_MAX_DEPTH, NULL, &err) ==
                             EXJ_OK)
         return exj_buf_take(&b);
+    if (rc == EXJ_NOMEM || b.failed) { /* the next look asks again */
+        exj_buf_release(&b);
+        return NULL;
+    }
     if (rc != EXJ_NOT_FOUND)
         exj_log(EXJ_LOG_WARN, "discovery", "model of graph %s from plugin %s: %s",
                 p->graph_id, deck->label, err.text);
@@ -118,7 +121,7 @@ static_assert((int)EXJ_ISOLATION_UNSET == (int)EXJ_LANE_DEFAULT &&
                   (int)EXJ_ISOLATION_SANDBOX == (int)EXJ_LANE_SANDBOX,
               "a graph's isolation is a lane");
 
-/* NULL only on lack of memory; otherwise why_not says what is wrong. */
+/* NULL only on lack of memory; otherwise why_not says what is wrong, and that will stay so. */
 static struct spec *make_spec(exj_engine *e, const struct pool *p, const exj_matrix_config *m,
                               const struct doc *graph)
 {
@@ -142,6 +145,8 @@ static struct spec *make_spec(exj_engine *e, const struct pool *p, const exj_mat
         if (s->graph.executor)
             name = s->graph.executor;
     }
+    if (s->why_not.code == EXJ_NOMEM)
+        goto nomem;
     s->eff = exj_effective_of(m, graph->version ? &s->graph : NULL);
     s->schedulable = s->why_not.code == EXJ_OK;
     s->executor = exj_run_executor(e, name, (exj_lane)s->graph.isolation);
@@ -254,31 +259,36 @@ fail:
     return NULL;
 }
 
-/* The pool of one graph of one matrix and run, with a spec of what the documents say now. */
-static void refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *matrix_id,
+/* The pool of one graph of one matrix and run, with a spec of what the documents say now.
+ * False: memory was short; it stays as it was. */
+static bool refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *matrix_id,
                          const char *run_id, bool matrix_changed, const char *graph_id,
                          struct doc *graph)
 {
     struct pool *p = find_pool(e, matrix_id, run_id, graph_id);
     struct spec *fresh = NULL, *old = NULL;
-    bool is_new = !p, had_why_not;
+    bool is_new = !p, had_why_not, made = true;
     exj_err err = { 0 };
     exj_code rc;
 
     graph->version = 0;
     rc = e->o.store->v->doc_get(e->o.store, EXJ_DOC_GRAPH, exj_slice_of(graph_id), copy_doc,
                                 graph, &err);
+    if (rc == EXJ_OK && graph->body.failed)
+        rc = exj_err_set(&err, EXJ_NOMEM, "out of memory");
     if (rc != EXJ_OK && rc != EXJ_NOT_FOUND) {
         exj_log(EXJ_LOG_ERROR, "discovery", "graph %s: %s", graph_id, err.text);
-        return;
+        return rc != EXJ_NOMEM; /* what is damaged does not get well by looking again */
     }
     if (!p)
         p = make_pool(e, matrix_id, run_id, graph_id);
     if (!p)
-        return;
+        return false;
     if (is_new || matrix_changed || !p->spec || p->spec->version != graph->version ||
-        turn_is_over(e, p->spec))
+        turn_is_over(e, p->spec)) {
         fresh = make_spec(e, p, m, graph);
+        made = fresh != NULL;
+    }
     had_why_not = p->spec && !p->spec->runnable;
     if (fresh && !fresh->runnable && !had_why_not)
         exj_log(EXJ_LOG_INFO, "discovery", "matrix %s: %s", matrix_id, fresh->why_not.text);
@@ -303,6 +313,7 @@ static void refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *
     pthread_cond_signal(&e->claim);
     pthread_mutex_unlock(&e->mu);
     exj_spec_unref(old);
+    return made;
 }
 
 /* ---- matrices ----------------------------------------------------------------------------- */
@@ -346,23 +357,28 @@ static struct matrix *make_matrix(exj_engine *e, exj_slice id)
     return m;
 }
 
-static void start_loop(exj_engine *e, struct matrix *m)
+static bool start_loop(exj_engine *e, struct matrix *m)
 {
     pthread_attr_t attr;
     bool started;
 
+    pthread_mutex_lock(&e->mu);
+    m->ended = false;
+    pthread_mutex_unlock(&e->mu);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, 512 * 1024);
     started = pthread_create(&m->thread, &attr, exj_run_cycle, m) == 0;
     pthread_attr_destroy(&attr);
     pthread_mutex_lock(&e->mu);
     m->has_thread = started;
+    m->last_error = (exj_err){ 0 };
     if (!started) {
-        m->ended = true; /* looked at again with the next look */
+        m->ended = true; /* the next look tries again */
         exj_err_set(&m->last_error, EXJ_FULL, "no thread for the loop of this matrix");
         exj_log(EXJ_LOG_ERROR, "discovery", "matrix %s: %s", m->id, m->last_error.text);
     }
     pthread_mutex_unlock(&e->mu);
+    return started;
 }
 
 struct look {
@@ -380,7 +396,8 @@ struct look {
         char *matrix, *run;
         bool asked; /* else it has open rows */
     } *runs, **runs_end;
-    bool failed;
+    bool failed; /* what is not seen may be there all the same */
+    bool again;  /* something could not be made: look again soon */
 };
 
 static bool note_matrix(void *user, exj_slice id, int64_t version, exj_slice body,
@@ -392,7 +409,10 @@ static bool note_matrix(void *user, exj_slice id, int64_t version, exj_slice bod
     (void)created, (void)updated;
     l->page++;
     exj_buf_reset(&l->last_id);
-    exj_buf_add_slice(&l->last_id, id);
+    if (!exj_buf_add_slice(&l->last_id, id)) {
+        l->failed = true;
+        return false;
+    }
     if (l->e->o.only_matrix && !exj_slice_is(id, l->e->o.only_matrix))
         return true;
     f = calloc(1, sizeof(*f));
@@ -440,23 +460,24 @@ static bool note_run(void *user, exj_slice matrix, exj_slice run, bool asked)
 }
 
 /* One that was done after we asked the store stays on the list, done, until the next look. */
-static void ask_locked(struct matrix *m, const char *run)
+static bool ask_locked(struct matrix *m, const char *run)
 {
     struct asked **end = &m->asked, *a;
 
     for (; (a = *end); end = &a->next)
         if (!strcmp(a->run, run)) {
             a->seen = true;
-            return;
+            return true;
         }
     a = calloc(1, sizeof(*a));
     if (!a || !(a->run = strdup(run))) { /* with the next look */
         free(a);
-        return;
+        return false;
     }
     a->seen = true;
     *end = a;
     pthread_cond_broadcast(&m->engine->cycle);
+    return true;
 }
 
 static void forget_done_locked(struct matrix *m)
@@ -475,33 +496,37 @@ static void forget_done_locked(struct matrix *m)
 }
 
 /* Pools of every run that is asked for or has open rows, and cycles for those asked for. */
-static void see_runs(exj_engine *e, struct matrix *m, const exj_matrix_config *c, bool changed,
+static bool see_runs(exj_engine *e, struct matrix *m, const exj_matrix_config *c, bool changed,
                      const struct run *runs, struct doc *graph)
 {
+    bool whole = true;
+
     for (const struct run *r = runs; r; r = r->next)
         for (size_t i = 0; i < c->graphs_len && !strcmp(r->matrix, m->id); i++)
-            refresh_pool(e, c, m->id, r->run, changed, c->graphs[i], graph);
+            whole &= refresh_pool(e, c, m->id, r->run, changed, c->graphs[i], graph);
     for (size_t i = 0; i < c->graphs_len && e->o.only_run; i++)
-        refresh_pool(e, c, m->id, e->o.only_run, changed, c->graphs[i], graph);
+        whole &= refresh_pool(e, c, m->id, e->o.only_run, changed, c->graphs[i], graph);
     pthread_mutex_lock(&e->mu);
     for (struct asked *a = m->asked; a; a = a->next)
         a->seen = false;
     for (const struct run *r = runs; r; r = r->next)
         if (r->asked && !strcmp(r->matrix, m->id))
-            ask_locked(m, r->run);
+            whole &= ask_locked(m, r->run);
     forget_done_locked(m);
     pthread_mutex_unlock(&e->mu);
+    return whole;
 }
 
 /* ---- matrices as they are ------------------------------------------------------------------- */
 
-static void see_matrix(exj_engine *e, const struct found *f, const struct run *runs,
-                       struct doc *graph)
+/* False: not all of it could be made. What is missing then counts as changed next time. */
+static bool see_matrix(exj_engine *e, const struct found *f, const struct run *runs,
+                       struct doc *graph, bool *ret_unseen)
 {
     exj_matrix_config c = { 0 }, kept = { 0 };
     exj_err err = { 0 };
     struct matrix *m;
-    bool is_new = false, changed;
+    bool is_new = false, changed, whole = true;
 
     for (m = e->matrices; m && strcmp(m->id, f->id); m = m->next)
         ; /* only discovery changes the list */
@@ -510,9 +535,13 @@ static void see_matrix(exj_engine *e, const struct found *f, const struct run *r
         if (!m || m->version != f->version)
             exj_log(EXJ_LOG_ERROR, "discovery", "matrix %s is not run: %s", f->id, err.text);
         exj_matrix_config_release(&c);
+        if (err.code == EXJ_NOMEM) { /* nothing is known of it: let it run as it does */
+            *ret_unseen = true;
+            return false;
+        }
         if (m)
             m->version = f->version;
-        return;
+        return true;
     }
     if (!m) {
         m = make_matrix(e, exj_slice_of(f->id));
@@ -520,17 +549,19 @@ static void see_matrix(exj_engine *e, const struct found *f, const struct run *r
         if (!m) {
             exj_matrix_config_release(&c);
             exj_matrix_config_release(&kept);
-            return;
+            return false;
         }
     }
     changed = is_new || m->version != f->version;
     for (size_t i = 0; i < c.graphs_len; i++)
-        refresh_pool(e, &c, f->id, c.run_id, changed, c.graphs[i], graph);
-    see_runs(e, m, &c, changed, runs, graph);
+        whole &= refresh_pool(e, &c, f->id, c.run_id, changed, c.graphs[i], graph);
+    whole &= see_runs(e, m, &c, changed, runs, graph);
     exj_matrix_config_release(&c);
+    *ret_unseen |= !whole;
 
     pthread_mutex_lock(&e->mu);
-    m->version = f->version;
+    if (whole)
+        m->version = f->version;
     m->seen = true;
     if (is_new) {
         m->config = kept;
@@ -545,8 +576,9 @@ static void see_matrix(exj_engine *e, const struct found *f, const struct run *r
         exj_matrix_config_release(&kept);
     }
     pthread_mutex_unlock(&e->mu);
-    if (is_new)
-        start_loop(e, m);
+    if (is_new || (!m->has_thread && !m->gone)) /* there was no thread to be had */
+        whole &= start_loop(e, m);
+    return whole;
 }
 
 /* Matrices that vanished: their pools are not claimed any more, their loops end. */
@@ -585,12 +617,14 @@ static void forget_unseen(exj_engine *e)
     }
 }
 
-static void look(exj_engine *e)
+/* False: it was not a whole one; look again soon. */
+static bool look(exj_engine *e)
 {
     struct look l = { .e = e };
     struct doc graph = { 0 };
     exj_err err = { 0 };
     struct found *f, *next;
+    bool unseen = false;
 
     l.end = &l.found;
     l.runs_end = &l.runs;
@@ -603,9 +637,8 @@ static void look(exj_engine *e)
     do {
         exj_buf after = EXJ_BUF_INIT;
 
-        exj_buf_add_slice(&after, exj_buf_slice(&l.last_id));
         l.page = 0;
-        if (e->o.store->v->doc_page(e->o.store, EXJ_DOC_MATRIX, exj_buf_slice(&after), 200,
+        if (!exj_buf_add_slice(&after, exj_buf_slice(&l.last_id)) || e->o.store->v->doc_page(e->o.store, EXJ_DOC_MATRIX, exj_buf_slice(&after), 200,
                                     note_matrix, &l, &err) != EXJ_OK)
             l.failed = true;
         exj_buf_release(&after);
@@ -615,14 +648,15 @@ static void look(exj_engine *e)
     for (f = l.found; f; f = next) {
         next = f->next;
         if (!l.failed)
-            see_matrix(e, f, l.runs, &graph);
+            l.again |= !see_matrix(e, f, l.runs, &graph, &unseen);
         free(f->id);
         exj_buf_release(&f->body);
         free(f);
     }
     if (l.failed)
-        exj_log(EXJ_LOG_ERROR, "discovery", "matrices could not be listed: %s", err.text);
-    else
+        exj_log(EXJ_LOG_ERROR, "discovery", "matrices could not be listed: %s",
+                err.code ? err.text : "out of memory");
+    else if (!unseen)
         forget_unseen(e);
     while (l.runs) {
         struct run *r = l.runs;
@@ -632,10 +666,12 @@ static void look(exj_engine *e)
     }
     exj_buf_release(&l.last_id);
     exj_buf_release(&graph.body);
+    l.again |= l.failed && (!err.code || err.code == EXJ_NOMEM);
     pthread_mutex_lock(&e->mu);
-    e->discovered = true;
+    e->discovered |= !l.again;
     pthread_cond_broadcast(&e->idle);
     pthread_mutex_unlock(&e->mu);
+    return !l.again;
 }
 
 void *exj_run_discovery(void *engine)
@@ -650,8 +686,8 @@ void *exj_run_discovery(void *engine)
         e->discovered &= !e->look_now;
         e->look_now = false;
         pthread_mutex_unlock(&e->mu);
-        look(e);
-        until = exj_clock_mono_ns() + (exj_nsec)POLL_MS * 1000000;
+        until = look(e) ? POLL_MS : POLL_AGAIN_MS;
+        until = exj_clock_mono_ns() + until * 1000000;
         pthread_mutex_lock(&e->mu);
         while (!e->stopping && !e->look_now && exj_run_wait_locked(e, &e->look, until))
             ;

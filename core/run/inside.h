@@ -19,6 +19,7 @@
 #define BITE_MAX 64u      /* rows a worker takes, executes and hands over at once */
 #define BATCH_MAX 1024u   /* rows one claim may bring */
 #define POLL_MS 5000      /* discovery without a wake-up */
+#define POLL_AGAIN_MS 500 /* and when memory or a thread was short */
 #define ANSWER_MAX (8u * 1024u * 1024u)
 
 /* One generation of an executor's plugin, ready to run: its instances, one a worker unless it

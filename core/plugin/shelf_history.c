@@ -210,6 +210,7 @@ static exj_code read_events(exj_slice text, size_t limit, json_t *list, exj_err 
         exj_slice line = text;
         json_t *e = NULL;
         const char *nl;
+        exj_code rc;
 
         if (text.p[text.n - 1] == '\n')
             line.n = --text.n;
@@ -219,7 +220,10 @@ static exj_code read_events(exj_slice text, size_t limit, json_t *list, exj_err 
             line.n = (size_t)(text.p + text.n - line.p);
         }
         text.n -= line.n;
-        if (line.n == 0 || exj_json_parse(line, &e, NULL) != EXJ_OK)
+        rc = line.n ? exj_json_parse(line, &e, NULL) : EXJ_INVALID;
+        if (rc == EXJ_NOMEM)
+            return exj_shelf_no_memory(err);
+        if (rc != EXJ_OK) /* half a line, by a crash */
             continue;
         if (!json_is_object(e) || !json_is_string(json_object_get(e, "event")))
             json_decref(e);

@@ -129,6 +129,9 @@ static void show(struct executor *x, struct order *o)
     o->report = json_pack("{s:s, s:s, s:s, s:I, s:s, s:o}", "plugin", i.id, "version", i.version,
                           "sha256", i.sha256, "generation", (json_int_t)i.generation, "state",
                           exj_gen_word(i.state), "trial", o->report ? o->report : json_null());
+    if (!o->report)
+        exj_err_set(&o->err, EXJ_UNKNOWN, "%s %s runs; there was no memory for the report", i.id,
+                    i.version);
 }
 
 static void obey(exj_engine *e, struct order *o)

@@ -18,5 +18,8 @@
 
 void exj_fault_arm(long nth); /* the nth allocation from now on fails, once */
 long exj_fault_disarm(void);  /* how many there were up to and including the failed one */
+void exj_fault_spare(bool spare); /* this thread's are not counted and do not fail */
+void exj_fault_tell(void); /* on stderr: who asked for the one that failed last, for addr2line */
+bool exj_fault_was_hit(void);  /* since it was armed last, one has failed */
 
 #endif /* EXJ_TESTS_FAULT_H */

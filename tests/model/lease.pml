@@ -33,16 +33,18 @@
  *   ACK_BLIND    a refused outcome is taken for one that had landed before
  *   RETRY_BLIND  an operator's retry does not look at the row again
  */
+#include "moves.pml"
+
 #ifndef MAX
 #define MAX 2
 #endif
 #define WORKERS 2
 #define IDS 12 /* claims ever sent, at most; asserted */
 
-mtype = { QUEUED, WAITING, RUNNING, COMPLETED, FAILED, CANCELED };
+hidden byte I1 = 1, I3 = 1, I4 = 1, I5 = 1, I6 = 1, I7 = 1, I9 = 1; /* names of assertions */
 
 /* ---- the row, as the store has it ---- */
-mtype status = QUEUED;
+byte status = QUEUED;
 byte attempts, token, nonce; /* nonce 0: none */
 bool expired;                /* set by the clock: until < now - grace */
 byte done_nonce, done_token;
@@ -81,8 +83,6 @@ byte cancels = CANCELS, retries = RETRIES;
 byte renewals = 1;
 #endif
 
-#define TERMINAL (status == COMPLETED || status == FAILED || status == CANCELED)
-
 #ifdef FENCE_ONLY
 #define NONCE_OF(id) token
 #else
@@ -105,21 +105,24 @@ byte renewals = 1;
 
 inline check()
 {
-    assert(attempts <= MAX && attempts == counted);               /* I3 */
-    assert(status != COMPLETED ||
-           (done_token == token && executed[done_nonce_id]));     /* I6 */
-    assert(effect <= token);                                      /* I9 */
-    assert(!(status == RUNNING && holds[0] != 0 && holds[0] == holds[1] &&
-             holds[0] == nonce));                                 /* I1 */
+    assert(I3 && attempts <= MAX && attempts == counted);
+    assert(I6 && (status != COMPLETED || (done_token == token && executed[done_nonce_id])));
+    assert(I9 && effect <= token);
+    assert(I1 && !(status == RUNNING && holds[0] != 0 && holds[0] == holds[1] &&
+                   holds[0] == nonce))
 }
 byte done_nonce_id; /* ghost: the claim behind done_nonce */
 
-inline leave(to)
+/* LEAVE(x): the move x, which takes the row away from its holder. */
+#define LEAVE(x) leave(MAY_##x(status), INTO_##x)
+
+inline leave(may, into)
 {
-    assert(!TERMINAL);       /* I4 */
-    assert(status == RUNNING && !left[current]); /* I5 */
+    assert(I4 && !TERMINAL(status));
+    assert(I5 && status == RUNNING && !left[current]);
+    assert(TABLE && may);
     left[current] = true;
-    status = to;
+    status = into;
     current = 0;
     expired = false;
 #ifndef NO_STATUS
@@ -130,7 +133,7 @@ inline leave(to)
 /* T2, at the store. `id` was chosen by the worker before it sent the request. */
 inline claim(id)
 {
-    status = RUNNING;
+    MOVE(CLAIM);
     token++;
     attempts++;
     counted++;
@@ -161,7 +164,7 @@ end_wait:
         run Late(id) }
         goto end_unknown
 #ifdef LIVE
-    :: TERMINAL -> goto end
+    :: TERMINAL(status) -> goto end
 #endif
     fi;
 
@@ -185,7 +188,7 @@ holding:
         renewals > 0 -> renewals--;
 #endif
         if
-        :: MINE_TO_RENEW -> assert(current == id); expired = false; check() /* I7 */
+        :: MINE_TO_RENEW -> assert(I7 && current == id); expired = false; check()
         :: else -> goto end_idle
         fi }
         goto holding
@@ -193,8 +196,8 @@ holding:
         releases--;
         if
         :: MINE ->
-            assert(current == id); /* I7 */
-            leave(QUEUED);
+            assert(I7 && current == id);
+            LEAVE(RELEASE);
             counted--;
 #ifndef RELEASE_COUNTS
             attempts--;
@@ -222,15 +225,15 @@ succeed: /* T4; sent again when the reply is lost */
     atomic {
         if
         :: MINE ->
-            assert(current == id); /* I7 */
+            assert(I7 && current == id);
             done_nonce = my; done_nonce_id = id; done_token = token;
             accepted[id] = true;
-            leave(COMPLETED);
+            LEAVE(SUCCEED);
             check()
 #ifdef ACK_BLIND
-        :: else -> assert(accepted[id]); goto end_idle /* I6 */
+        :: else -> assert(I6 && accepted[id]); goto end_idle
 #else
-        :: !(MINE) && done_nonce == my -> assert(accepted[id]); goto end_idle /* I6 */
+        :: !(MINE) && done_nonce == my -> assert(I6 && accepted[id]); goto end_idle
         :: !(MINE) && done_nonce != my -> goto end_idle /* fenced: the work is lost */
 #endif
         fi
@@ -244,15 +247,15 @@ fail: /* T5 */
     atomic {
         if
         :: MINE ->
-            assert(current == id); /* I7 */
+            assert(I7 && current == id);
             done_nonce = my; done_nonce_id = id; done_token = token;
             accepted[id] = true;
             if
-            :: attempts < MAX -> leave(WAITING)
-            :: else -> leave(FAILED)
+            :: attempts < MAX -> LEAVE(FAIL_RETRY)
+            :: else -> LEAVE(FAIL_DEAD)
             fi;
             check()
-        :: !(MINE) && done_nonce == my -> assert(accepted[id]); goto end_idle
+        :: !(MINE) && done_nonce == my -> assert(I6 && accepted[id]); goto end_idle
         :: !(MINE) && done_nonce != my -> goto end_idle
         fi
     }
@@ -315,13 +318,13 @@ end:
 #else
             :: status == RUNNING && nonce == seen && expired ->
 #endif
-                assert(expired); /* I5 */
+                assert(I5 && expired);
                 if
 #ifndef NO_MAX
-                :: attempts >= MAX -> leave(FAILED)
-                :: else -> leave(QUEUED)
+                :: attempts >= MAX -> LEAVE(REAP_DEAD)
+                :: else -> LEAVE(REAP)
 #else
-                :: leave(QUEUED)
+                :: LEAVE(REAP)
 #endif
                 fi;
                 check()
@@ -336,7 +339,7 @@ proctype Promoter()
 {
 end:
     do
-    :: atomic { status == WAITING -> status = QUEUED } /* T1 */
+    :: atomic { status == WAITING -> MOVE(PROMOTE) } /* T1 */
     od
 }
 
@@ -346,17 +349,17 @@ proctype Operator()
 end:
     do
     :: atomic { cancels > 0 && (status == QUEUED || status == WAITING) -> /* T8 */
-        cancels--; status = CANCELED; check() }
-    :: atomic { retries > 0 && TERMINAL -> seen = done_nonce }
+        cancels--; MOVE(CANCEL); check() }
+    :: atomic { retries > 0 && MAY_RETRY(status) -> seen = done_nonce }
         atomic { /* T9 */
             if
 #ifdef RETRY_BLIND
             :: true ->
 #else
-            :: TERMINAL && done_nonce == seen && retries > 0 ->
+            :: MAY_RETRY(status) && done_nonce == seen && retries > 0 ->
 #endif
-                assert(TERMINAL);
-                retries--; attempts = 0; counted = 0; status = QUEUED; check()
+                assert(I4 && TERMINAL(status));
+                retries--; attempts = 0; counted = 0; MOVE(RETRY); check()
             :: else
             fi;
             seen = 0

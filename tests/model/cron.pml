@@ -313,5 +313,14 @@ init {
 }
 
 #ifdef LIVE
+/* So that a run that is stuck goes on for ever and is found: spin looks for cycles. */
+active proctype Pulse()
+{
+end:
+    do
+    :: true -> skip
+    od
+}
+
 ltl fires { <>(now == TICKS && (fired[1] || skipped[1]) && (fired[TICKS] || skipped[TICKS])) }
 #endif

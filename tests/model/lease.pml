@@ -387,5 +387,14 @@ init {
 }
 
 #ifdef LIVE
+/* So that a run that is stuck goes on for ever and is found: spin looks for cycles. */
+active proctype Pulse()
+{
+end:
+    do
+    :: true -> skip
+    od
+}
+
 ltl ends { <>[](status == COMPLETED || status == FAILED || status == CANCELED) }
 #endif

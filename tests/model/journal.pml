@@ -30,6 +30,7 @@
  *   NO_BEGIN          that a step begins is not written
  *   RUN_AGAIN         a later attempt does not look for steps
  *   SHORTCUT_ATTEMPT  "it has no steps yet" is told from the attempt instead of the token
+ *   NO_REAP           nobody looks for leases that are over
  *   RERUN_NO_TOKEN    a rerun does not raise the token
  */
 #include "moves.pml"
@@ -343,7 +344,9 @@ init {
     atomic {
         run Worker();
         run Worker();
+#ifndef NO_REAP
         run Reaper();
+#endif
         if
         :: RERUNS > 0 -> run Operator()
         :: else

@@ -31,6 +31,7 @@
  *   RENEW_BLIND  a renewal asks the status only
  *   RELEASE_COUNTS  a released row keeps the attempt that was never made
  *   ACK_BLIND    a refused outcome is taken for one that had landed before
+ *   NO_REAP      nobody looks for leases that are over
  *   RETRY_BLIND  an operator's retry does not look at the row again
  */
 #include "moves.pml"
@@ -376,7 +377,9 @@ init {
         :: else
         fi;
         run Clock();
+#ifndef NO_REAP
         run Reaper();
+#endif
         run Promoter();
         /* two of them, so that one may act on what it has read too long ago */
         if

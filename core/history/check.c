@@ -6,7 +6,7 @@
 
 #define TEXT_BLOCK 65536u
 
-/* ---- tables ------------------------------------------------------------------------------ */
+/* ---- tables ----------------------------------------------------------------------- */
 
 uint64_t exj_check_hash(const void *p, size_t n)
 {
@@ -77,7 +77,7 @@ static bool list_room(void **list, uint32_t len, uint32_t *cap, size_t each)
     return true;
 }
 
-/* ---- texts ------------------------------------------------------------------------------- */
+/* ---- texts ------------------------------------------------------------------------ */
 
 static bool same_text(const void *user, uint32_t index, const void *key)
 {
@@ -127,7 +127,8 @@ uint32_t exj_check_intern(exj_check *c, exj_slice s)
 
     if (!s.n)
         return 0;
-    slot = exj_check_slot(&t->table, exj_check_hash(s.p, s.n), same_text, c, &s, hash_of_text);
+    slot = exj_check_slot(&t->table, exj_check_hash(s.p, s.n), same_text, c, &s,
+                          hash_of_text);
     if (!slot)
         return CHECK_NONE;
     if (*slot)
@@ -142,7 +143,7 @@ uint32_t exj_check_intern(exj_check *c, exj_slice s)
     return t->len - 1;
 }
 
-/* ---- incarnations, rows ------------------------------------------------------------------ */
+/* ---- incarnations, rows ----------------------------------------------------------- */
 
 struct inc_key {
     uint64_t number;
@@ -182,9 +183,12 @@ static uint32_t inc_at(exj_check *c, const exj_hist_event *e)
     if (!list_room((void **)&c->incs, c->incs_len, &c->incs_cap, sizeof *c->incs))
         return CHECK_NONE;
     i = &c->incs[c->incs_len];
-    *i = (check_inc){ .number = e->incarnation, .actor = (uint32_t)k.actor,
-                      .started_at = CHECK_NEVER, .stopped_at = CHECK_NEVER,
-                      .killed_at = CHECK_NEVER, .last_t = CHECK_EVER };
+    *i = (check_inc){ .number = e->incarnation,
+                      .actor = (uint32_t)k.actor,
+                      .started_at = CHECK_NEVER,
+                      .stopped_at = CHECK_NEVER,
+                      .killed_at = CHECK_NEVER,
+                      .last_t = CHECK_EVER };
     for (int op = 0; op < EXJ_HIST_OP_COUNT; op++) {
         i->wild0[op] = CHECK_NEVER;
         i->wild1[op] = CHECK_EVER;
@@ -208,8 +212,8 @@ static uint64_t hash_of_row(const void *user, uint32_t index)
 
 uint32_t exj_check_row_at(exj_check *c, int64_t seq)
 {
-    uint32_t *slot = exj_check_slot(&c->rows_table, exj_check_hash(&seq, sizeof seq), same_row, c,
-                                    &seq, hash_of_row);
+    uint32_t *slot = exj_check_slot(&c->rows_table, exj_check_hash(&seq, sizeof seq),
+                                    same_row, c, &seq, hash_of_row);
 
     if (!slot)
         return CHECK_NONE;
@@ -223,7 +227,7 @@ uint32_t exj_check_row_at(exj_check *c, int64_t seq)
     return c->rows_len - 1;
 }
 
-/* ---- reading events ------------------------------------------------------------------------ */
+/* ---- reading events --------------------------------------------------------------- */
 
 static uint8_t word_of(exj_slice s, const char *const *words, size_t len, uint8_t other)
 {
@@ -238,9 +242,11 @@ static uint8_t word_of(exj_slice s, const char *const *words, size_t len, uint8_
 static uint8_t to_of(exj_slice s)
 {
     static const char *const words[] = {
-        [TO_QUEUED] = "queued",       [TO_WAITING] = "waiting",     [TO_RUNNING] = "running",
-        [TO_COMPLETED] = "completed", [TO_FAILED] = "failed",       [TO_BLOCKED] = "blocked",
-        [TO_SUSPENDED] = "suspended", [TO_CANCELED] = "canceled",   [TO_DROPPED] = "dropped",
+        [TO_QUEUED] = "queued",       [TO_WAITING] = "waiting",
+        [TO_RUNNING] = "running",     [TO_COMPLETED] = "completed",
+        [TO_FAILED] = "failed",       [TO_BLOCKED] = "blocked",
+        [TO_SUSPENDED] = "suspended", [TO_CANCELED] = "canceled",
+        [TO_DROPPED] = "dropped",
     };
 
     if (exj_slice_is(s, "parked"))
@@ -251,13 +257,27 @@ static uint8_t to_of(exj_slice s)
 static uint8_t outcome_of(exj_slice s)
 {
     static const char *const words[] = {
-        [W_NEW] = "new",           [W_EXISTING] = "existing",   [W_SUCCEED] = "succeed",
-        [W_FAIL_RETRY] = "fail_retry", [W_FAIL_DEAD] = "fail_dead", [W_BLOCK] = "block",
-        [W_SUSPEND] = "suspend",   [W_CANCEL] = "cancel",       [W_TAKEN] = "taken",
-        [W_REPLAYED] = "replayed", [W_READY] = "ready",         [W_DRAINING] = "draining",
-        [W_UNMAPPED] = "unmapped", [W_START] = "start",         [W_STOP] = "stop",
-        [W_EXIT] = "exit",         [W_CRASH] = "crash",         [W_GAP] = "gap",
-        [W_KILL] = "kill",         [W_RESTORED] = "restored",   [W_KEPT] = "kept",
+        [W_NEW] = "new",
+        [W_EXISTING] = "existing",
+        [W_SUCCEED] = "succeed",
+        [W_FAIL_RETRY] = "fail_retry",
+        [W_FAIL_DEAD] = "fail_dead",
+        [W_BLOCK] = "block",
+        [W_SUSPEND] = "suspend",
+        [W_CANCEL] = "cancel",
+        [W_TAKEN] = "taken",
+        [W_REPLAYED] = "replayed",
+        [W_READY] = "ready",
+        [W_DRAINING] = "draining",
+        [W_UNMAPPED] = "unmapped",
+        [W_START] = "start",
+        [W_STOP] = "stop",
+        [W_EXIT] = "exit",
+        [W_CRASH] = "crash",
+        [W_GAP] = "gap",
+        [W_KILL] = "kill",
+        [W_RESTORED] = "restored",
+        [W_KEPT] = "kept",
         [W_KEY_DROPPED] = "dropped",
     };
 
@@ -266,12 +286,15 @@ static uint8_t outcome_of(exj_slice s)
 
 static uint8_t code_of(exj_slice s)
 {
-    static const char *const words[] = { [C_FENCED] = "fenced", [C_CONFLICT] = "conflict" };
+    static const char *const words[] = {
+        [C_FENCED] = "fenced", [C_CONFLICT] = "conflict"
+    };
 
     return word_of(s, words, sizeof words / sizeof words[0], C_OTHER);
 }
 
-/* The first 16 digits; a text that is no number counts by its bytes. Never 0 for a text. */
+/* The first 16 digits; a text that is no number counts by its bytes. Never 0 for a text.
+ */
 static uint64_t digest_of(exj_slice s)
 {
     uint64_t v = 0;
@@ -365,7 +388,10 @@ static bool add_entry(exj_check *c, const exj_hist_event *e)
         c->entries_cap = cap;
     }
     p += c->entries_len;
-    *p = (check_entry){ .number = e->value, .row = e->row, .token = e->token, .t = e->t,
+    *p = (check_entry){ .number = e->value,
+                        .row = e->row,
+                        .token = e->token,
+                        .t = e->t,
                         .reader = exj_check_intern(c, e->actor),
                         .kind = exj_check_intern(c, e->key),
                         .nth = (uint32_t)c->entries_len,
@@ -416,7 +442,8 @@ static void note_core(exj_check *c, const exj_hist_event *e, uint32_t inc)
     }
 }
 
-/* The record that this line makes or ends. *ret NULL with true: the line only told of another. */
+/* The record that this line makes or ends. *ret NULL with true: the line only told of
+ * another. */
 static bool place(exj_check *c, const exj_hist_event *e, uint32_t inc, check_rec **ret)
 {
     struct op_key k = { e->id, inc };
@@ -439,8 +466,13 @@ static bool place(exj_check *c, const exj_hist_event *e, uint32_t inc, check_rec
     r = new_rec(c);
     if (!r)
         return false;
-    *r = (check_rec){ .t0 = e->t, .t1 = e->t, .op = (uint8_t)e->op, .inc = inc, .id = e->id,
-                      .row_at = CHECK_NONE, .generation = e->generation };
+    *r = (check_rec){ .t0 = e->t,
+                      .t1 = e->t,
+                      .op = (uint8_t)e->op,
+                      .inc = inc,
+                      .id = e->id,
+                      .row_at = CHECK_NONE,
+                      .generation = e->generation };
     if (e->phase == EXJ_HIST_INVOKE)
         r->many = !e->row;
     else if (first) {
@@ -483,7 +515,8 @@ exj_code exj_check_add(exj_check *c, const exj_hist_event *e, exj_err *err)
     inc = inc_at(c, e);
     job = exj_check_intern(c, e->job);
     key = exj_check_intern(c, e->key);
-    if (inc == CHECK_NONE || job == CHECK_NONE || key == CHECK_NONE || !place(c, e, inc, &r))
+    if (inc == CHECK_NONE || job == CHECK_NONE || key == CHECK_NONE ||
+        !place(c, e, inc, &r))
         return out_of_memory(c, err);
     note_core(c, e, inc);
     if (e->t > c->incs[inc].last_t)
@@ -501,7 +534,7 @@ exj_code exj_check_add(exj_check *c, const exj_hist_event *e, exj_err *err)
     return EXJ_OK;
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------- */
 
 exj_check *exj_check_new(const exj_check_options *o)
 {

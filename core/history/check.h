@@ -7,10 +7,10 @@
  *
  * What is read how:
  * - An operation without an end, and one whose end is "info", may have happened at any time
- *   after its invoke (until its process was killed, where a FAULT says so), or never. An operation on many rows whose invoke names none may then have
- *   been about any row (of a COMPLETE, RELEASE, RENEW: any that this incarnation may hold). Of
- *   an incarnation without a CORE "stop" the last operation whose ends it wrote may lack some
- *   of them, and counts as unknown too.
+ *   after its invoke (until its process was killed, where a FAULT says so), or never. One on
+ *   many rows whose invoke names none may then have been about any row (a COMPLETE, RELEASE,
+ *   RENEW: any that this incarnation may hold). Of an incarnation without a CORE "stop" the
+ *   last operation whose ends it wrote may lack some of them, and counts as unknown too.
  * - Each token of a row ends once: by COMPLETE, RELEASE or REAP. COMPLETE ends it whatever
  *   `to` is; completed, failed, canceled and dropped are terminal, so is a REAP or RELEASE with
  *   such a `to`. Suspended and released claims are no attempts. "ok" for the same outcome and

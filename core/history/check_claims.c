@@ -5,10 +5,11 @@
 
 static bool is_write(unsigned op)
 {
-    return op == EXJ_HIST_RENEW || op == EXJ_HIST_STEP || op == EXJ_HIST_WRITE || check_ends(op);
+    return op == EXJ_HIST_RENEW || op == EXJ_HIST_STEP || op == EXJ_HIST_WRITE ||
+           check_ends(op);
 }
 
-/* ---- I6 ------------------------------------------------------------------------------------------ */
+/* ---- I6 --------------------------------------------------------------------------- */
 
 /* The earliest known claim of a later token that was surely granted before `r` began. */
 static const check_rec *overtaken_by(const check_life *l, size_t at, const check_rec *r)
@@ -25,20 +26,22 @@ static void check_stale(const check_life *l, size_t at, const check_rec *r)
     const check_rec *by = overtaken_by(l, at, r);
 
     /* Told once more that an outcome had landed: nothing is written. */
-    if (r->op == EXJ_HIST_COMPLETE && k->end && k->end != r && exj_check_same_outcome(k->end, r))
+    if (r->op == EXJ_HIST_COMPLETE && k->end && k->end != r &&
+        exj_check_same_outcome(k->end, r))
         return;
     if (r->op == EXJ_HIST_REAP)
         return;
     if (by)
         exj_check_broken(l->c, 6, "stale write", l->row, by, r,
-                         "it was written under token %" PRId64 " although %" PRId64 " was given",
+                         "it was written under token %" PRId64 " although %" PRId64
+                         " was given",
                          k->token, by->token);
     else if (k->end && k->end != r && !check_ends(r->op) && check_before(k->end, r))
         exj_check_broken(l->c, 6, "late write", l->row, k->end, r,
                          "it was written under a claim that was over");
 }
 
-/* ---- I7 ------------------------------------------------------------------------------------------ */
+/* ---- I7 --------------------------------------------------------------------------- */
 
 static bool is_justified(const check_life *l, size_t at, const check_rec *r)
 {
@@ -61,7 +64,8 @@ static bool is_justified(const check_life *l, size_t at, const check_rec *r)
     for (size_t i = 0; i < l->orders; i++) {
         const check_rec *o = l->recs[i];
 
-        if ((o->op == EXJ_HIST_RERUN || (o->op == EXJ_HIST_CANCEL && o->to != TO_RUNNING)) &&
+        if ((o->op == EXJ_HIST_RERUN ||
+             (o->op == EXJ_HIST_CANCEL && o->to != TO_RUNNING)) &&
             check_maybe(o) && o->t0 <= r->t1)
             return true;
     }
@@ -93,7 +97,7 @@ static void check_writes(const check_life *l)
     }
 }
 
-/* ---- I10 ----------------------------------------------------------------------------------------- */
+/* ---- I10 -------------------------------------------------------------------------- */
 
 static void check_bound(const check_life *l, const check_token *k)
 {
@@ -117,10 +121,12 @@ static void check_bound(const check_life *l, const check_token *k)
 /* Does a claim that ended so count as an attempt? */
 static bool counts(const check_rec *end)
 {
-    return end->op == EXJ_HIST_REAP || (end->op == EXJ_HIST_COMPLETE && end->to != TO_SUSPENDED);
+    return end->op == EXJ_HIST_REAP ||
+           (end->op == EXJ_HIST_COMPLETE && end->to != TO_SUSPENDED);
 }
 
-static void check_counting(const check_life *l, const check_token *k, const check_token *next)
+static void check_counting(const check_life *l, const check_token *k,
+                           const check_token *next)
 {
     uint32_t a = k->claim->attempt, b = next->claim->attempt;
 
@@ -133,7 +139,8 @@ static void check_counting(const check_life *l, const check_token *k, const chec
                          "attempt %" PRIu32 " follows %" PRIu32 ", which failed", b, a);
     else if (!counts(k->end) && b != a)
         exj_check_broken(l->c, 10, "attempt counted", l->row, k->end, next->claim,
-                         "attempt %" PRIu32 " follows %" PRIu32 ", which did not count", b, a);
+                         "attempt %" PRIu32 " follows %" PRIu32 ", which did not count",
+                         b, a);
 }
 
 static void check_attempts(const check_life *l)
@@ -156,7 +163,7 @@ static void check_attempts(const check_life *l)
                          l->max_attempts);
 }
 
-/* ---- I11 ----------------------------------------------------------------------------------------- */
+/* ---- I11 -------------------------------------------------------------------------- */
 
 static void check_cancel(const check_life *l, const check_rec *cancel)
 {
@@ -171,8 +178,9 @@ static void check_cancel(const check_life *l, const check_rec *cancel)
             return;
         }
         /* Its holder was asked: whatever but success it answers ends the row. */
-        if (k->end && k->end->op == EXJ_HIST_COMPLETE && k->end->to && !check_terminal(k->end->to) &&
-            check_before(cancel, k->end) && !exj_check_revived(l, cancel, k->end, false)) {
+        if (k->end && k->end->op == EXJ_HIST_COMPLETE && k->end->to &&
+            !check_terminal(k->end->to) && check_before(cancel, k->end) &&
+            !exj_check_revived(l, cancel, k->end, false)) {
             exj_check_broken(l->c, 11, "lost cancel", l->row, cancel, k->end,
                              "it goes on although it was asked to stop");
             return;

@@ -122,7 +122,7 @@ struct exj_check {
     bool failed;           /* no memory */
 };
 
-/* ---- check.c ------------------------------------------------------------------------- */
+/* ---- check.c ---------------------------------------------------------------------- */
 
 uint64_t exj_check_hash(const void *p, size_t n);
 /* The slot that `hash` and the test find, or the empty one it belongs in; NULL: no memory. */
@@ -139,7 +139,7 @@ static inline check_rec *check_at(const exj_check *c, size_t i)
     return &c->chunks[i >> 14][i & 16383];
 }
 
-/* ---- check_report.c ------------------------------------------------------------------- */
+/* ---- check_report.c --------------------------------------------------------------- */
 
 /* A finding; up to two records are told with their times and ids. */
 void exj_check_broken(exj_check *c, unsigned invariant, const char *anomaly, const check_row *r,
@@ -154,7 +154,7 @@ static inline void check_try(exj_check *c, unsigned invariant)
     c->report.lines[invariant].tried++;
 }
 
-/* ---- times ----------------------------------------------------------------------------- */
+/* ---- times ------------------------------------------------------------------------ */
 
 /* Instants that are the same say nothing: a simulated clock stands while much happens. */
 static inline bool check_before(const check_rec *a, const check_rec *b)
@@ -178,7 +178,7 @@ static inline bool check_ends(unsigned op)
     return op == EXJ_HIST_COMPLETE || op == EXJ_HIST_RELEASE || op == EXJ_HIST_REAP;
 }
 
-/* ---- one row ---------------------------------------------------------------------------- */
+/* ---- one row ---------------------------------------------------------------------- */
 
 typedef struct check_token {
     int64_t token;

@@ -1,5 +1,5 @@
-/* The end of a check: records are put to their rows, every invariant is asked, and what was
- * found is told. */
+/* The end of a check: records are put to their rows, every invariant is asked, and what
+ * was found is told. */
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,13 +7,13 @@
 
 #include "core/history/check_inside.h"
 
-/* ---- findings -------------------------------------------------------------------------------- */
+/* ---- findings --------------------------------------------------------------------- */
 
 const char *exj_check_to_word(unsigned to)
 {
-    static const char *const words[] = { "?",      "queued",  "waiting",   "running",  "completed",
-                                         "failed", "blocked", "suspended", "canceled", "dropped",
-                                         "?" };
+    static const char *const words[] = { "?",         "queued",  "waiting", "running",
+                                         "completed", "failed",  "blocked", "suspended",
+                                         "canceled",  "dropped", "?" };
 
     return words[to <= TO_OTHER ? to : TO_OTHER];
 }
@@ -41,7 +41,9 @@ static void tell(exj_check *c, exj_buf *b, const check_rec *r)
         exj_buf_printf(b, " token %" PRId64, r->token);
     if (r->attempt)
         exj_buf_printf(b, " attempt %" PRIu32, r->attempt);
-    exj_buf_printf(b, " %s", check_unknown(r) ? "unknown" : exj_hist_phase_word((exj_hist_phase)r->phase));
+    exj_buf_printf(b, " %s",
+                   check_unknown(r) ? "unknown"
+                                    : exj_hist_phase_word((exj_hist_phase)r->phase));
     if (r->to)
         exj_buf_printf(b, " to %s", exj_check_to_word(r->to));
     exj_buf_printf(b, " by %.*s/%016" PRIx64, (int)actor.n, actor.p, i->number);
@@ -70,8 +72,9 @@ static bool room_for_finding(exj_check *c)
     return true;
 }
 
-void exj_check_broken(exj_check *c, unsigned invariant, const char *anomaly, const check_row *r,
-                      const check_rec *a, const check_rec *b, const char *format, ...)
+void exj_check_broken(exj_check *c, unsigned invariant, const char *anomaly,
+                      const check_row *r, const check_rec *a, const check_rec *b,
+                      const char *format, ...)
 {
     exj_check_finding *f;
     exj_buf t = EXJ_BUF_INIT;
@@ -108,7 +111,9 @@ void exj_check_broken(exj_check *c, unsigned invariant, const char *anomaly, con
     }
     c->kept[invariant]++;
     f = &c->findings[c->findings_len++];
-    *f = (exj_check_finding){ .invariant = invariant, .anomaly = anomaly, .row = r ? r->seq : 0,
+    *f = (exj_check_finding){ .invariant = invariant,
+                              .anomaly = anomaly,
+                              .row = r ? r->seq : 0,
                               .text = exj_buf_take(&t) };
 }
 
@@ -130,9 +135,9 @@ void exj_check_spread_of(uint64_t *values, size_t n, exj_check_spread *ret)
     ret->max = values[n - 1];
 }
 
-/* ---- what is not known ------------------------------------------------------------------------ */
+/* ---- what is not known ------------------------------------------------------------ */
 
-#define KILL_TAKES 1000000000 /* ns from the line that says so to the end of the process */
+#define KILL_TAKES 1000000000 /* ns from its line to the end of the process */
 
 static void note_wild(exj_check *c, const check_rec *r)
 {
@@ -223,7 +228,7 @@ static void note_unknown(exj_check *c)
         }
 }
 
-/* ---- one pass over all records ---------------------------------------------------------------- */
+/* ---- one pass over all records ---------------------------------------------------- */
 
 static void count_ok(exj_check *c, const check_rec *r)
 {
@@ -338,8 +343,8 @@ static exj_slice graph_of(exj_slice job)
 
 static bool is_of_row(const check_rec *r)
 {
-    return r->op < EXJ_HIST_TICK || r->op == EXJ_HIST_FINAL || r->op == EXJ_HIST_EXECUTE ||
-           r->op == EXJ_HIST_EFFECT;
+    return r->op < EXJ_HIST_TICK || r->op == EXJ_HIST_FINAL ||
+           r->op == EXJ_HIST_EXECUTE || r->op == EXJ_HIST_EFFECT;
 }
 
 static bool name_jobs(exj_check *c)
@@ -369,7 +374,8 @@ static bool name_jobs(exj_check *c)
         if (c->row_of_job[r->job] == CHECK_NONE)
             c->row_of_job[r->job] = r->row_at;
         if (!c->graph_of_job[r->job])
-            c->graph_of_job[r->job] = exj_check_intern(c, graph_of(exj_check_text(c, r->job)));
+            c->graph_of_job[r->job] =
+                exj_check_intern(c, graph_of(exj_check_text(c, r->job)));
         if (c->graph_of_job[r->job] == CHECK_NONE)
             return false;
     }
@@ -446,21 +452,24 @@ static bool prepare(exj_check *c)
     return true;
 }
 
-/* ---- the report -------------------------------------------------------------------------------- */
+/* ---- the report ------------------------------------------------------------------- */
 
 static const struct {
     const char *title, *never;
 } words[EXJ_CHECK_LAST + 1] = {
-    [1] = { "what was enqueued is there", "no acknowledged row with the rows of the end" },
+    [1] = { "what was enqueued is there",
+            "no acknowledged row with the rows of the end" },
     [2] = { "every row was enqueued by someone", "no row is younger than the history" },
     [3] = { "every row comes to one end, and stays there",
             "no rows of the end after a QUIET" },
-    [4] = { "at most one outcome is accepted", "no claim ended that was not the row's only one" },
+    [4] = { "at most one outcome is accepted",
+            "no claim ended that was not the row's only one" },
     [5] = { "a token is given once", "no row was claimed twice" },
     [6] = { "what a claim that is over writes is refused", "no stale write was refused" },
     [7] = { "nothing else is refused", "no write was refused" },
     [8] = { "what is done was worked on", "no effect of a completed row" },
-    [9] = { "an effect is repeated for a reason only", "no effect of a row that was claimed twice" },
+    [9] = { "an effect is repeated for a reason only",
+            "no effect of a row that was claimed twice" },
     [10] = { "attempts are counted and bounded", "no second attempt, no dead row" },
     [11] = { "a canceled row is not claimed again", "no row was canceled" },
     [12] = { "first come, first served", "no SETTINGS with workers and rows of a claim" },
@@ -491,8 +500,8 @@ static exj_check_verdict judge(const exj_check *c)
     for (unsigned i = 1; i <= EXJ_CHECK_LAST; i++)
         if (c->report.lines[i].findings)
             return EXJ_CHECK_INVALID;
-    if (!n->completed || !(n->kills + n->stops + n->other_faults + n->refusals + n->expiries +
-                           n->host_crashes))
+    if (!n->completed || !(n->kills + n->stops + n->other_faults + n->refusals +
+                           n->expiries + n->host_crashes))
         return EXJ_CHECK_UNKNOWN;
     return EXJ_CHECK_VALID;
 }
@@ -508,8 +517,9 @@ exj_code exj_check_finish(exj_check *c, exj_check_report *ret, exj_err *err)
     if (!c->failed)
         exj_check_stream(c);
     if (c->failed)
-        return exj_err_set(err, EXJ_NOMEM, "out of memory while a history of %" PRIu64
-                                           " events was checked",
+        return exj_err_set(err, EXJ_NOMEM,
+                           "out of memory while a history of %" PRIu64
+                           " events was checked",
                            c->report.counts.events);
     if (c->findings_len)
         qsort(c->findings, c->findings_len, sizeof *c->findings, by_invariant);

@@ -39,12 +39,12 @@ static int by_token(const void *a, const void *b)
 
 bool exj_check_same_outcome(const check_rec *a, const check_rec *b)
 {
-    return a->op == EXJ_HIST_COMPLETE && b->op == EXJ_HIST_COMPLETE && a->outcome == b->outcome &&
-           a->digest == b->digest && a->to == b->to;
+    return a->op == EXJ_HIST_COMPLETE && b->op == EXJ_HIST_COMPLETE &&
+           a->outcome == b->outcome && a->digest == b->digest && a->to == b->to;
 }
 
-bool exj_check_revived(const check_life *l, const check_rec *after, const check_rec *before,
-                       bool with_signal)
+bool exj_check_revived(const check_life *l, const check_rec *after,
+                       const check_rec *before, bool with_signal)
 {
     const exj_check *c = l->c;
 
@@ -54,7 +54,8 @@ bool exj_check_revived(const check_life *l, const check_rec *after, const check_
         if (r->op != EXJ_HIST_RETRY && r->op != EXJ_HIST_RERUN &&
             !(with_signal && r->op == EXJ_HIST_SIGNAL))
             continue;
-        if (check_maybe(r) && !check_before(r, after) && !(before && check_before(before, r)))
+        if (check_maybe(r) && !check_before(r, after) &&
+            !(before && check_before(before, r)))
             return true;
     }
     for (unsigned op = EXJ_HIST_RETRY; op <= EXJ_HIST_RERUN; op++)
@@ -87,12 +88,13 @@ bool exj_check_may_have_ended(const check_life *l, const check_token *k, exj_nse
             l->recs[i]->t0 <= before)
             return true;
     for (size_t i = k->first; i < k->first + k->n; i++)
-        if (check_ends(l->recs[i]->op) && check_unknown(l->recs[i]) && l->recs[i]->t0 <= before)
+        if (check_ends(l->recs[i]->op) && check_unknown(l->recs[i]) &&
+            l->recs[i]->t0 <= before)
             return true;
     return false;
 }
 
-/* ---- the life of a row --------------------------------------------------------------------- */
+/* ---- the life of a row ------------------------------------------------------------ */
 
 static bool add_token(check_life *l, int64_t token, size_t first)
 {
@@ -112,7 +114,8 @@ static bool add_token(check_life *l, int64_t token, size_t first)
 static void note_order(check_life *l, check_rec *r)
 {
     if (r->op == EXJ_HIST_ENQUEUE && r->phase == EXJ_HIST_OK) {
-        if (!l->enqueue || (l->enqueue->outcome == W_EXISTING && r->outcome != W_EXISTING))
+        if (!l->enqueue ||
+            (l->enqueue->outcome == W_EXISTING && r->outcome != W_EXISTING))
             l->enqueue = r;
         if (r->value > 0 && r->value <= UINT32_MAX && r->outcome != W_EXISTING)
             l->max_attempts = (uint32_t)r->value;
@@ -129,8 +132,12 @@ static void note_order(check_life *l, check_rec *r)
 
 static bool lay_out(check_life *l, exj_check *c, check_row *row)
 {
-    *l = (check_life){ .c = c, .row = row, .n = row->n, .recs = &c->by_row[row->first],
-                       .tokens = l->tokens, .tokens_cap = l->tokens_cap };
+    *l = (check_life){ .c = c,
+                       .row = row,
+                       .n = row->n,
+                       .recs = &c->by_row[row->first],
+                       .tokens = l->tokens,
+                       .tokens_cap = l->tokens_cap };
     qsort(l->recs, l->n, sizeof(check_rec *), by_token);
     row->older = row->seq < c->first_new;
     row->removed = c->wild[EXJ_HIST_REMOVE].len > 0;
@@ -151,7 +158,8 @@ static bool lay_out(check_life *l, exj_check *c, check_row *row)
         k->n++;
         if (r->phase == EXJ_HIST_OK && r->op == EXJ_HIST_CLAIM && !k->claim)
             k->claim = r;
-        if (r->phase == EXJ_HIST_OK && check_ends(r->op) && (!k->end || r->t1 < k->end->t1))
+        if (r->phase == EXJ_HIST_OK && check_ends(r->op) &&
+            (!k->end || r->t1 < k->end->t1))
             k->end = r;
     }
     return true;
@@ -166,7 +174,7 @@ static const check_token *next_claim(const check_life *l, size_t k)
     return NULL;
 }
 
-/* ---- I1, I2 ----------------------------------------------------------------------------------- */
+/* ---- I1, I2 ----------------------------------------------------------------------- */
 
 static void check_there(const check_life *l)
 {
@@ -177,14 +185,16 @@ static void check_there(const check_life *l)
         return;
     check_try(c, 1);
     if (!l->final && !l->row->removed)
-        exj_check_broken(c, 1, "lost", l->row, e, NULL,
-                         "it was acknowledged, and is neither in the final store nor removed");
+        exj_check_broken(
+            c, 1, "lost", l->row, e, NULL,
+            "it was acknowledged, and is neither in the final store nor removed");
     for (size_t i = 0; i < l->orders; i++) {
         const check_rec *r = l->recs[i];
 
         if (r->job && r->job != l->row->job) {
-            exj_check_broken(c, 1, "renamed", l->row, e, r, "it is now a row of another job, %.*s",
-                             (int)exj_check_text(c, r->job).n, exj_check_text(c, r->job).p);
+            exj_check_broken(
+                c, 1, "renamed", l->row, e, r, "it is now a row of another job, %.*s",
+                (int)exj_check_text(c, r->job).n, exj_check_text(c, r->job).p);
             break;
         }
     }
@@ -214,15 +224,15 @@ static void check_phantom(const check_life *l)
     if (same && same != l->row) {
         /* A row that left came back from an archive under a new number. */
         if (!same->removed)
-            exj_check_broken(c, 2, "twin", l->row, l->enqueue ? l->enqueue : l->recs[0], NULL,
-                             "row %" PRId64 " is of the same job", same->seq);
+            exj_check_broken(c, 2, "twin", l->row, l->enqueue ? l->enqueue : l->recs[0],
+                             NULL, "row %" PRId64 " is of the same job", same->seq);
         return;
     }
     if (!may_have_been_enqueued(l))
         exj_check_broken(c, 2, "phantom", l->row, l->recs[0], NULL, "nobody enqueued it");
 }
 
-/* ---- I3 ------------------------------------------------------------------------------------------ */
+/* ---- I3 --------------------------------------------------------------------------- */
 
 static void check_stuck(const check_life *l)
 {
@@ -233,11 +243,13 @@ static void check_stuck(const check_life *l)
         return;
     check_try(c, 3);
     if (f->to == TO_QUEUED || f->to == TO_WAITING || f->to == TO_RUNNING)
-        exj_check_broken(c, 3, "stuck", l->row, f, l->tokens_len ? l->tokens[l->tokens_len - 1].end : NULL,
+        exj_check_broken(c, 3, "stuck", l->row, f,
+                         l->tokens_len ? l->tokens[l->tokens_len - 1].end : NULL,
                          "after the drain it is %s", exj_check_to_word(f->to));
 }
 
-/* A claim although the row had ended: whichever came first, one of the two should not be. */
+/* A claim although the row had ended: whichever came first, one of the two should not be.
+ */
 static void check_resurrected(const check_life *l, size_t at)
 {
     const check_token *k = &l->tokens[at], *next = next_claim(l, at);
@@ -247,8 +259,9 @@ static void check_resurrected(const check_life *l, size_t at)
         return;
     if (next->claim->t1 < k->end->t0)
         return; /* it is the outcome that came too late: I6 */
-    if (next->end && check_terminal(next->end->to) && next->end->op == EXJ_HIST_COMPLETE &&
-        k->end->op == EXJ_HIST_COMPLETE && !check_before(k->end, next->claim))
+    if (next->end && check_terminal(next->end->to) &&
+        next->end->op == EXJ_HIST_COMPLETE && k->end->op == EXJ_HIST_COMPLETE &&
+        !check_before(k->end, next->claim))
         return; /* I4 */
     exj_check_broken(l->c, 3, "resurrected", l->row, k->end, next->claim,
                      "it had ended, and was claimed");
@@ -262,8 +275,8 @@ static void check_unchanged(const check_life *l)
     if (!f || !l->tokens_len || f->to == TO_NONE)
         return;
     e = l->tokens[l->tokens_len - 1].end;
-    if (!e || !check_terminal(e->to) || e->to == f->to || exj_check_revived(l, e, f, false) ||
-        f->t0 < e->t1)
+    if (!e || !check_terminal(e->to) || e->to == f->to ||
+        exj_check_revived(l, e, f, false) || f->t0 < e->t1)
         return;
     exj_check_broken(l->c, 3, "changed", l->row, e, f, "it had ended as %s, and is %s",
                      exj_check_to_word(e->to), exj_check_to_word(f->to));
@@ -280,13 +293,14 @@ static void check_finals(const check_life *l)
             continue;
         if (last && check_terminal(last->to) && r->to != last->to &&
             !exj_check_revived(l, last, r, false))
-            exj_check_broken(l->c, 3, "changed", l->row, last, r, "it had ended as %s, and is %s",
-                             exj_check_to_word(last->to), exj_check_to_word(r->to));
+            exj_check_broken(l->c, 3, "changed", l->row, last, r,
+                             "it had ended as %s, and is %s", exj_check_to_word(last->to),
+                             exj_check_to_word(r->to));
         last = r;
     }
 }
 
-/* ---- I4 ------------------------------------------------------------------------------------------ */
+/* ---- I4 --------------------------------------------------------------------------- */
 
 static void check_token_ends(const check_life *l, const check_token *k)
 {
@@ -333,7 +347,8 @@ static void check_one_outcome(const check_life *l)
     }
 }
 
-/* An operation that may have brought the row to `to`, of token `token` if that is known. */
+/* An operation that may have brought the row to `to`, of token `token` if that is known.
+ */
 static const check_rec *cause_of(const check_life *l, unsigned to, int64_t token)
 {
     for (size_t i = 0; i < l->n; i++) {
@@ -342,7 +357,8 @@ static const check_rec *cause_of(const check_life *l, unsigned to, int64_t token
         if (!check_maybe(r) || (!check_ends(r->op) && r->op != EXJ_HIST_CANCEL) ||
             (r->op != EXJ_HIST_CANCEL && r->token && token && r->token != token))
             continue;
-        if (r->to == to || (check_unknown(r) && !(to == TO_COMPLETED && r->op != EXJ_HIST_COMPLETE)))
+        if (r->to == to ||
+            (check_unknown(r) && !(to == TO_COMPLETED && r->op != EXJ_HIST_COMPLETE)))
             return r;
     }
     return NULL;
@@ -374,13 +390,13 @@ static void check_accounted(const check_life *l)
         exj_check_broken(c, 4, "outcome of nobody", l->row, f, k ? k->claim : NULL,
                          "it is %s, and nobody was told so or may have done it",
                          exj_check_to_word(f->to));
-    if (f->to == TO_COMPLETED && k && k->end && k->end->op == EXJ_HIST_COMPLETE && f->digest &&
-        k->end->digest && f->digest != k->end->digest)
+    if (f->to == TO_COMPLETED && k && k->end && k->end->op == EXJ_HIST_COMPLETE &&
+        f->digest && k->end->digest && f->digest != k->end->digest)
         exj_check_broken(c, 4, "another's result", l->row, k->end, f,
                          "the result in the store is not the one that was accepted");
 }
 
-/* ---- I5 ------------------------------------------------------------------------------------------ */
+/* ---- I5 --------------------------------------------------------------------------- */
 
 static uint64_t reruns_of(const check_life *l)
 {
@@ -399,7 +415,8 @@ static void check_gap(const check_life *l, int64_t from, int64_t to, const check
     if (to - from <= 1)
         return;
     check_try(l->c, 5);
-    may = reruns_of(l) + exj_check_wild(l->c, EXJ_HIST_CLAIM, a && from ? a->t0 : CHECK_EVER,
+    may = reruns_of(l) + exj_check_wild(l->c, EXJ_HIST_CLAIM,
+                                        a && from ? a->t0 : CHECK_EVER,
                                         b ? b->t1 : CHECK_NEVER);
     missing = (uint64_t)(to - from) - 1;
     if (missing > may)
@@ -454,7 +471,8 @@ static void check_tokens(const check_life *l)
     if (last && f->token < last->token && last->claim->t1 < f->t0)
         exj_check_broken(l->c, 5, "token fell", l->row, last->claim, f,
                          "the store's token is smaller than one that was given");
-    check_gap(l, last ? last->token : token_before(l), f->token + 1, last ? last->claim : NULL, f);
+    check_gap(l, last ? last->token : token_before(l), f->token + 1,
+              last ? last->claim : NULL, f);
 }
 
 void exj_check_rows(exj_check *c)

@@ -1,4 +1,5 @@
-/* I16: what readers of the event stream saw, against each other and against what happened. */
+/* I16: what readers of the event stream saw, against each other and against what
+ * happened. */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -18,7 +19,8 @@ static int by_reader(const void *a, const void *b)
 
 static int by_number(const void *a, const void *b)
 {
-    const check_entry *x = *(const check_entry *const *)a, *y = *(const check_entry *const *)b;
+    const check_entry *x = *(const check_entry *const *)a,
+                      *y = *(const check_entry *const *)b;
 
     return (x->number > y->number) - (x->number < y->number);
 }
@@ -63,7 +65,8 @@ static bool anyone_saw(const check_entry *const *all, size_t n, int64_t low, int
     return from < n && all[from]->number <= high;
 }
 
-/* Entries of a row in their order: of a number seen first after a larger one of the same row. */
+/* Entries of a row in their order: of a number seen first after a larger one of the same
+ * row. */
 static void check_row_order(exj_check *c, const check_entry *const *own, size_t n)
 {
     /* `own`: by number; of each number the first sight. Larger seen earlier, same row? */
@@ -79,8 +82,8 @@ static void check_row_order(exj_check *c, const check_entry *const *own, size_t 
                     exj_check_broken(c, 16, "order", NULL, NULL, NULL,
                                      "reader %.*s saw entry %" PRId64 " of row %" PRId64
                                      " before %" PRId64,
-                                     (int)name_of(c, e).n, name_of(c, e).p, own[j]->number, e->row,
-                                     e->number);
+                                     (int)name_of(c, e).n, name_of(c, e).p,
+                                     own[j]->number, e->row, e->number);
                 break;
             }
     }
@@ -99,11 +102,12 @@ static void check_missing(exj_check *c, const check_entry *e, size_t n,
         exj_check_broken(c, 16, "silent loss", NULL, NULL, NULL,
                          "reader %.*s saw entries %" PRId64 " and %" PRId64
                          ", and nothing in between, and was not told of a gap",
-                         (int)name_of(c, own[i]).n, name_of(c, own[i]).p, low - 1, high + 1);
+                         (int)name_of(c, own[i]).n, name_of(c, own[i]).p, low - 1,
+                         high + 1);
     }
 }
 
-/* ---- against what happened ---------------------------------------------------------------------- */
+/* ---- against what happened -------------------------------------------------------- */
 
 static const char *entry_of(const check_rec *r)
 {
@@ -143,8 +147,8 @@ static int by_what(const void *a, const void *b)
     return (x->kind > y->kind) - (x->kind < y->kind);
 }
 
-static void check_against(exj_check *c, const struct seen *seen, size_t n, const check_rec *r,
-                          exj_slice reader)
+static void check_against(exj_check *c, const struct seen *seen, size_t n,
+                          const check_rec *r, exj_slice reader)
 {
     const char *kind = entry_of(r);
     struct seen key = { .row = r->row, .token = r->token };
@@ -155,12 +159,14 @@ static void check_against(exj_check *c, const struct seen *seen, size_t n, const
     if (key.kind == CHECK_NONE)
         c->failed = true;
     else if (!bsearch(&key, seen, n, sizeof *seen, by_what))
-        exj_check_broken(c, 16, "silent loss", r->row_at == CHECK_NONE ? NULL : &c->rows[r->row_at], r,
-                         NULL, "reader %.*s saw what came before and after, and not \"%s\"",
+        exj_check_broken(c, 16, "silent loss",
+                         r->row_at == CHECK_NONE ? NULL : &c->rows[r->row_at], r, NULL,
+                         "reader %.*s saw what came before and after, and not \"%s\"",
                          (int)reader.n, reader.p, kind);
 }
 
-/* Whatever surely happened between two claims of which the reader saw the entries, it saw too. */
+/* Whatever surely happened between two claims of which the reader saw the entries, it saw
+ * too. */
 static void check_complete(exj_check *c, const check_entry *const *own, size_t n)
 {
     struct seen *seen = malloc((n + 1) * sizeof *seen);
@@ -192,8 +198,8 @@ static void check_complete(exj_check *c, const check_entry *const *own, size_t n
     for (size_t i = 0; i < c->recs_len && !c->failed; i++) {
         const check_rec *r = check_at(c, i);
 
-        if (r->phase == EXJ_HIST_OK && r->row_at != CHECK_NONE && r->t0 > low && r->t1 < high &&
-            !c->rows[r->row_at].removed)
+        if (r->phase == EXJ_HIST_OK && r->row_at != CHECK_NONE && r->t0 > low &&
+            r->t1 < high && !c->rows[r->row_at].removed)
             check_against(c, seen, n, r, name_of(c, own[0]));
     }
     free(seen);
@@ -207,8 +213,9 @@ static bool had_gap(const check_entry *e, size_t n)
     return false;
 }
 
-static void check_reader(exj_check *c, const check_entry *e, size_t n, const check_entry **own,
-                         const check_entry *const *all, size_t all_n)
+static void check_reader(exj_check *c, const check_entry *e, size_t n,
+                         const check_entry **own, const check_entry *const *all,
+                         size_t all_n)
 {
     size_t kept = 0, out = 0;
 

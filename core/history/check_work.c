@@ -4,7 +4,7 @@
 
 #include "core/history/check_inside.h"
 
-/* ---- I8 ------------------------------------------------------------------------------------------ */
+/* ---- I8 --------------------------------------------------------------------------- */
 
 static void check_done(const check_life *l)
 {
@@ -36,8 +36,7 @@ static void check_done(const check_life *l)
                           : "it was done, and no effect of it was seen");
 }
 
-/* ---- I9 ------------------------------------------------------------------------------------------ */
-
+/* ---- I9 --------------------------------------------------------------------------- */
 
 static int by_key(const void *a, const void *b)
 {
@@ -50,8 +49,8 @@ static int by_key(const void *a, const void *b)
     return (x->t0 > y->t0) - (x->t0 < y->t0);
 }
 
-/* Why an effect may have been repeated: claims that were crashed, expired, failed or of which
- * nobody knows the end, and orders to run again. */
+/* Why an effect may have been repeated: claims that were crashed, expired, failed or of
+ * which nobody knows the end, and orders to run again. */
 static uint64_t reasons_of(const check_life *l)
 {
     uint64_t n = 0;
@@ -112,9 +111,10 @@ static void check_effects(const check_life *l)
         }
 }
 
-/* ---- I17 ----------------------------------------------------------------------------------------- */
+/* ---- I17 -------------------------------------------------------------------------- */
 
-static bool was_rerun(const check_life *l, const check_rec *after, const check_rec *before)
+static bool was_rerun(const check_life *l, const check_rec *after,
+                      const check_rec *before)
 {
     for (size_t i = 0; i < l->orders; i++)
         if (l->recs[i]->op == EXJ_HIST_RERUN && check_maybe(l->recs[i]) &&
@@ -129,8 +129,8 @@ static bool was_replayed(const check_life *l, check_rec *const *r, size_t n)
     for (size_t k = 0; k < l->tokens_len; k++) {
         bool again = false;
 
-        if (!l->tokens[k].claim || l->tokens[k].token <= r[0]->token || !l->tokens[k].end ||
-            l->tokens[k].end->to != TO_COMPLETED)
+        if (!l->tokens[k].claim || l->tokens[k].token <= r[0]->token ||
+            !l->tokens[k].end || l->tokens[k].end->to != TO_COMPLETED)
             continue;
         for (size_t i = 0; i < n; i++)
             again |= r[i]->token == l->tokens[k].token;

@@ -1,5 +1,5 @@
-/* What goes across rows: order (I12), recovery (I13), generations (I14), standing still (I15),
- * commands and ticks (I18, I19). */
+/* What goes across rows: order (I12), recovery (I13), generations (I14), standing still
+ * (I15), commands and ticks (I18, I19). */
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -53,7 +53,7 @@ void exj_check_across_free(exj_check *c)
     c->across = NULL;
 }
 
-/* ---- what a row leaves ------------------------------------------------------------------------ */
+/* ---- what a row leaves ------------------------------------------------------------ */
 
 static const check_rec *claim_after(const check_life *l, size_t token_at)
 {
@@ -74,7 +74,8 @@ static bool leave_first(const check_life *l, struct check_across *a)
         return false;
     a->firsts[a->firsts_len++] = (struct first){ .pool = l->c->graph_of_job[l->row->job],
                                                  .row = (uint32_t)(l->row - l->c->rows),
-                                                 .seq = l->row->seq, .claim = claim };
+                                                 .seq = l->row->seq,
+                                                 .claim = claim };
     return true;
 }
 
@@ -88,18 +89,21 @@ static bool was_taken_away(const check_life *l)
     return l->row->removed || (l->final && l->final->to != TO_QUEUED);
 }
 
-static bool leave_ready(const check_life *l, struct check_across *a, const check_rec *since,
-                        const check_rec *claim)
+static bool leave_ready(const check_life *l, struct check_across *a,
+                        const check_rec *since, const check_rec *claim)
 {
     exj_check *c = l->c;
-    exj_nsec to = claim ? claim->t0 : c->last_t, from = since->t1 > c->quiet ? since->t1 : c->quiet;
+    exj_nsec to = claim ? claim->t0 : c->last_t,
+             from = since->t1 > c->quiet ? since->t1 : c->quiet;
 
     if (to < from || to - from <= 3 * c->lease || (!claim && was_taken_away(l)))
         return true;
-    if (!list_room((void **)&a->readies, a->readies_len, &a->readies_cap, sizeof *a->readies))
+    if (!list_room((void **)&a->readies, a->readies_len, &a->readies_cap,
+                   sizeof *a->readies))
         return false;
-    a->readies[a->readies_len++] = (struct ready){ .from = from, .to = to, .since = since,
-                                                   .row = (uint32_t)(l->row - c->rows) };
+    a->readies[a->readies_len++] = (struct ready){
+        .from = from, .to = to, .since = since, .row = (uint32_t)(l->row - c->rows)
+    };
     return true;
 }
 
@@ -131,7 +135,8 @@ static bool leave_gap(uint64_t **list, size_t *len, size_t *cap, exj_nsec gap)
     return true;
 }
 
-/* The last kill or restart before the row was taken back: only from then on time counts. */
+/* The last kill or restart before the row was taken back: only from then on time counts.
+ */
 static exj_nsec last_disturbance(const exj_check *c, exj_nsec from, exj_nsec to)
 {
     exj_nsec last = from;
@@ -151,25 +156,29 @@ static bool leave_recovery(const check_life *l, struct check_across *a)
 
     for (size_t i = 0; i < l->tokens_len; i++) {
         const check_token *k = &l->tokens[i];
-        exj_nsec killed = k->claim ? c->incs[k->claim->inc].killed_at : CHECK_NEVER, back, most;
+        exj_nsec killed = k->claim ? c->incs[k->claim->inc].killed_at : CHECK_NEVER, back,
+                 most;
         const check_rec *next = claim_after(l, i + 1);
 
         if (killed == CHECK_NEVER || k->claim->t1 > killed ||
-            (k->end && (k->end->op != EXJ_HIST_REAP || k->end->t1 <= killed)) || (!k->end && !next))
+            (k->end && (k->end->op != EXJ_HIST_REAP || k->end->t1 <= killed)) ||
+            (!k->end && !next))
             continue;
         back = k->end ? k->end->t1 : next->t1;
         if (!leave_gap(&a->recovery, &a->recovery_len, &a->recovery_cap, back - killed) ||
-            (next && !leave_gap(&a->reclaim, &a->reclaim_len, &a->reclaim_cap, next->t1 - killed)))
+            (next && !leave_gap(&a->reclaim, &a->reclaim_len, &a->reclaim_cap,
+                                next->t1 - killed)))
             return false;
         if (!c->lease)
             continue;
         check_try(c, 13);
         most = 2 * c->lease + c->o.restart_ms * 1000000;
         if (back - last_disturbance(c, killed, back) > most)
-            exj_check_broken(c, 13, "slow recovery", l->row, k->claim, k->end ? k->end : next,
-                             "its worker was killed at %" PRId64 ", and it was taken back %" PRId64
-                             " ms later; %" PRId64 " ms were allowed",
-                             killed, (back - killed) / 1000000, most / 1000000);
+            exj_check_broken(
+                c, 13, "slow recovery", l->row, k->claim, k->end ? k->end : next,
+                "its worker was killed at %" PRId64 ", and it was taken back %" PRId64
+                " ms later; %" PRId64 " ms were allowed",
+                killed, (back - killed) / 1000000, most / 1000000);
     }
     return true;
 }
@@ -186,7 +195,7 @@ bool exj_check_across(const check_life *l)
     return leave_first(l, a) && leave_readies(l, a) && leave_recovery(l, a);
 }
 
-/* ---- I12 ----------------------------------------------------------------------------------------- */
+/* ---- I12 -------------------------------------------------------------------------- */
 
 static int by_pool(const void *a, const void *b)
 {
@@ -199,14 +208,16 @@ static int by_pool(const void *a, const void *b)
 
 static int by_end(const void *a, const void *b)
 {
-    const struct first *x = *(const struct first *const *)a, *y = *(const struct first *const *)b;
+    const struct first *x = *(const struct first *const *)a,
+                       *y = *(const struct first *const *)b;
 
     return (x->claim->t1 > y->claim->t1) - (x->claim->t1 < y->claim->t1);
 }
 
 static int by_begin(const void *a, const void *b)
 {
-    const struct first *x = *(const struct first *const *)a, *y = *(const struct first *const *)b;
+    const struct first *x = *(const struct first *const *)a,
+                       *y = *(const struct first *const *)b;
 
     return (x->claim->t0 > y->claim->t0) - (x->claim->t0 < y->claim->t0);
 }
@@ -219,7 +230,8 @@ struct order_room { /* for all pools */
 };
 
 /* How many rows of the pool that came later were surely claimed before each. */
-static void check_pool_order(exj_check *c, const struct first *f, size_t n, struct order_room *o)
+static void check_pool_order(exj_check *c, const struct first *f, size_t n,
+                             struct order_room *o)
 {
     size_t done = 0;
 
@@ -244,7 +256,8 @@ static void check_pool_order(exj_check *c, const struct first *f, size_t n, stru
         check_try(c, 12);
         if (before_me > c->in_flight)
             exj_check_broken(c, 12, "reorder", &c->rows[r->row], r->claim, NULL,
-                             "%" PRIu64 " rows of its pool that came later were claimed before; "
+                             "%" PRIu64
+                             " rows of its pool that came later were claimed before; "
                              "%" PRIu64 " may be in flight",
                              before_me, c->in_flight);
     }
@@ -277,7 +290,7 @@ static void check_order(exj_check *c, struct check_across *a)
     free(o.overtaken);
 }
 
-/* ---- I14 ----------------------------------------------------------------------------------------- */
+/* ---- I14 -------------------------------------------------------------------------- */
 
 static int by_generation(const void *a, const void *b)
 {
@@ -318,24 +331,26 @@ static void check_execution(exj_check *c, const check_rec *e, const check_rec *u
 
     if (e->phase == EXJ_HIST_OK && e->value && (uint64_t)e->value != e->generation)
         exj_check_broken(c, 14, "torn reload", row, e, NULL,
-                         "it began in generation %" PRIu64 " and ended in %" PRIu64, e->generation,
-                         (uint64_t)e->value);
+                         "it began in generation %" PRIu64 " and ended in %" PRIu64,
+                         e->generation, (uint64_t)e->value);
     if (!unmapped)
         return;
     check_try(c, 14);
     if (e->t0 > unmapped->t0)
         exj_check_broken(c, 14, "torn reload", row, unmapped, e,
-                         "generation %" PRIu64 " was called after it was unmapped", e->generation);
+                         "generation %" PRIu64 " was called after it was unmapped",
+                         e->generation);
     else if (e->phase != EXJ_HIST_INVOKE && e->t1 > unmapped->t0 && e->t1 != CHECK_NEVER)
         exj_check_broken(c, 14, "torn reload", row, unmapped, e,
-                         "generation %" PRIu64 " was unmapped while it ran", e->generation);
+                         "generation %" PRIu64 " was unmapped while it ran",
+                         e->generation);
 }
 
 static void check_generations(exj_check *c)
 {
     size_t n;
-    check_rec **list =
-        take_all(c, UINT64_C(1) << EXJ_HIST_EXECUTE | UINT64_C(1) << EXJ_HIST_GENERATION, &n);
+    check_rec **list = take_all(
+        c, UINT64_C(1) << EXJ_HIST_EXECUTE | UINT64_C(1) << EXJ_HIST_GENERATION, &n);
     const check_rec *unmapped = NULL;
 
     if (!list)
@@ -343,7 +358,8 @@ static void check_generations(exj_check *c)
     qsort(list, n, sizeof *list, by_generation);
     for (size_t i = 0; i < n; i++) {
         const check_rec *r = list[i];
-        bool same = i > 0 && list[i - 1]->inc == r->inc && list[i - 1]->generation == r->generation;
+        bool same = i > 0 && list[i - 1]->inc == r->inc &&
+                    list[i - 1]->generation == r->generation;
 
         if (!same)
             unmapped = NULL;
@@ -358,7 +374,7 @@ static void check_generations(exj_check *c)
     free(list);
 }
 
-/* ---- I15 ----------------------------------------------------------------------------------------- */
+/* ---- I15 -------------------------------------------------------------------------- */
 
 static bool is_progress(const check_rec *r)
 {
@@ -392,8 +408,8 @@ static bool was_alive(const exj_check *c, exj_nsec from, exj_nsec to)
     return false;
 }
 
-static void check_gap_of_progress(exj_check *c, const struct check_across *a, exj_nsec from,
-                                  exj_nsec to)
+static void check_gap_of_progress(exj_check *c, const struct check_across *a,
+                                  exj_nsec from, exj_nsec to)
 {
     for (size_t i = 0; i < a->readies_len; i++) {
         const struct ready *r = &a->readies[i];
@@ -441,7 +457,7 @@ static void check_progress(exj_check *c, const struct check_across *a)
     free(t);
 }
 
-/* ---- I18, I19 --------------------------------------------------------------------------------- */
+/* ---- I18, I19 --------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {
@@ -456,10 +472,11 @@ static int by_name(const void *a, const void *b)
     return (x->t0 > y->t0) - (x->t0 < y->t0);
 }
 
-#define KEY_FORGOTTEN (INT64_C(3600) * 1000000000) /* the least time a key is remembered */
+#define KEY_FORGOTTEN                                                                    \
+    (INT64_C(3600) * 1000000000) /* the least time a key is remembered */
 
-/* Records of one key. A key that was dropped, or taken by a process that may have died with
- * it, may be taken again; one whose answer was kept may not. */
+/* Records of one key. A key that was dropped, or taken by a process that may have died
+ * with it, may be taken again; one whose answer was kept may not. */
 static void check_command(exj_check *c, check_rec *const *r, size_t n)
 {
     const check_rec *taken = NULL, *kept = NULL;
@@ -496,8 +513,8 @@ static void check_tick(exj_check *c, check_rec *const *r, size_t n)
             continue;
         check_try(c, 19);
         if (fired) {
-            exj_check_broken(c, 19, "tick twice", NULL, fired, r[i], "the tick %" PRId64 " fired twice",
-                             r[i]->value);
+            exj_check_broken(c, 19, "tick twice", NULL, fired, r[i],
+                             "the tick %" PRId64 " fired twice", r[i]->value);
             return;
         }
         fired = r[i];

@@ -45,7 +45,7 @@ typedef enum exj_hist_op {
                           answered, "fail" when its host died or it was given up */
     EXJ_HIST_GENERATION, /* generation, key: plugin; outcome "ready" (from here on it may be
                           called), "draining", "unmapped" (from here on it may not) */
-    EXJ_HIST_CORE,     /* outcome "start" or "stop": of an incarnation */
+    EXJ_HIST_CORE,     /* outcome "start" or "stop": of an incarnation; value: its pid */
     EXJ_HIST_HOST,     /* a plugin host: outcome "start", "exit", "crash"; value: its pid */
     /* written by executors of tests: beside the system, what really happened */
     EXJ_HIST_EFFECT,   /* invoke: it begins; ok: it is done; job, token, attempt */

@@ -1,4 +1,5 @@
-/* check-history: reads histories, and says whether the promises held (core/history/check.h). */
+/* check-history: reads histories, and says whether the promises held
+ * (core/history/check.h). */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -23,12 +24,12 @@ struct reading {
     char *room;
     bool finals_of_store; /* those of the files are left out */
     exj_nsec last_t;
-    int64_t done, total;  /* bytes */
-    uint64_t incomplete;  /* last lines of a file without their end */
+    int64_t done, total; /* bytes */
+    uint64_t incomplete; /* last lines of a file without their end */
     bool interrupted;
 };
 
-/* ---- files ------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------ */
 
 static exj_code take_event(struct reading *r, const exj_hist_event *e)
 {
@@ -39,7 +40,8 @@ static exj_code take_event(struct reading *r, const exj_hist_event *e)
     return exj_check_add(r->check, e, &r->err);
 }
 
-static exj_code take_line(struct reading *r, const char *path, uint64_t number, exj_slice line)
+static exj_code take_line(struct reading *r, const char *path, uint64_t number,
+                          exj_slice line)
 {
     char texts[EXJ_HIST_LINE_MAX];
     exj_hist_event e;
@@ -55,7 +57,8 @@ static exj_code take_line(struct reading *r, const char *path, uint64_t number, 
     return rc;
 }
 
-/* What stands behind the last newline: its process was killed while it wrote, or it is whole. */
+/* What stands behind the last newline: its process was killed while it wrote, or it is
+ * whole. */
 static void take_rest(struct reading *r, exj_slice line)
 {
     char texts[EXJ_HIST_LINE_MAX];
@@ -81,7 +84,8 @@ static exj_code read_lines(struct reading *r, int fd, const char *path)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return exj_err_set(&r->err, EXJ_IO, "cannot read %s: %s", path, strerror(errno));
+            return exj_err_set(&r->err, EXJ_IO, "cannot read %s: %s", path,
+                               strerror(errno));
         if (n == 0)
             break;
         have += (size_t)n;
@@ -96,7 +100,8 @@ static exj_code read_lines(struct reading *r, int fd, const char *path)
         have -= from;
         if (rc == EXJ_OK && have >= EXJ_HIST_LINE_MAX)
             rc = exj_err_set(&r->err, EXJ_INVALID,
-                             "%s:%" PRIu64 ": a line of more than %u bytes; is it a history?",
+                             "%s:%" PRIu64
+                             ": a line of more than %u bytes; is it a history?",
                              path, number + 1, EXJ_HIST_LINE_MAX);
         if (!exj_progress_tell(&r->progress, "bytes", r->done, r->total)) {
             r->interrupted = true;
@@ -117,8 +122,8 @@ static exj_code read_file(struct reading *r, const char *path)
         return read_lines(r, STDIN_FILENO, "standard input");
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return exj_err_set(&r->err, errno == ENOENT ? EXJ_NOT_FOUND : EXJ_IO, "cannot open %s: %s",
-                           path, strerror(errno));
+        return exj_err_set(&r->err, errno == ENOENT ? EXJ_NOT_FOUND : EXJ_IO,
+                           "cannot open %s: %s", path, strerror(errno));
     rc = read_lines(r, fd, path);
     close(fd);
     return rc;
@@ -130,12 +135,13 @@ static int64_t bytes_of(const exj_cli *c)
     int64_t n = 0;
 
     for (unsigned i = 0; i < c->args_len; i++)
-        if (strcmp(c->args[i], "-") != 0 && stat(c->args[i], &st) == 0 && S_ISREG(st.st_mode))
+        if (strcmp(c->args[i], "-") != 0 && stat(c->args[i], &st) == 0 &&
+            S_ISREG(st.st_mode))
             n += st.st_size;
     return n;
 }
 
-/* ---- the store of the end ---------------------------------------------------------------------- */
+/* ---- the store of the end --------------------------------------------------------- */
 
 struct rows {
     struct reading *r;
@@ -149,9 +155,14 @@ static bool take_row(void *user, const exj_row_view *v)
     struct rows *s = user;
     exj_buf job = EXJ_BUF_INIT;
     char digest[EXJ_HIST_DIGEST_BYTES];
-    exj_hist_event e = { .t = s->r->last_t + 1, .actor = EXJ_SLICE_LITERAL("store"),
-                         .op = EXJ_HIST_FINAL, .phase = EXJ_HIST_OK, .row = v->seq,
-                         .token = v->token, .attempt = v->attempts, .value = v->max_attempts,
+    exj_hist_event e = { .t = s->r->last_t + 1,
+                         .actor = EXJ_SLICE_LITERAL("store"),
+                         .op = EXJ_HIST_FINAL,
+                         .phase = EXJ_HIST_OK,
+                         .row = v->seq,
+                         .token = v->token,
+                         .attempt = v->attempts,
+                         .value = v->max_attempts,
                          .to = exj_slice_of(exj_status_word(v->status)) };
 
     s->after = v->seq;
@@ -163,7 +174,8 @@ static bool take_row(void *user, const exj_row_view *v)
     if (!exj_row_name_add(&job, v->matrix, v->run, v->graph, v->record_id)) {
         s->rc = exj_err_set(&s->r->err, EXJ_NOMEM, "out of memory");
     } else {
-        if (job.n <= EXJ_HIST_JOB_MAX / 2) /* no recorder clipped it; else its number is enough */
+        if (job.n <=
+            EXJ_HIST_JOB_MAX / 2) /* no recorder clipped it; else its number is enough */
             e.job = exj_buf_slice(&job);
         s->rc = exj_check_add(s->r->check, &e, &s->r->err);
     }
@@ -194,24 +206,46 @@ static exj_code read_store(struct reading *r)
     return rc;
 }
 
-/* ---- the report --------------------------------------------------------------------------------- */
+/* ---- the report ------------------------------------------------------------------- */
 
 static const struct {
     const char *name;
     size_t at;
 } counts[] = {
-#define COUNT(json, member) { json, offsetof(exj_check_counts, member) }
-    COUNT("events", events), COUNT("rows", rows), COUNT("olderRows", older),
-    COUNT("finalRows", finals), COUNT("enqueued", enqueued), COUNT("claims", claims),
-    COUNT("renewals", renewals), COUNT("outcomes", completes), COUNT("completed", completed),
-    COUNT("steps", steps), COUNT("replays", replays), COUNT("refusals", refusals),
-    COUNT("expiries", expiries), COUNT("releases", releases), COUNT("retries", retries),
-    COUNT("reruns", reruns), COUNT("cancels", cancels), COUNT("removed", removed),
-    COUNT("effects", effects), COUNT("executions", executions), COUNT("reloads", reloads),
-    COUNT("kills", kills), COUNT("stops", stops), COUNT("otherFaults", other_faults),
-    COUNT("cores", cores), COUNT("crashedCores", crashed_cores),
-    COUNT("crashedHosts", host_crashes), COUNT("unknownOutcomes", unknown),
-    COUNT("endsWithoutInvoke", unpaired), COUNT("streamEntries", entries),
+#define COUNT(json, member)                                                              \
+    {                                                                                    \
+        json, offsetof(exj_check_counts, member)                                         \
+    }
+    COUNT("events", events),
+    COUNT("rows", rows),
+    COUNT("olderRows", older),
+    COUNT("finalRows", finals),
+    COUNT("enqueued", enqueued),
+    COUNT("claims", claims),
+    COUNT("renewals", renewals),
+    COUNT("outcomes", completes),
+    COUNT("completed", completed),
+    COUNT("steps", steps),
+    COUNT("replays", replays),
+    COUNT("refusals", refusals),
+    COUNT("expiries", expiries),
+    COUNT("releases", releases),
+    COUNT("retries", retries),
+    COUNT("reruns", reruns),
+    COUNT("cancels", cancels),
+    COUNT("removed", removed),
+    COUNT("effects", effects),
+    COUNT("executions", executions),
+    COUNT("reloads", reloads),
+    COUNT("kills", kills),
+    COUNT("stops", stops),
+    COUNT("otherFaults", other_faults),
+    COUNT("cores", cores),
+    COUNT("crashedCores", crashed_cores),
+    COUNT("crashedHosts", host_crashes),
+    COUNT("unknownOutcomes", unknown),
+    COUNT("endsWithoutInvoke", unpaired),
+    COUNT("streamEntries", entries),
     COUNT("streamReaders", readers),
 #undef COUNT
 };
@@ -229,8 +263,9 @@ static const char *result_of(const exj_check_line *l)
 
 static bool add_spread(json_t *o, const char *name, const exj_check_spread *s)
 {
-    json_t *v = json_pack("{s:I,s:I,s:I,s:I}", "n", (json_int_t)s->n, "p50", (json_int_t)s->p50,
-                          "p99", (json_int_t)s->p99, "max", (json_int_t)s->max);
+    json_t *v =
+        json_pack("{s:I,s:I,s:I,s:I}", "n", (json_int_t)s->n, "p50", (json_int_t)s->p50,
+                  "p99", (json_int_t)s->p99, "max", (json_int_t)s->max);
 
     return json_object_set_new(o, name, v) == 0;
 }
@@ -245,8 +280,9 @@ static json_t *invariants_of(const exj_check_report *p)
         json_t *o;
 
         snprintf(id, sizeof id, "I%u", i);
-        o = json_pack("{s:s,s:s,s:s,s:I,s:I}", "id", id, "title", l->title, "result", result_of(l),
-                      "findings", (json_int_t)l->findings, "tried", (json_int_t)l->tried);
+        o = json_pack("{s:s,s:s,s:s,s:I,s:I}", "id", id, "title", l->title, "result",
+                      result_of(l), "findings", (json_int_t)l->findings, "tried",
+                      (json_int_t)l->tried);
         if (o && l->not_tested)
             json_object_set_new(o, "notTested", json_string(l->not_tested));
         json_array_append_new(list, o);
@@ -263,9 +299,9 @@ static json_t *findings_of(const exj_check_report *p)
         char id[8];
 
         snprintf(id, sizeof id, "I%u", f->invariant);
-        json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:s}", "invariant", id, "anomaly",
-                                              f->anomaly, "row", (json_int_t)f->row, "text",
-                                              f->text));
+        json_array_append_new(list, json_pack("{s:s,s:s,s:I,s:s}", "invariant", id,
+                                              "anomaly", f->anomaly, "row",
+                                              (json_int_t)f->row, "text", f->text));
     }
     return list;
 }
@@ -275,18 +311,22 @@ static exj_exit print_json(const struct reading *r, const exj_check_report *p)
     json_t *o = json_object(), *n = json_object();
     exj_exit status;
     bool good = o && n &&
-                json_object_set_new(o, "verdict", json_string(exj_check_verdict_word(p->verdict))) == 0;
+                json_object_set_new(o, "verdict",
+                                    json_string(exj_check_verdict_word(p->verdict))) == 0;
 
     for (size_t i = 0; good && i < COUNTS; i++)
-        good = json_object_set_new(n, counts[i].name, json_integer((json_int_t)count_at(p, i))) == 0;
+        good = json_object_set_new(n, counts[i].name,
+                                   json_integer((json_int_t)count_at(p, i))) == 0;
     good = good &&
-           json_object_set_new(n, "incompleteLines", json_integer((json_int_t)r->incomplete)) == 0 &&
+           json_object_set_new(n, "incompleteLines",
+                               json_integer((json_int_t)r->incomplete)) == 0 &&
            json_object_set(o, "counts", n) == 0 &&
            json_object_set_new(o, "invariants", invariants_of(p)) == 0 &&
            json_object_set_new(o, "findings", findings_of(p)) == 0 &&
            json_object_set_new(o, "leaseMs", json_integer(p->lease_ms)) == 0 &&
            add_spread(o, "overtaken", &p->overtaken) &&
-           add_spread(o, "recoveryUs", &p->recovery_us) && add_spread(o, "reclaimUs", &p->reclaim_us);
+           add_spread(o, "recoveryUs", &p->recovery_us) &&
+           add_spread(o, "reclaimUs", &p->reclaim_us);
     status = good ? exj_out_json(r->c, o, false)
                   : exj_fail(r->c, EXJ_EXIT_FAILED, "out of memory");
     json_decref(n);
@@ -343,8 +383,9 @@ static void add_measure(exj_table *t, const char *name, const exj_check_spread *
 
     if (!s->n)
         return;
-    snprintf(text, sizeof text, "p50 %" PRIu64 ", p99 %" PRIu64 ", max %" PRIu64 " of %" PRIu64,
-             s->p50, s->p99, s->max, s->n);
+    snprintf(text, sizeof text,
+             "p50 %" PRIu64 ", p99 %" PRIu64 ", max %" PRIu64 " of %" PRIu64, s->p50,
+             s->p99, s->max, s->n);
     exj_table_add(t, name);
     exj_table_add(t, text);
 }
@@ -379,8 +420,8 @@ static void print_verdict(const exj_check_report *p)
     }
     printf("\n%s: ", exj_check_verdict_word(p->verdict));
     if (p->verdict == EXJ_CHECK_UNKNOWN)
-        printf("nothing is broken, but %s", p->counts.completed ? "no fault ever hit; "
-                                                                  : "no row was completed; ");
+        printf("nothing is broken, but %s",
+               p->counts.completed ? "no fault ever hit; " : "no row was completed; ");
     else
         printf("%" PRIu64 " findings; ", findings);
     printf("%u of %u not tested\n", untested, EXJ_CHECK_LAST);
@@ -422,18 +463,21 @@ exj_exit exj_cmd_check_history(exj_cli *c)
 {
     exj_check_options o = { 0 };
     exj_check_report report;
-    struct reading r = { .c = c, .total = bytes_of(c),
+    struct reading r = { .c = c,
+                         .total = bytes_of(c),
                          .finals_of_store =
                              c->settings.at[EXJ_SET_DATA_DIR].origin == EXJ_FROM_FLAG };
     exj_exit status;
 
-    if (exj_cli_number(c, EXJ_CLI_LEASE_MS, 1, 86400000, 0, &o.lease_ms, &r.err) != EXJ_OK)
+    if (exj_cli_number(c, EXJ_CLI_LEASE_MS, 1, 86400000, 0, &o.lease_ms, &r.err) !=
+        EXJ_OK)
         return exj_fail(c, EXJ_EXIT_USAGE, "%s", r.err.text);
     r.room = malloc(ROOM_BYTES);
     r.check = exj_check_new(&o);
     if (!r.room || !r.check)
         status = exj_fail(c, EXJ_EXIT_FAILED, "out of memory");
-    else if (read_all(&r) != EXJ_OK || exj_check_finish(r.check, &report, &r.err) != EXJ_OK)
+    else if (read_all(&r) != EXJ_OK ||
+             exj_check_finish(r.check, &report, &r.err) != EXJ_OK)
         status = r.interrupted ? EXJ_EXIT_INTERRUPTED : exj_fail_err(c, &r.err);
     else
         status = print_report(&r, &report);

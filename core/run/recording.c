@@ -1,6 +1,8 @@
 /* What the engine says in a history (core/history/event.h): which rows it executed on which
  * generation of a plugin, from when until when that was there, and its own start and end.
  * Claims and outcomes are recorded by the store. Without a recorder: a branch each. */
+#include <unistd.h>
+
 #include "core/run/inside.h"
 
 static exj_hist_event execution_event(const struct execution *x, exj_hist_phase phase)
@@ -108,6 +110,7 @@ void exj_run_record_core(const exj_engine *e, const char *outcome)
 {
     exj_hist_event line = { .op = EXJ_HIST_CORE,
                             .phase = EXJ_HIST_OK,
+                            .value = getpid(),
                             .worker = exj_slice_of(e->o.worker_id),
                             .outcome = exj_slice_of(outcome) };
 

@@ -1,5 +1,5 @@
-/* The checker against histories of tests/history: each under bad/ breaks the invariant of its
- * name and no other, each under good/ looks wrong at first sight and is right. */
+/* The checker against histories of tests/history: each under bad/ breaks the invariant of
+ * its name and no other, each under good/ looks wrong at first sight and is right. */
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <stdio.h>
@@ -26,8 +26,8 @@ static struct checked check_file(const char *path)
     while (fgets(line, sizeof line, f)) {
         exj_slice text = { line, strcspn(line, "\n") };
 
-        cr_assert_eq(exj_hist_parse(text, &e, texts, &err), EXJ_OK, "%s: %s in %s", path, err.text,
-                     line);
+        cr_assert_eq(exj_hist_parse(text, &e, texts, &err), EXJ_OK, "%s: %s in %s", path,
+                     err.text, line);
         cr_assert_eq(exj_check_add(k.check, &e, &err), EXJ_OK, "%s", err.text);
     }
     fclose(f);
@@ -35,7 +35,8 @@ static struct checked check_file(const char *path)
     return k;
 }
 
-static unsigned each_file(const char *folder, void (*judge)(const char *name, const struct checked *k))
+static unsigned each_file(const char *folder,
+                          void (*judge)(const char *name, const struct checked *k))
 {
     char path[512];
     struct dirent *d;

@@ -25,7 +25,8 @@ typedef struct exj_recorded {
     exj_store base;
     exj_store_vtable table; /* base.v */
     exj_store *inner;       /* owned */
-    exj_recorder *recorder; /* borrowed */
+    exj_recorder *recorder; /* borrowed, unless */
+    bool owns_recorder;
     pthread_mutex_t mu;
     exj_recorded_table claims, pools; /* guarded by mu */
 } exj_recorded;

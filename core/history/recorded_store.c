@@ -115,6 +115,8 @@ static void close_recorded(exj_store *s)
     exj_recorded *r = (exj_recorded *)s;
 
     r->inner->v->close(r->inner); /* answers what was submitted: until here all is needed */
+    if (r->owns_recorder)
+        exj_recorder_close(r->recorder);
     release_table(&r->claims);
     release_table(&r->pools);
     pthread_mutex_destroy(&r->mu);
@@ -368,4 +370,19 @@ exj_code exj_recorded_store(exj_store *inner, exj_recorder *recorder, exj_store 
     }
     *ret = &r->base;
     return EXJ_OK;
+}
+
+exj_code exj_recorded_store_to(exj_store *inner, const char *path, const char *actor,
+                               exj_store **ret, exj_err *err)
+{
+    exj_recorder *recorder = NULL;
+    exj_code rc = exj_recorder_open(path, actor, &recorder, err);
+
+    if (rc == EXJ_OK)
+        rc = exj_recorded_store(inner, recorder, ret, err);
+    if (rc == EXJ_OK)
+        ((exj_recorded *)*ret)->owns_recorder = true;
+    else
+        exj_recorder_close(recorder);
+    return rc;
 }

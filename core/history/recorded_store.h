@@ -24,4 +24,9 @@
 exj_code exj_recorded_store(exj_store *inner, exj_recorder *recorder, exj_store **ret,
                             exj_err *err);
 
+/* The same with a recorder of its own that appends to the file `path`.
+ * Errors: besides, those of exj_recorder_open. */
+exj_code exj_recorded_store_to(exj_store *inner, const char *path, const char *actor,
+                               exj_store **ret, exj_err *err);
+
 #endif /* EXJ_CORE_HISTORY_RECORDED_STORE_H */

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/history/recorded_store.h"
 
 #define TIMEOUT_MS 30000u
 
@@ -33,10 +34,21 @@ static exj_sqlite_options store_options(const exj_settings *s, const char *note)
 exj_code exj_open_store(const exj_settings *s, const char *note, exj_store **ret,
                         exj_err *err)
 {
+    const char *record = exj_settings_text(s, EXJ_SET_RECORD);
     exj_sqlite_options o = store_options(s, note);
+    exj_store *store = NULL;
     exj_code rc = exj_settings_support(s, err);
 
-    return rc == EXJ_OK ? exj_sqlite_open(&o, ret, err) : rc;
+    if (rc == EXJ_OK)
+        rc = exj_sqlite_open(&o, &store, err);
+    if (rc == EXJ_OK && record) {
+        rc = exj_recorded_store_to(store, record, "command", &store, err);
+        if (rc != EXJ_OK)
+            store->v->close(store);
+    }
+    if (rc == EXJ_OK)
+        *ret = store;
+    return rc;
 }
 
 /* Opened for looking first: a daemon that starts meanwhile must not find the lock taken by

@@ -7,7 +7,8 @@
  *     WORKERS  default 2
  *     PREFETCH default 0 (the engine's)
  *
- * With EXJ_BENCH_FAST=1 the store runs with synchronous=NORMAL, and says so. */
+ * With EXJ_BENCH_FAST=1 the store runs with synchronous=NORMAL, and says so. EXJ_BENCH_RECORD names
+ * a file that a history is appended to: what recording costs. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/history/recorded_store.h"
 #include "core/run/engine.h"
 
 #define INSERT_BATCH 1000
@@ -160,6 +162,10 @@ int main(int argc, char **argv)
     }
     so.dir = dir;
     check(exj_sqlite_open(&so, &o.store, &err), &err);
+    if (getenv("EXJ_BENCH_RECORD")) {
+        check(exj_recorder_open(getenv("EXJ_BENCH_RECORD"), "worker", &o.record, &err), &err);
+        check(exj_recorded_store(o.store, o.record, &o.store, &err), &err);
+    }
     check(exj_registry_new(plugins, NULL, &o.plugins, &err), &err);
     o.metrics = exj_metrics_new();
     put(o.store, EXJ_DOC_GRAPH, "g",
@@ -200,6 +206,7 @@ int main(int argc, char **argv)
     exj_registry_free(o.plugins);
     exj_metrics_free(o.metrics);
     o.store->v->close(o.store);
+    exj_recorder_close(o.record);
     snprintf(command, sizeof(command), "rm -rf '%s'", dir);
     if (system(command) != 0)
         fprintf(stderr, "bench_rows: %s is left\n", dir);

@@ -483,6 +483,27 @@ Test(recorded_store, begins_before_the_store_and_keeps_list_and_user)
     cr_expect_eq(lines_len, 4);
 }
 
+Test(recorded_store, may_have_a_recorder_of_its_own)
+{
+    exj_op op = { .kind = EXJ_OP_RETRY };
+    exj_store *other = NULL;
+    exj_err err = { 0 };
+
+    cr_expect_eq(exj_recorded_store_to(&back.base, "/nowhere/at/all", "command", &other, &err),
+                 EXJ_IO);
+    cr_expect_null(other);
+    cr_assert_eq(exj_recorded_store_to(s, "/dev/null", "command", &other, NULL), EXJ_OK);
+    op.done = note_done;
+    op.user = &dones;
+    exj_store_submit(other, &op); /* two of them above one store */
+    cr_expect_eq(dones, 1);
+    cr_expect_eq(lines_len, 2);
+    other->v->close(other); /* and with it `s` */
+    cr_expect_eq(back.closed, 1);
+    back.closed = 0;
+    cr_assert_eq(exj_recorded_store(&back.base, recorder, &s, NULL), EXJ_OK);
+}
+
 Test(recorded_store, without_memory_an_end_is_missing_and_the_work_goes_on)
 {
     exj_op op = { .kind = EXJ_OP_RETRY };

@@ -691,7 +691,13 @@ void exj_batch_make_kind(exj_batch *b, uint64_t random, const exj_known *k,
                          exj_op_kind kind)
 {
     begin(b, random, k);
-    add_kind(b, kind);
+    if (kind == EXJ_OP_COMMAND_KEEP || kind == EXJ_OP_COMMAND_DROP) {
+        add_command(b, EXJ_OP_COMMAND_TAKE);
+        end_group(b);
+        add(b, kind)->u.command = b->ops[0]->u.command;
+    } else {
+        add_kind(b, kind);
+    }
     end_group(b);
     b->known = NULL;
 }

@@ -24,7 +24,7 @@ lease   holds -      three-attempts        -DMAX=3
 lease   holds -      crash,claim-undone    -DCRASHES=1 -DUNDOS=1
 lease   holds -      late-claim,crash      -DLATES=1 -DCRASHES=1
 lease   holds -      release,cancel        -DRELEASES=1 -DCANCELS=1
-lease   holds!-      retry-by-two          -DRETRIES=1
+lease   holds! -     retry-by-two          -DRETRIES=1
 lease   live  ends   fair,one-crash        -DCRASHES=1
 lease   found I7     NO_OWNER              -DCRASHES=1
 lease   found I7     NO_STATUS             -DCRASHES=1
@@ -36,9 +36,9 @@ lease   found I3     RELEASE_COUNTS        -DRELEASES=1
 lease   found I6     ACK_BLIND             -DCRASHES=1
 lease   found I4     RETRY_BLIND           -DRETRIES=1
 lease   stuck ends   NO_REAP               -DCRASHES=1
-cancel  holds!-      two-cancels,crash     -DCRASHES=1
-cancel  holds!-      signals,parked        -DSIGNALS=1 -DPARKS=1 -DCLAIMS=3
-cancel  holds!-      retry-of-canceled     -DRETRIES=1 -DCLAIMS=3
+cancel  holds! -     two-cancels,crash     -DCRASHES=1
+cancel  holds! -     signals,parked        -DSIGNALS=1 -DPARKS=1 -DCLAIMS=3
+cancel  holds! -     retry-of-canceled     -DRETRIES=1 -DCLAIMS=3
 cancel  live  ends   executor-never-ends   -DLONG -DCRASHES=1 -DCLAIMS=3
 cancel  found I11    CLAIM_BLIND
 cancel  found I11    PROMOTE_BLIND
@@ -51,9 +51,9 @@ cancel  found ASKED  RETRY_KEEPS_MARK      -DRETRIES=1
 cancel  found TOLD   LATE_IS_MINE
 cancel  stuck ends   RENEW_SILENT          -DLONG -DCLAIMS=2
 reload  holds -      a-load-fails          -DFAILS=1
-reload  holds!-      canary,put-back       -DCANARIES=1 -DBACKS=1 -DFAILS=1
+reload  holds! -     canary,put-back       -DCANARIES=1 -DBACKS=1 -DFAILS=1
 reload  holds -      state-carried         -DSTATEFUL=1
-reload  live! freed  canary,trial-fails    -DCANARIES=1 -DFAILS=1 -DCONTENTS=1
+reload  live! freed canary,trial-fails    -DCANARIES=1 -DFAILS=1 -DCONTENTS=1
 reload  found MAPPED COUNT_LATE
 reload  found COUNTED NO_DRAIN
 reload  found MAPPED SWEEP_BLIND
@@ -64,7 +64,7 @@ reload  found LIVE1  TWO_RELOADERS
 reload  stuck freed  KEEP_BAD              -DCANARIES=1 -DCONTENTS=1
 reload  stuck freed  HOLD_FOREVER          -DFAILS=1 -DCONTENTS=1
 host    holds -      three-deaths,async    -DDEATHS=3 -DASYNC=1
-host    holds!-      deadline,quarantine   -DDEATHS=2 -DLATES=1 -DCRASHES_MAX=2 -DASYNC=1
+host    holds! -     deadline,quarantine   -DDEATHS=2 -DLATES=1 -DCRASHES_MAX=2 -DASYNC=1
 host    holds -      sandbox,next-is-ready -DDEATHS=3 -DAHEAD=1 -DCRASHES_MAX=2
 host    live  ends   two-deaths            -DDEATHS=2 -DCRASHES_MAX=2
 host    found BEGUN  ONE_WIRE
@@ -95,7 +95,7 @@ journal found REPLAY SHORTCUT_ATTEMPT      -DRERUNS=1
 journal found VIEW   RERUN_NO_TOKEN        -DRERUNS=1
 journal stuck ends   NO_REAP               -DCRASHES=1 -DEXPIRIES=0
 cron    holds -      crash,latest          -DCRASHES=1 -DLATEST=1 -DPAUSES=2
-cron    holds!-      pause,edit,anew       -DPAUSES=2 -DEDITS=1 -DDELETES=1
+cron    holds! -     pause,edit,anew       -DPAUSES=2 -DEDITS=1 -DDELETES=1
 cron    holds -      start-fails,crash     -DFAILS=1 -DCRASHES=1 -DPAUSES=2
 cron    live  fires  start-fails,crash     -DFAILS=1 -DCRASHES=1
 cron    found ONCE   NO_TURN
@@ -114,7 +114,7 @@ END
 # ---- the table of moves -----------------------------------------------------------------
 
 if ! gcc -std=c11 -D_GNU_SOURCE -I"$root" -o "$tmp/table" "$here/table.c" \
-    "$root/core/job/state.c" "$root/core/base/err.c" || ! "$tmp/table" >"$tmp/moves.pml"; then
+    "$root/core/job/state.c" || ! "$tmp/table" >"$tmp/moves.pml"; then
   echo "model: table.c cannot print the table of core/job/state.c"
   exit 1
 fi

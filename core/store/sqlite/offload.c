@@ -298,7 +298,10 @@ void exj_sqlite_collect(exj_sqlite *s)
     s->collect = false;
     while (more && collect_some(s, &more))
         ;
-    /* A batch that failed is left for the next time. */
-    if (!sqlite3_get_autocommit(s->db))
-        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    /* A batch that failed is left for the next time. Without memory only what is prepared
+     * already ends the transaction, and nothing could be written while it stays open. */
+    if (!sqlite3_get_autocommit(s->db)) {
+        sqlite3_step(s->st[W_ROLLBACK]);
+        sqlite3_reset(s->st[W_ROLLBACK]);
+    }
 }

@@ -179,8 +179,11 @@ static exj_code reader_take(exj_sqlite *s, exj_reader **ret, exj_err *err)
 
 static void reader_put(exj_sqlite *s, exj_reader *r)
 {
+    /* One whose ROLLBACK failed for lack of memory would show its old view for ever. */
+    bool is_good = sqlite3_get_autocommit(r->db);
+
     pthread_mutex_lock(&s->readers_mu);
-    if (s->readers_idle < READERS_KEPT) {
+    if (is_good && s->readers_idle < READERS_KEPT) {
         r->next = s->readers;
         s->readers = r;
         s->readers_idle++;

@@ -41,9 +41,20 @@ static bool fails(void)
     return refused;
 }
 
+static atomic_bool committed, after_commit; /* what failed came after a COMMIT */
+
 int __wrap_sqlite3_step(sqlite3_stmt *st)
 {
-    return fails() ? SQLITE_FULL : __real_sqlite3_step(st);
+    int rc;
+
+    if (fails()) {
+        atomic_store(&after_commit, atomic_load(&committed));
+        return SQLITE_FULL;
+    }
+    rc = __real_sqlite3_step(st);
+    if (rc == SQLITE_DONE && strcmp(sqlite3_sql(st), "COMMIT") == 0)
+        atomic_store(&committed, true);
+    return rc;
 }
 
 int __wrap_sqlite3_prepare_v3(sqlite3 *db, const char *sql, int n, unsigned flags,
@@ -79,6 +90,8 @@ static void arm(long nth)
         return;
     }
     atomic_store(&seen, 0);
+    atomic_store(&committed, false);
+    atomic_store(&after_commit, false);
     atomic_store(&left, nth);
 }
 
@@ -130,17 +143,19 @@ static void endure(struct fixture *f, exj_op *op)
         int64_t before = sum_of(f);
         exj_code rc;
 
+        if (fault == ALLOCATION) /* so that the first entry needs memory again */
+            exj_buf_release(&((exj_sqlite *)f->s)->entries);
         arm(n);
         rc = exj_store_do(f->s, op, &err);
         /* After the commit files that nobody needs are removed: that may fail. */
-        if (!was_reached(n) || rc == EXJ_OK) {
+        if (!was_reached(n) || atomic_load(&after_commit)) {
             cr_assert_eq(rc, EXJ_OK, "op %d: %s", (int)op->kind, err.text);
             return;
         }
         tried++;
         cr_assert_eq(rc, wanted_code(), "op %d, call %ld: %s: %s", (int)op->kind, n,
                      exj_code_name(rc), err.text);
-        cr_assert(strstr(err.text, "store "), "%s", err.text);
+        cr_assert(err.text[0]);
         cr_assert_eq(sum_of(f), before, "op %d, call %ld: something is left", (int)op->kind, n);
     }
 }
@@ -188,6 +203,18 @@ static exj_claim take_one(struct fixture *f, int64_t p, const char *holder, int6
 
     expect_int(take(f, &w, holder, nonce), 1);
     return got[0];
+}
+
+/* So large that it goes to a file of its own (when statements fail). */
+static exj_slice large(void)
+{
+    static char text[70000];
+
+    if (!text[0]) {
+        memset(text, 'x', sizeof(text));
+        text[0] = text[sizeof(text) - 1] = '"';
+    }
+    return fault == STATEMENT ? (exj_slice){ text, sizeof(text) } : EXJ_SLICE_LITERAL("1");
 }
 
 static exj_outcome outcome(const exj_claim *c, exj_event e)
@@ -286,7 +313,7 @@ static void step(struct fixture *f, exj_op_kind kind, const exj_claim *c, const 
     op.u.step.attempt = c->attempt;
     op.u.step.key = exj_slice_of(key);
     if (kind == EXJ_OP_STEP_PUT)
-        op.u.step.body = EXJ_SLICE_LITERAL("{\"s\":1}");
+        op.u.step.body = verdict == EXJ_OK ? large() : EXJ_SLICE_LITERAL("{}");
     endure(f, &op);
     expect_code(op.u.step.verdict, verdict);
 }
@@ -348,11 +375,13 @@ static exj_code read_events(struct fixture *f, exj_err *err)
     return f->s->v->events(f->s, 0, 1000, count_event, &n, err);
 }
 
+static int64_t told_of; /* the row whose journal is read */
+
 static exj_code read_journal(struct fixture *f, exj_err *err)
 {
     int64_t n = 0;
 
-    return f->s->v->journal(f->s, 1, 1000, count_event, &n, err);
+    return f->s->v->journal(f->s, told_of, 1000, count_event, &n, err);
 }
 
 static exj_code read_span(struct fixture *f, exj_err *err)
@@ -401,6 +430,7 @@ static void live(struct fixture *f, enum fault what)
     expect_int(go_on(f), 1);
     c = take_one(f, p, "other", 8);
     o = outcome(&c, EXJ_EV_FAIL_RETRY);
+    o.crashed = true;
     expect_code(finish_as(f, &o, 1), EXJ_OK);
     expect_int(o.to, EXJ_FAILED);
     order(f, EXJ_OP_RETRY, c.seq);
@@ -464,6 +494,7 @@ static void live(struct fixture *f, enum fault what)
     expect_int(take(f, &w, "h", 21), 1);
     d = got[0];
     o = outcome(&c, EXJ_EV_SUCCEED);
+    o.result = large();
     expect_code(finish_as(f, &o, 1), EXJ_OK);
     order(f, EXJ_OP_RERUN, seq);
     hold(f, EXJ_OP_RELEASE, &d);
@@ -471,6 +502,7 @@ static void live(struct fixture *f, enum fault what)
     order(f, EXJ_OP_CANCEL, d.seq);
 
     /* The journal. */
+    told_of = seq;
     endure_read(f, read_events);
     endure_read(f, read_journal);
     endure_read(f, read_span);
@@ -614,7 +646,6 @@ CONTRACT(failing, a_collection_that_fails_does_not_keep_the_writer)
         arm(n);
         atomic_store(&exec_too, true);
         exj_store_do(f->s, &rerun, NULL);
-        /* The collection runs after the answer: a write waits until it is over. */
         next.u.promote.limit = 1;
         exj_store_do(f->s, &next, NULL);
         atomic_store(&exec_too, false);
@@ -623,4 +654,161 @@ CONTRACT(failing, a_collection_that_fails_does_not_keep_the_writer)
         if (rerun.rc != EXJ_OK)
             expect_code(exj_store_do(f->s, &rerun, NULL), EXJ_OK);
     }
+}
+
+/* ---- rows that somebody else changed ------------------------------------------------------------ */
+
+/* In the file itself; the writer is idle. */
+static void poke(struct fixture *f, const char *sql)
+{
+    exj_sqlite *s = (exj_sqlite *)f->s;
+
+    cr_assert_eq(__real_sqlite3_exec(s->db, sql, NULL, NULL, NULL), SQLITE_OK, "%s: %s", sql,
+                 sqlite3_errmsg(s->db));
+}
+
+CONTRACT(damaged, a_row_that_runs_without_a_nonce_is_nobodys)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim c;
+
+    insert(f, p, "1");
+    c = claim_one(f, p, "h", 3);
+    poke(f, "UPDATE exj_hot SET nonce=0");
+    c.nonce = 0;
+    expect_code(release(f, &c), EXJ_FENCED);
+    expect_code(finish(f, &c, EXJ_EV_SUCCEED, 0, "{}"), EXJ_FENCED);
+    expect_int(count(f, p, EXJ_RUNNING), 1);
+}
+
+CONTRACT(damaged, a_row_that_runs_without_an_attempt_is_given_back)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim c;
+
+    insert(f, p, "1");
+    c = claim_one(f, p, "h", 3);
+    poke(f, "UPDATE exj_hot SET attempts=0");
+    expect_code(release(f, &c), EXJ_OK);
+    expect_int(row(f, "m", "", "g", "1").v.attempts, 0);
+}
+
+/* Entries of what is due whose rows are something else: nobody waits behind them. */
+CONTRACT(damaged, what_is_due_and_is_not_there_is_dropped)
+{
+    int64_t p = pool(f, "m", "", "g"), gone, running, promoted;
+    char sql[400];
+    exj_msec due;
+    exj_claim c;
+
+    gone = insert_as(f, p, "1", 0, 1, START + 1000);
+    running = insert(f, p, "2");
+    c = claim_one(f, p, "h", 3);
+    expect_int(c.seq, running);
+    promoted = insert_as(f, p, "3", 0, 1, START + 1000);
+    snprintf(sql, sizeof(sql),
+             "UPDATE exj_aside SET status=6 WHERE seq=%" PRId64 ";"
+             "DELETE FROM exj_hot WHERE seq=%" PRId64 ";"
+             "INSERT INTO exj_aside(seq, pool, status, at, ckey, rank)"
+             " VALUES(%" PRId64 ", %" PRId64 ", 6, 1, 0, 0);"
+             "UPDATE exj_hot SET status=0 WHERE seq=%" PRId64,
+             gone, gone, running, p, promoted);
+    poke(f, sql);
+    advance(f, 2000);
+    expect_int(promote(f, &due), 3);
+    expect_int(due, 0);
+    expect_int(promote(f, &due), 0);
+    expect_int(row(f, "m", "", "g", "2").v.status, EXJ_RUNNING);
+}
+
+CONTRACT(damaged, a_journal_that_is_damaged_is_told_and_not_guessed)
+{
+    static const char *const damage[] = {
+        "UPDATE exj_events SET body=x'ff'",
+        "UPDATE exj_events SET body=x'00630000000000'", /* of no kind */
+        "DELETE FROM exj_events WHERE first=3",
+        "UPDATE exj_hot SET last=1 WHERE seq=2", /* an entry of row 1 */
+        "UPDATE exj_events SET n=0",
+        "DELETE FROM exj_events",
+    };
+    int64_t p = pool(f, "m", "", "g");
+    exj_err err = { 0 };
+
+    insert(f, p, "1");
+    insert(f, p, "2");
+    claim_one(f, p, "h", 3);
+    claim_one(f, p, "h", 4);
+    for (size_t i = 0; i < sizeof(damage) / sizeof(*damage); i++) {
+        int64_t n = 0;
+
+        poke(f, "CREATE TABLE kept AS SELECT * FROM exj_events;"
+                "CREATE TABLE kept_hot AS SELECT seq, last FROM exj_hot");
+        poke(f, damage[i]);
+        expect_code(f->s->v->journal(f->s, i == 2 ? 1 : 2, 1000, count_event, &n, &err),
+                    EXJ_CORRUPT);
+        cr_expect(strstr(err.text, "run exellix-jobs doctor"), "%s", err.text);
+        exj_err_clear(&err);
+        if (i < 2)
+            expect_code(f->s->v->events(f->s, 0, 1000, count_event, &n, NULL), EXJ_CORRUPT);
+        poke(f, "DELETE FROM exj_events; INSERT INTO exj_events SELECT * FROM kept;"
+                "UPDATE exj_hot SET last=(SELECT last FROM kept_hot k WHERE k.seq=exj_hot.seq);"
+                "DROP TABLE kept; DROP TABLE kept_hot");
+        expect_code(f->s->v->journal(f->s, 2, 1000, count_event, &n, &err), EXJ_OK);
+    }
+}
+
+static bool stop_at_two(void *user, const exj_event_view *v)
+{
+    (void)v;
+    return ++*(int *)user < 2;
+}
+
+CONTRACT(journal_reads, end_where_the_reader_wants)
+{
+    int64_t p = pool(f, "m", "", "g"), all = 0;
+    int n = 0;
+
+    insert(f, p, "1");
+    for (int64_t k = 1; k < 100; k++) { /* more than one piece of what is remembered */
+        exj_claim c = claim_one(f, p, "h", k);
+
+        expect_code(release(f, &c), EXJ_OK);
+    }
+    expect_code(f->s->v->journal(f->s, 1, 0, count_event, &all, NULL), EXJ_INVALID);
+    expect_code(f->s->v->journal(f->s, 1, 100001, count_event, &all, NULL), EXJ_INVALID);
+    expect_code(f->s->v->events(f->s, 0, 0, count_event, &all, NULL), EXJ_INVALID);
+    expect_code(f->s->v->events(f->s, 0, 10001, count_event, &all, NULL), EXJ_INVALID);
+    expect_code(f->s->v->journal(f->s, 1, 1000, count_event, &all, NULL), EXJ_OK);
+    expect_int(all, 199);
+    all = 0;
+    expect_code(f->s->v->journal(f->s, 1, 3, count_event, &all, NULL), EXJ_OK);
+    expect_int(all, 3);
+    expect_code(f->s->v->journal(f->s, 1, 1000, stop_at_two, &n, NULL), EXJ_OK);
+    expect_int(n, 2);
+    n = 0;
+    expect_code(f->s->v->events(f->s, 0, 1000, stop_at_two, &n, NULL), EXJ_OK);
+    expect_int(n, 2);
+    expect_code(f->s->v->journal(f->s, 77, 1000, count_event, &all, NULL), EXJ_OK);
+    expect_int(all, 3);
+}
+
+/* The key is quoted no longer than needed. */
+CONTRACT(failing, a_row_whose_key_is_another_rows_does_not_come_back)
+{
+    char key[200], says[60];
+    exj_insert_item it = { .unique_key = { key, sizeof(key) } };
+    exj_op op = { .kind = EXJ_OP_RETRY };
+    int64_t p = pool(f, "m", "", "g"), by;
+    exj_claim c;
+
+    memset(key, 'u', sizeof(key));
+    one_row(f, p, "1", &it);
+    c = claim_one(f, p, "h", 3);
+    expect_code(finish(f, &c, EXJ_EV_FAIL_DEAD, 0, "no"), EXJ_OK);
+    by = one_row(f, p, "2", &it);
+    snprintf(says, sizeof(says), "belongs to row %" PRId64 " now", by);
+    op.u.retry.seq = c.seq;
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_REFUSED);
+    cr_expect(strstr(op.err.text, says), "%s", op.err.text);
+    cr_expect_lt(strlen(op.err.text), 200);
 }

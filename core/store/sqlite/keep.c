@@ -17,7 +17,11 @@ static bool find_over(exj_sqlite *s, const exj_op *op, int64_t *seq, size_t cap,
         rc = sqlite3_step(find);
         if (rc == SQLITE_ROW)
             mine = sqlite3_column_int64(find, 0);
+        else if (rc != SQLITE_DONE)
+            exj_sqlite_fail(s, s->db, "cannot find a holder", &s->err);
         sqlite3_reset(find);
+        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+            return false;
         sqlite3_bind_int64(st, 3, mine);
     }
     sqlite3_bind_int64(st, 1, s->now - op->u.reap.grace_ms);

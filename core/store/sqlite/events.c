@@ -409,7 +409,7 @@ exj_code exj_sqlite_journal(exj_store *base, int64_t seq, size_t limit, exj_even
         }
         numbers[n++] = at;
         rc = find_entry(&l, at, &e, err);
-        if (!rc && (e.seq != seq || e.previous >= at))
+        if (!rc && e.seq != seq) /* e.previous is below at: so it was packed */
             rc = is_corrupt(s, at, err);
         at = rc ? 0 : e.previous;
     }

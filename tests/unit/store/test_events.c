@@ -196,3 +196,23 @@ Test(events, an_entry_costs_about_ten_bytes)
     cr_assert_leq(b.n, 12000 + 16);
     exj_buf_release(&b);
 }
+
+Test(events, a_body_outside_of_all_numbers_has_no_entries)
+{
+    static const int64_t spans[][2] = { { 0, 5 }, { -3, 5 }, { 1, 0 }, { 1, -1 },
+                                        { INT64_MAX - 3, 4 }, { INT64_MAX, 1 } };
+    exj_events_pack_state at = { .number = 1 };
+    exj_journal_entry e = { .number = 1, .seq = 1 };
+    exj_events_iter it;
+    exj_buf b = EXJ_BUF_INIT;
+
+    cr_assert(exj_events_pack(&b, &at, &e));
+    for (size_t i = 0; i < sizeof(spans) / sizeof(*spans); i++) {
+        exj_events_iter_init(&it, exj_buf_slice(&b), spans[i][0], spans[i][1]);
+        cr_expect_not(exj_events_iter_next(&it, &e));
+        cr_expect(it.corrupt);
+    }
+    exj_events_iter_init(&it, exj_buf_slice(&b), 1, 1);
+    cr_expect(exj_events_iter_next(&it, &e));
+    exj_buf_release(&b);
+}

@@ -428,6 +428,14 @@ exj_slice exj_hist_behind_torn(exj_slice line)
     return (exj_slice){ 0 };
 }
 
+bool exj_hist_is_torn(exj_slice line)
+{
+    const size_t n = sizeof(LINE_HEAD) - 1;
+
+    return line.n > 0 && memcmp(line.p, LINE_HEAD, line.n < n ? line.n : n) == 0 &&
+           exj_json_check(line, 8, NULL, NULL) != EXJ_OK;
+}
+
 void exj_hist_digest(exj_slice of, char ret[EXJ_HIST_DIGEST_BYTES])
 {
     char hex[65];

@@ -110,6 +110,8 @@ exj_code exj_hist_parse(exj_slice line, exj_hist_event *ret, char texts[EXJ_HIST
  * line, and the next line of another process stands right behind it. Of a line that could not
  * be read: the whole one at its end; empty when there is none. */
 exj_slice exj_hist_behind_torn(exj_slice line);
+/* Does it begin as a line does, and is no whole one? */
+bool exj_hist_is_torn(exj_slice line);
 
 /* What `digest` says of a result or of a step: the first 16 digits of its SHA-256, and a NUL. */
 #define EXJ_HIST_DIGEST_BYTES 17

@@ -25,7 +25,7 @@ struct reading {
     bool finals_of_store; /* those of the files are left out */
     exj_nsec last_t;
     int64_t done, total; /* bytes */
-    uint64_t incomplete; /* last lines of a file without their end */
+    uint64_t incomplete; /* lines without their end */
     bool interrupted;
 };
 
@@ -45,13 +45,23 @@ static exj_code take_line(struct reading *r, const char *path, uint64_t number,
 {
     char texts[EXJ_HIST_LINE_MAX];
     exj_hist_event e;
+    exj_err why = { 0 };
     exj_code rc;
 
     if (!line.n)
         return EXJ_OK;
-    rc = exj_hist_parse(line, &e, texts, &r->err);
-    if (rc == EXJ_OK)
-        rc = take_event(r, &e);
+    rc = exj_hist_parse(line, &e, texts, &why);
+    if (rc != EXJ_OK && exj_hist_is_torn(line)) {
+        /* Its process was killed while it wrote; behind it may stand what another one wrote
+         * that shares the file. */
+        r->incomplete++;
+        line = exj_hist_behind_torn(line);
+        if (!line.n)
+            return EXJ_OK;
+        exj_err_clear(&why);
+        rc = exj_hist_parse(line, &e, texts, &why);
+    }
+    rc = rc == EXJ_OK ? take_event(r, &e) : exj_err_set(&r->err, rc, "%s", why.text);
     if (rc != EXJ_OK)
         exj_err_prefix(&r->err, "%s:%" PRIu64, path, number);
     return rc;

@@ -167,17 +167,21 @@ Test(check_history, says_where_a_file_is_broken)
 
     exj_spit(history, "{\"t\":1,\"actor\":\"a\",\"incarnation\":\"1\",\"op\":\"quiet\","
                       "\"phase\":\"ok\"}\n"
-                      "{\"t\":2,\"act\n{\"t\":3\n");
+                      "{\"x\":2}\n");
     cr_expect_eq(exj_prog_run(&p, &d.tmp, PROGRAM, env, args, 20000), 6);
     said = exj_slurp(p.err, NULL);
     cr_expect(strstr(said, "history.jsonl:2"), "%s", said);
     free(said);
     exj_spit(history, "{\"t\":1,\"actor\":\"a\",\"incarnation\":\"1\",\"op\":\"quiet\","
                       "\"phase\":\"ok\"}\n"
-                      "{\"t\":2,\"act");
+                      "{\"t\":2,\"act\n"
+                      "{\"t\":3,\"actor\":\"ho{\"t\":4,\"actor\":\"a\",\"incarnation\":\"1\","
+                      "\"op\":\"quiet\",\"phase\":\"ok\"}\n"
+                      "{\"t\":5,\"act");
     cr_expect_eq(exj_prog_run(&p, &d.tmp, PROGRAM, env, args, 20000), 8);
     said = exj_slurp(p.out, NULL);
-    cr_expect(strstr(said, "incompleteLines\t1"), "%s", said);
+    cr_expect(strstr(said, "incompleteLines\t3"), "%s", said);
+    cr_expect(strstr(said, "events\t2"), "%s", said);
     free(said);
     args[1] = "nowhere.jsonl";
     cr_expect_eq(exj_prog_run(&p, &d.tmp, PROGRAM, env, args, 20000), 3);

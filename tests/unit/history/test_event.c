@@ -275,6 +275,11 @@ Test(event, is_found_behind_the_remains_of_a_torn_line)
     exj_slice torn = exj_slice_of("{\"t\":17,\"actor\":\"ho" HEAD ",\"row\":5}"), whole;
 
     cr_assert_eq(exj_hist_parse(torn, &e, texts, NULL), EXJ_INVALID);
+    cr_expect(exj_hist_is_torn(torn));
+    cr_expect(exj_hist_is_torn(exj_slice_of("{\"")));
+    cr_expect_not(exj_hist_is_torn(exj_slice_of("")));
+    cr_expect_not(exj_hist_is_torn(exj_slice_of("{x")));
+    cr_expect_not(exj_hist_is_torn(exj_slice_of(HEAD "}")));
     whole = exj_hist_behind_torn(torn);
     cr_assert_eq(exj_hist_parse(whole, &e, texts, NULL), EXJ_OK);
     cr_expect_eq(e.row, 5);

@@ -13,12 +13,12 @@
 
 #include "core/base/clock.h"
 #include "core/base/json.h"
+#include "core/main/archive_line.h"
 #include "core/main/progress.h"
 #include "core/main/reach.h"
 
 #define REMOVE_AT_ONCE 100u
 #define LINE_MAX_BYTES ((size_t)1 << 30)
-#define DEPTH (2 * EXJ_JSON_MAX_DEPTH)
 
 struct archive {
     exj_cli *c;
@@ -250,7 +250,7 @@ static exj_code write_one(struct archive *a, int64_t seq)
     exj_buf_add_text(b, "}}");
     if (!rc && (b->failed || v.input.failed || v.result.failed || v.steps.failed))
         rc = exj_err_set(&a->err, EXJ_NOMEM, "out of memory");
-    if (!rc && exj_json_check(exj_buf_slice(b), DEPTH, NULL, &a->err) != EXJ_OK) {
+    if (!rc && exj_json_check(exj_buf_slice(b), EXJ_ARCHIVE_DEPTH, NULL, &a->err) != EXJ_OK) {
         exj_err_prefix(&a->err, "row %" PRId64 " holds what is no JSON", seq);
         rc = a->err.code = EXJ_CORRUPT;
     }
@@ -310,156 +310,26 @@ static exj_code remove_all(struct archive *a, size_t *ret)
 
 /* ---- coming back ------------------------------------------------------------------------------------ */
 
-static exj_slice text_of(const json_t *o, const char *key)
-{
-    return exj_slice_of(json_string_value(json_object_get(o, key)));
-}
-
-static int64_t number_of(const json_t *o, const char *key)
-{
-    return json_integer_value(json_object_get(o, key));
-}
-
-/* One row as its line has it; texts point into `row` and `line`. */
-struct parsed {
-    exj_archived a;
-    json_t *row; /* owned */
-};
-
-static void parsed_release(struct parsed *p)
-{
-    free(p->a.steps);
-    free(p->a.failures);
-    free(p->a.entries);
-    json_decref(p->row);
-}
-
-static exj_code parse_lists(struct parsed *p, exj_slice bodies, exj_err *err)
-{
-    json_t *steps = json_object_get(p->row, "steps"), *o;
-    json_t *failures = json_object_get(p->row, "failures");
-    json_t *journal = json_object_get(p->row, "journal");
-    exj_json_iter it;
-    size_t i;
-
-    p->a.steps = calloc(json_array_size(steps) + 1, sizeof(*p->a.steps));
-    p->a.failures = calloc(json_array_size(failures) + 1, sizeof(*p->a.failures));
-    p->a.entries = calloc(json_array_size(journal) + 1, sizeof(*p->a.entries));
-    if (!p->a.steps || !p->a.failures || !p->a.entries)
-        return exj_err_set(err, EXJ_NOMEM, "out of memory");
-    if (bodies.n)
-        exj_json_iter_init(&it, bodies);
-    json_array_foreach(steps, i, o) {
-        exj_step_view *s = &p->a.steps[p->a.steps_len++];
-
-        *s = (exj_step_view){ .key = text_of(o, "key"),
-                              .done = json_is_true(json_object_get(o, "done")),
-                              .token = number_of(o, "token"),
-                              .number = number_of(o, "number"),
-                              .attempt = (uint32_t)number_of(o, "attempt"),
-                              .began_at = number_of(o, "beganAt"),
-                              .at = number_of(o, "at") };
-        if (!s->done)
-            continue;
-        /* In the same order: no search. */
-        if (!bodies.n || !exj_json_iter_next(&it) || !s->key.n || !exj_json_key_is(it.key, s->key.p))
-            return exj_err_set(err, EXJ_INVALID, "the result of step \"%.*s\" is not there",
-                               (int)(s->key.n > 100 ? 100 : s->key.n), s->key.n ? s->key.p : "");
-        s->body = it.value;
-    }
-    json_array_foreach(failures, i, o)
-        p->a.failures[p->a.failures_len++] =
-            (exj_failure_view){ .token = number_of(o, "token"),
-                                .attempt = (uint32_t)number_of(o, "attempt"),
-                                .at = number_of(o, "at"),
-                                .code = text_of(o, "code"),
-                                .text = text_of(o, "text") };
-    json_array_foreach(journal, i, o) {
-        exj_journal_entry *e = &p->a.entries[p->a.entries_len++];
-
-        *e = (exj_journal_entry){ .number = number_of(o, "number"),
-                                  .at = number_of(o, "at"),
-                                  .token = number_of(o, "token"),
-                                  .attempt = (uint32_t)number_of(o, "attempt"),
-                                  .value = number_of(o, "value"),
-                                  .key = text_of(o, "key"),
-                                  .text = text_of(o, "text") };
-        if (exj_entry_parse(text_of(o, "kind"), &e->kind, err) != EXJ_OK)
-            return EXJ_INVALID;
-    }
-    return EXJ_OK;
-}
-
-static exj_code parse_line(exj_slice line, struct parsed *p, exj_err *err)
-{
-    exj_slice row = { 0 }, bodies = { 0 }, format = { 0 };
-    exj_json_kind kind;
-    exj_json_iter it;
-    exj_code rc = exj_json_check(line, DEPTH, &kind, err);
-
-    if (rc)
-        return rc;
-    if (kind != EXJ_JSON_OBJECT)
-        return exj_err_set(err, EXJ_INVALID, "an object is wanted");
-    exj_json_iter_init(&it, line);
-    while (exj_json_iter_next(&it)) {
-        if (exj_json_key_is(it.key, "format"))
-            format = it.value;
-        else if (exj_json_key_is(it.key, "row"))
-            row = it.value;
-        else if (exj_json_key_is(it.key, "input"))
-            p->a.input = it.value;
-        else if (exj_json_key_is(it.key, "result"))
-            p->a.result = it.value;
-        else if (exj_json_key_is(it.key, "steps") && it.kind == EXJ_JSON_OBJECT)
-            bodies = it.value;
-    }
-    if (!exj_slice_is(format, "1") || !row.n || !p->a.input.n)
-        return exj_err_set(err, EXJ_INVALID, "\"format\":1, \"row\" and \"input\" are wanted: is it "
-                           "a file of 'exellix-jobs archive'?");
-    rc = exj_json_parse(row, &p->row, err);
-    if (rc)
-        return rc;
-    p->a.record_id = text_of(p->row, "record");
-    p->a.error_code = text_of(p->row, "errorCode");
-    p->a.error_text = text_of(p->row, "errorText");
-    p->a.unique_key = text_of(p->row, "uniqueKey");
-    p->a.concurrency_key = text_of(p->row, "concurrencyKey");
-    p->a.snapshot = text_of(p->row, "snapshot");
-    p->a.priority = (int32_t)number_of(p->row, "priority");
-    p->a.attempts = (uint32_t)number_of(p->row, "attempts");
-    p->a.max_attempts = (uint32_t)number_of(p->row, "maxAttempts");
-    p->a.token = number_of(p->row, "token");
-    p->a.created_at = number_of(p->row, "createdAt");
-    p->a.finished_at = number_of(p->row, "finishedAt");
-    if (!p->a.record_id.n || !text_of(p->row, "matrix").n || !text_of(p->row, "graph").n ||
-        p->a.max_attempts < 1)
-        return exj_err_set(err, EXJ_INVALID, "row: matrix, graph, record and maxAttempts are "
-                           "wanted");
-    rc = exj_status_parse(text_of(p->row, "status"), &p->a.status, err);
-    return rc ? rc : parse_lists(p, bodies, err);
-}
-
 static exj_code restore_line(struct archive *a, exj_slice line, bool *ret_back)
 {
-    struct parsed p = { .row = NULL };
+    exj_archive_line p = EXJ_ARCHIVE_LINE_INIT;
     exj_op pool = { .kind = EXJ_OP_POOL }, op = { .kind = EXJ_OP_RESTORE };
-    exj_code rc = parse_line(line, &p, &a->err);
+    exj_code rc = exj_archive_line_parse(line, &p, &a->err);
 
     *ret_back = false;
     if (!rc) {
-        pool.u.pool.matrix = text_of(p.row, "matrix");
-        pool.u.pool.run = text_of(p.row, "run");
-        pool.u.pool.graph = text_of(p.row, "graph");
+        pool.u.pool.matrix = p.matrix;
+        pool.u.pool.run = p.run;
+        pool.u.pool.graph = p.graph;
         rc = exj_store_do(a->store, &pool, &a->err);
     }
     if (!rc) {
         op.u.restore.pool = pool.u.pool.ret_pool;
-        op.u.restore.row = &p.a;
+        op.u.restore.row = &p.row;
         rc = exj_store_do(a->store, &op, &a->err);
         *ret_back = !rc && op.u.restore.ret_seq != 0;
     }
-    parsed_release(&p);
+    exj_archive_line_release(&p);
     return rc;
 }
 

@@ -132,4 +132,9 @@ Test(cli_care, archived_rows_leave_and_come_back_whole)
     exj_spit(exj_tmp_path(&tmp, "bad.jsonl"), "{\"format\":1,\"row\":{},\"input\":1}\n");
     cr_assert_eq(RUN("archive", "bad.jsonl", "--restore"), 6);
     cr_assert(strstr(said_err, "line 1"), "%s", said_err);
+    exj_spit(exj_tmp_path(&tmp, "bad.jsonl"),
+             "{\"format\":1,\"row\":{\"matrix\":\"m\",\"graph\":\"g\",\"record\":\"r\","
+             "\"status\":\"failed\",\"maxAttempts\":1,\"attempts\":-1},\"input\":{}}\n");
+    cr_assert_eq(RUN("archive", "bad.jsonl", "--restore"), 6);
+    cr_assert(strstr(said_err, "attempts: a whole number"), "%s", said_err);
 }

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -13,6 +14,9 @@
 #include "core/base/log.h"
 #include "core/main/cmd_plugin.h"
 #include "core/main/reach.h"
+
+#define DESCRIPTORS_MIN 64
+#define DESCRIPTORS_RAISED 1024
 
 #define SINKS_FILE_MAX (1024u * 1024u)
 
@@ -109,6 +113,24 @@ static exj_code read_sinks(exj_worker *w, exj_err *err)
     return rc ? exj_err_prefix(err, "EXELLIX_JOBS_SINKS") : EXJ_OK;
 }
 
+/* With too few descriptors a worker starts and then serves nobody: each is used up by itself. The
+ * limit that a program may raise by itself is raised. */
+static exj_code check_descriptors(exj_err *err)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur >= DESCRIPTORS_MIN)
+        return EXJ_OK;
+    if (r.rlim_max >= DESCRIPTORS_MIN) {
+        r.rlim_cur = r.rlim_max < DESCRIPTORS_RAISED ? r.rlim_max : DESCRIPTORS_RAISED;
+        if (setrlimit(RLIMIT_NOFILE, &r) == 0)
+            return EXJ_OK;
+    }
+    return exj_err_set(err, EXJ_FULL, "the limit of open files is %llu: a worker needs %d file "
+                       "descriptors at least, and one for each client (ulimit -n 1024)",
+                       (unsigned long long)r.rlim_max, DESCRIPTORS_MIN);
+}
+
 exj_code exj_worker_open(exj_worker *w, exj_settings *s, const exj_worker_options *o,
                          exj_err *err)
 {
@@ -116,7 +138,9 @@ exj_code exj_worker_open(exj_worker *w, exj_settings *s, const exj_worker_option
     exj_code rc;
 
     *w = (exj_worker){ .settings = s };
-    rc = exj_hostboot_configure(&w->host, s, err);
+    rc = o->serves ? check_descriptors(err) : EXJ_OK;
+    if (rc == EXJ_OK)
+        rc = exj_hostboot_configure(&w->host, s, err);
     if (rc == EXJ_OK)
         rc = exj_settings_support(s, err);
     if (rc == EXJ_OK)

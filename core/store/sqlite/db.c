@@ -38,10 +38,12 @@ exj_code exj_sqlite_code(int rc)
 exj_code exj_sqlite_fail(const exj_sqlite *s, sqlite3 *db, const char *what, exj_err *err)
 {
     int rc = db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM;
+    int cause = db && (rc & 0xff) == SQLITE_CANTOPEN ? sqlite3_system_errno(db) : 0;
     exj_code code = exj_sqlite_code(rc);
 
-    return exj_err_set(err, code ? code : EXJ_BUG, "store %s: %s: %s (SQLite code %d)",
-                       s->path, what, db ? sqlite3_errmsg(db) : "out of memory", rc);
+    return exj_err_set(err, code ? code : EXJ_BUG, "store %s: %s: %s%s%s (SQLite code %d)",
+                       s->path, what, db ? sqlite3_errmsg(db) : "out of memory",
+                       cause ? ": " : "", cause ? strerror(cause) : "", rc);
 }
 
 exj_code exj_sqlite_exec(const exj_sqlite *s, sqlite3 *db, const char *sql, exj_err *err)

@@ -100,6 +100,8 @@ int main(int argc, char **argv)
             return fprintf(stderr, "mem_daemon: unknown argument '%s'; see the head of "
                            "tests/faults/mem_daemon.c\n", argv[i]), 2;
     }
+    if (EXJ_SHORT_SANITIZED)
+        return printf("SKIPPED: mem_daemon: a sanitizer has an allocator of its own\n"), 0;
     if (!has_seed)
         seed = exj_test_seed("mem_daemon");
     load_init(&l, "mem_daemon", seed, true);

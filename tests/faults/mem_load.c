@@ -170,7 +170,7 @@ void load_release(load *l)
 static bool has_word(const char *text)
 {
     static const char *const words[] = { "memory", "ENOMEM", "thread", "temporarily unavailable",
-                                         "Too many open files", "file descriptors" };
+                                         "Too many open files", "descriptor", "Error 24" };
 
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
         if (strcasestr(text, words[i]))
@@ -418,9 +418,8 @@ struct settled {
     char example[200];
 };
 
-static bool look_at_row(void *user, const json_t *row)
+static void look_at_row(struct settled *s, const json_t *row)
 {
-    struct settled *s = user;
     const char *id = json_string_value(json_object_get(row, "recordId"));
     const char *matrix = json_string_value(json_object_get(row, "matrixCatalogId"));
     const char *status = json_string_value(json_object_get(row, "status"));
@@ -428,17 +427,17 @@ static bool look_at_row(void *user, const json_t *row)
     bool *told = NULL;
 
     if (!id || !status || !matrix)
-        return true;
+        return;
     s->seen++;
     if (!strcmp(matrix, "m") && id[0] == 'e') {
         long k = strtol(id + 1, NULL, 10);
 
         if (k < 0 || k >= s->l->rows_len)
-            return true;
+            return;
         if (s->l->rows[k].kind == L_CANCEL)
             want = "canceled";
         if (s->l->rows[k].told) /* was told once */
-            return true;
+            return;
         told = &s->l->rows[k].told;
     }
     if (strcmp(status, want) != 0) {
@@ -446,6 +445,33 @@ static bool look_at_row(void *user, const json_t *row)
             *told = true;
         s->open++;
         snprintf(s->example, sizeof(s->example), "%s|%s is %s, not %s", matrix, id, status, want);
+    }
+}
+
+/* All rows, as exj_daemon_rows, but of a worker that may end meanwhile. False: it did not
+ * answer all of it. */
+static bool walk(struct settled *s)
+{
+    int64_t after = 0;
+    bool more = true;
+
+    s->seen = s->open = 0;
+    while (more) {
+        json_t *body = NULL, *next, *row;
+        char path[100];
+        size_t i;
+
+        snprintf(path, sizeof(path), "/v1/rows?limit=1000&after=%" PRId64, after);
+        if (exj_daemon_call(&s->l->d, "GET", path, NULL, &body) != 200) {
+            json_decref(body);
+            return false;
+        }
+        json_array_foreach(json_object_get(body, "rows"), i, row)
+            look_at_row(s, row);
+        next = json_object_get(body, "next");
+        more = json_is_integer(next);
+        after = json_integer_value(next);
+        json_decref(body);
     }
     return true;
 }
@@ -465,9 +491,7 @@ static bool is_settled(void *user)
 
     if (!exj_prog_is_running(&s->l->d.prog))
         return true;
-    s->seen = s->open = 0;
-    exj_daemon_rows(&s->l->d, "", look_at_row, s);
-    return s->open == 0 && s->seen >= rows_wanted(s->l);
+    return walk(s) && s->open == 0 && s->seen >= rows_wanted(s->l);
 }
 
 bool load_settle(load *l, unsigned ms)
@@ -485,8 +509,7 @@ bool load_settle(load *l, unsigned ms)
     if (s.open == 0 && s.seen >= rows_wanted(l))
         return true;
     s.tell = true;
-    s.open = s.seen = 0;
-    exj_daemon_rows(&l->d, "", look_at_row, &s);
+    walk(&s);
     load_wrong(l, "after %u ms %" PRId64 " rows of %" PRId64 " are there, %" PRId64
                " not as they must be: %s", ms, s.seen, rows_wanted(l), s.open, s.example);
     return false;

@@ -15,6 +15,17 @@
 
 #define EXJ_SHORT_LIBRARY EXJ_BINARY_DIR "/tests/preload/short.so"
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define EXJ_SHORT_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define EXJ_SHORT_SANITIZED 1
+#endif
+#endif
+#ifndef EXJ_SHORT_SANITIZED
+#define EXJ_SHORT_SANITIZED 0
+#endif
+
 typedef struct exj_short_of {
     _Atomic int32_t armed;  /* 0: nothing is counted or refused */
     uint32_t per_million;   /* 0: by number */

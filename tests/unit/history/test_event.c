@@ -297,3 +297,39 @@ Test(event, has_the_digest_of_a_result)
     exj_hist_digest(exj_slice_of("abc"), hex);
     cr_expect_str_eq(hex, "ba7816bf8f01cfea");
 }
+
+/* docs/history.md has a row for each operation, with an example that can be read. */
+Test(event, is_published_with_an_example_of_each_operation)
+{
+    char *line = NULL, text[EXJ_HIST_LINE_MAX], texts[EXJ_HIST_LINE_MAX];
+    FILE *f = fopen(EXJ_SOURCE_DIR "/docs/history.md", "re");
+    bool seen[EXJ_HIST_OP_COUNT] = { false };
+    size_t cap = 0, seen_len = 0;
+
+    cr_assert_not_null(f);
+    while (getline(&line, &cap, f) > 0) {
+        const char *from = strstr(line, "`{\"op\":"), *end = strrchr(line, '`');
+        exj_hist_event e;
+        exj_err err = { 0 };
+        char word[40];
+        size_t n;
+
+        if (!from)
+            continue;
+        n = (size_t)snprintf(text, sizeof(text),
+                             "{\"t\":1,\"actor\":\"a\",\"incarnation\":\"1\",");
+        for (from += 2; from < end; from++) /* bars are escaped in a table */
+            if (*from != '\\' || from[1] != '|')
+                text[n++] = *from;
+        cr_assert_eq(exj_hist_parse((exj_slice){ text, n }, &e, texts, &err), EXJ_OK,
+                     "docs/history.md: %s: %.*s", err.text, (int)n, text);
+        snprintf(word, sizeof(word), "| `%s` |", exj_hist_op_word(e.op));
+        cr_expect(strstr(line, word) == line, "the example is not of %s", word);
+        cr_expect_not(seen[e.op], "%s is there twice", word);
+        seen_len += !seen[e.op];
+        seen[e.op] = true;
+    }
+    cr_expect_eq(seen_len, EXJ_HIST_OP_COUNT, "an operation is not in docs/history.md");
+    free(line);
+    fclose(f);
+}

@@ -121,8 +121,9 @@ static void check_bound(const check_life *l, const check_token *k)
 /* Does a claim that ended so count as an attempt? */
 static bool counts(const check_rec *end)
 {
+    /* One that suspends is queued at once when the signal that it waits for has come already. */
     return end->op == EXJ_HIST_REAP ||
-           (end->op == EXJ_HIST_COMPLETE && end->to != TO_SUSPENDED);
+           (end->op == EXJ_HIST_COMPLETE && end->to != TO_SUSPENDED && end->outcome != W_SUSPEND);
 }
 
 static void check_counting(const check_life *l, const check_token *k,

@@ -351,13 +351,17 @@ static void check_one_outcome(const check_life *l)
  */
 static const check_rec *cause_of(const check_life *l, unsigned to, int64_t token)
 {
+    bool asked = false; /* to stop: then giving the row back ends it, and its end does not say so */
+
+    for (size_t i = 0; i < l->n && to == TO_CANCELED; i++)
+        asked |= l->recs[i]->op == EXJ_HIST_CANCEL && check_maybe(l->recs[i]);
     for (size_t i = 0; i < l->n; i++) {
         const check_rec *r = l->recs[i];
 
         if (!check_maybe(r) || (!check_ends(r->op) && r->op != EXJ_HIST_CANCEL) ||
             (r->op != EXJ_HIST_CANCEL && r->token && token && r->token != token))
             continue;
-        if (r->to == to ||
+        if (r->to == to || (asked && r->op == EXJ_HIST_RELEASE) ||
             (check_unknown(r) && !(to == TO_COMPLETED && r->op != EXJ_HIST_COMPLETE)))
             return r;
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/job/record.h"
 #include "core/run/sinks.h"
 #include "core/run/verify.h"
 #include "core/store/care.h"
@@ -24,6 +25,27 @@ static bool has_effect(uint64_t job, int64_t token)
     return false;
 }
 
+static void tell_final(const exj_row_view *r)
+{
+    exj_buf name = EXJ_BUF_INIT;
+    char digest[EXJ_HIST_DIGEST_BYTES] = "";
+    exj_hist_event e = { .op = EXJ_HIST_FINAL,
+                         .phase = EXJ_HIST_OK,
+                         .row = r->seq,
+                         .token = r->token,
+                         .attempt = r->attempts,
+                         .value = r->max_attempts,
+                         .to = exj_slice_of(exj_status_name(r->status)) };
+
+    exj_row_name_add(&name, r->matrix, r->run, r->graph, r->record_id);
+    e.job = exj_buf_slice(&name);
+    if (r->result.n)
+        exj_hist_digest(r->result, digest);
+    e.digest = exj_slice_of(digest);
+    exj_recorder_write(sim->recorder, &e);
+    exj_buf_release(&name);
+}
+
 static bool look(void *user, const exj_row_view *r)
 {
     struct seen *seen = user;
@@ -31,6 +53,7 @@ static bool look(void *user, const exj_row_view *r)
     unsigned n;
     char id[32];
 
+    tell_final(r);
     seen->rows++;
     if (r->seq < SIM_SEQS)
         seen->there[r->seq] = true;
@@ -83,6 +106,14 @@ static bool event(void *user, const exj_event_view *v)
     if (v->entry.number <= *last)
         sim_fail("I16: event %" PRId64 " comes after %" PRId64, v->entry.number, *last);
     *last = v->entry.number;
+    exj_recorder_write(
+        sim->recorder,
+        &(exj_hist_event){ .op = EXJ_HIST_EVENT,
+                           .phase = EXJ_HIST_OK,
+                           .row = v->entry.seq,
+                           .token = v->entry.token,
+                           .value = v->entry.number,
+                           .key = exj_slice_of(exj_entry_word(v->entry.kind)) });
     if (v->entry.number < (int64_t)sizeof(sim->delivered) &&
         !sim->delivered[v->entry.number])
         sim_fail("sink: event %" PRId64 " (%s of row %" PRId64 ") never came",

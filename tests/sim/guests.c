@@ -65,8 +65,9 @@ struct attempt {
     uint64_t job, rng;
     int64_t token;
     uint32_t attempt;
-    bool stubborn; /* does not ask whether it is cancelled */
-    bool completes_itself;
+    bool stubborn;   /* does not ask whether it is cancelled */
+    uint64_t effect; /* id of it in the history */
+    char name[128];
 };
 
 static exj_result stopped(struct attempt *a)
@@ -88,7 +89,19 @@ static exj_result busy(struct attempt *a, int64_t ns)
     return r ? r : stopped(a);
 }
 
-static void effect(const struct attempt *a)
+static void tell_effect(struct attempt *a, exj_hist_phase phase)
+{
+    exj_hist_event e = { .op = EXJ_HIST_EFFECT,
+                         .phase = phase,
+                         .id = a->effect,
+                         .job = { a->name, strlen(a->name) },
+                         .token = a->token,
+                         .attempt = a->attempt };
+
+    exj_recorder_write(sim->executor_recorder, &e);
+}
+
+static void effect(struct attempt *a)
 {
     if (sim->effects_len == SIM_EFFECTS) {
         sim_fail("no room for more effects");
@@ -96,6 +109,7 @@ static void effect(const struct attempt *a)
     }
     sim->effects[sim->effects_len++] =
         (sim_effect){ a->job, a->token, sim->mono_ns, a->attempt };
+    tell_effect(a, EXJ_HIST_OK);
 }
 
 static exj_result do_steps(struct attempt *a, unsigned n)
@@ -229,6 +243,9 @@ static void begin(struct attempt *a, const exj_host *h, exj_call c, const exj_ar
     a->job = sim_hash(args->job_id.p, args->job_id.n);
     a->token = (int64_t)args->token;
     a->attempt = args->attempt;
+    snprintf(a->name, sizeof(a->name), "%.*s", (int)args->job_id.n, args->job_id.p);
+    a->effect = exj_recorder_id(sim->executor_recorder);
+    tell_effect(a, EXJ_HIST_INVOKE);
     a->rng = sim->o.seed ^ a->job ^ args->token * 0x9e3779b97f4a7c15u;
     sim->t.executions++;
     sim_note("execute %.*s token %lld attempt %u", (int)args->job_id.n, args->job_id.p,

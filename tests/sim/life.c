@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/history/recorded_store.h"
 #include "core/run/sinks.h"
 
 #define MS ((int64_t)1000000)
@@ -24,11 +25,15 @@ static const char *const executors[] = { "sim.engine", "sim.single", "sim.serial
 static bool open_store(exj_err *err)
 {
     exj_sqlite_options o = { .dir = sim->o.dir, .lock_note = "simulated" };
-    exj_store *real;
+    exj_store *real, *recorded;
 
-    if (exj_sqlite_open(&o, &real, err) != EXJ_OK)
+    if (sim_history_open(err) != EXJ_OK || exj_sqlite_open(&o, &real, err) != EXJ_OK)
         return false;
-    sim->store = sim_record_store(real);
+    if (exj_recorded_store(real, sim->recorder, &recorded, err) != EXJ_OK) {
+        real->v->close(real);
+        return false;
+    }
+    sim->store = sim_record_store(recorded);
     return true;
 }
 
@@ -58,6 +63,7 @@ static bool open_engines(exj_err *err)
             .plugins = sim->plugins,
             .metrics = sim->metrics,
             .worker_id = id,
+            .record = i ? sim->second_recorder : sim->recorder,
             .executor = executors[sim->executor_kind],
             .max_concurrent = sim->workers,
             .prefetch = sim->prefetch,
@@ -98,6 +104,9 @@ static void close_all(void)
     exj_registry_free(sim->plugins);
     exj_metrics_free(sim->metrics);
     sim->store->v->close(sim->store);
+    exj_recorder_close(sim->executor_recorder);
+    exj_recorder_close(sim->second_recorder);
+    exj_recorder_close(sim->recorder);
 }
 
 static bool store_failed(void)
@@ -129,6 +138,7 @@ static void drain(void)
         sim_sleep(SECOND);
     }
     sim_sleep(5 * sim->lease_ms * MS); /* quiet: all leases of the dead are over */
+    sim_history_tell(EXJ_HIST_QUIET, "", 0);
     while (!sim_drain(sim->store)) {
         if (store_failed())
             return;
@@ -143,6 +153,7 @@ static void drain(void)
         sim_sleep(100 * MS);
     if (!store_failed()) {
         sim_check_end();
+        sim_history_check();
         sim->done = true;
     }
 }
@@ -239,6 +250,7 @@ static void begin(void)
              executors[sim->executor_kind], sim->lease_ms, sim->graphs, sim->rows,
              sim->source_rows, (long long)(sim->horizon_ns / MS));
     sim_faults_plan();
+    sim_history_tell(EXJ_HIST_SETTINGS, "", sim->lease_ms);
     sim->until_ns = sim->mono_ns + sim->horizon_ns;
 }
 
@@ -266,6 +278,8 @@ bool sim_seed(void)
         end = sim_run(life, NULL);
         if (end == SIM_FAILED)
             break;
+        if (end == SIM_CRASHED)
+            sim_history_tell(EXJ_HIST_FAULT, "kill", sim_pid());
         sim_disk_crash(end == SIM_CRASHED && sim->crash == SIM_POWER_CUT);
         sim->crash = SIM_CRASH;
         sim->mono_ns += (int64_t)sim_below(&sim->rng_load, 3000) * MS;

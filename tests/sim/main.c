@@ -344,6 +344,10 @@ static void summary(const struct setup *u, const sim_totals *t, double took)
            ", reruns %" PRIu64 "; events to the sink %" PRIu64 "\n",
            t->steps, t->replayed_steps, t->suspended, t->signals, t->cancels, t->retries,
            t->reruns, t->sink_events);
+    printf("  invariants tried:");
+    for (unsigned i = 1; i <= EXJ_CHECK_LAST; i++)
+        printf("%s I%u %" PRIu64, i > 1 ? "," : "", i, t->tried[i]);
+    printf("\n");
 }
 
 static int run(const struct setup *u)

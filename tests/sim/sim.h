@@ -24,6 +24,8 @@
 #include <stdio.h>
 #include <ucontext.h>
 
+#include "core/history/check.h"
+#include "core/history/recorder.h"
 #include "core/run/engine.h"
 #include "core/store/store.h"
 
@@ -137,6 +139,7 @@ typedef struct sim_old {
 typedef struct sim_totals {
     uint64_t seeds, failed, executions, lives, switches, accesses, virtual_ns, ops;
     uint64_t hit[SIM_KINDS];
+    uint64_t tried[EXJ_CHECK_LAST + 1]; /* how often each invariant was put to the test */
     uint64_t stale_tried, stale_refused, fenced, reaped, torn, dropped, reruns, retries,
         cancels, signals, steps, replayed_steps, suspended, sink_events, ticks;
 } sim_totals;
@@ -172,7 +175,13 @@ struct sim {
 
     struct sim_file *files[8]; /* the disk: disk.c */
 
+    char *history; /* what was recorded in this seed: history.c */
+    size_t history_cap;
+
     char per_seed; /* from here to `t`: zero when a seed begins */
+
+    size_t history_len;
+    exj_recorder *recorder, *second_recorder, *executor_recorder; /* of the life */
 
     /* the seed's streams, apart so that a shorter run of a seed is like the long one */
     uint64_t rng_sched, rng_load, rng_disk, rng_os, rng_fault;
@@ -252,6 +261,16 @@ void sim_mix(uint64_t a, uint64_t b); /* into the digest */
 /* One line of the trace; it counts into the digest whether it is written or not. */
 void sim_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int64_t sim_wall_ns(void);
+
+/* ---- history.c
+ * ----------------------------------------------------------------------------
+ */
+
+exj_code sim_history_open(exj_err *err); /* the recorders of a life */
+void sim_history_add(const exj_hist_event *e);
+void sim_history_tell(exj_hist_op op, const char *outcome, int64_t value);
+void sim_history_check(void);
+int64_t sim_pid(void); /* of the life, made up */
 
 /* ---- fibers.c
  * ----------------------------------------------------------------------------- */

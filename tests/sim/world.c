@@ -217,7 +217,8 @@ char *__wrap_strdup(const char *text);
 char *__wrap_strndup(const char *text, size_t n);
 int __wrap_vasprintf(char **ret, const char *format, va_list ap)
     __attribute__((format(printf, 2, 0)));
-int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int __wrap_asprintf(char **ret, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 int __wrap___vasprintf_chk(char **ret, int flag, const char *format, va_list ap)
     __attribute__((format(printf, 3, 0)));
 int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)

@@ -306,7 +306,8 @@ static void end_insert(struct ending *x, const exj_op *op, exj_hist_event *e)
         bool is_new = it->verdict == EXJ_OK, existed = it->verdict == EXJ_CONFLICT;
 
         e->job = job_of(x->r, op->u.insert.pool, it->record_id, room);
-        e->row = is_new || op->u.insert.find_existing ? it->seq : 0;
+        /* EXJ_BUSY names the row that has the unique key, which is another record's. */
+        e->row = is_new || (existed && op->u.insert.find_existing) ? it->seq : 0;
         e->value = op->u.insert.max_attempts;
         e->outcome = is_new    ? EXJ_SLICE_LITERAL("new")
                      : existed ? EXJ_SLICE_LITERAL("existing")

@@ -39,6 +39,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef TEST_ENGINE_VERSION
+#define TEST_ENGINE_VERSION "7.8.9"
+#endif
+#ifndef TEST_ENGINE_ID
+#define TEST_ENGINE_ID "test-engine"
+#endif
+
 struct engine {
     const exj_host *host;
     int fd; /* -1: nothing is written down */
@@ -421,8 +428,8 @@ static const exj_plugin engine = {
     .size_of = EXJ_SIZE(exj_plugin, destroy),
     .kind = EXJ_KIND_GRAPH_ENGINE,
     .flags = EXJ_FLAG_CONCURRENT | EXJ_FLAG_BLOCKING,
-    .id = "test-engine",
-    .version = "7.8.9",
+    .id = TEST_ENGINE_ID,
+    .version = TEST_ENGINE_VERSION,
     .create = create,
     .execute = execute,
     .destroy = destroy,

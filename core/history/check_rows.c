@@ -347,22 +347,30 @@ static void check_one_outcome(const check_life *l)
     }
 }
 
-/* An operation that may have brought the row to `to`, of token `token` if that is known.
- */
+/* May this operation, which happened or may have, have brought the row to `to`? */
+static bool may_lead_to(const check_rec *r, unsigned to)
+{
+    if (r->op == EXJ_HIST_CANCEL) /* of a running row: at its end, which may be a release */
+        return to == TO_CANCELED;
+    if (!check_unknown(r))
+        return r->to == to;
+    if (r->op == EXJ_HIST_COMPLETE && to == TO_COMPLETED)
+        return r->outcome == W_NONE || r->outcome == W_SUCCEED;
+    if (r->op == EXJ_HIST_COMPLETE && to == TO_FAILED)
+        return r->outcome != W_SUCCEED;
+    return to == TO_CANCELED || (to == TO_FAILED && r->op == EXJ_HIST_REAP);
+}
+
+/* An operation that may have brought the row to `to`, of token `token` if that is known. */
 static const check_rec *cause_of(const check_life *l, unsigned to, int64_t token)
 {
-    bool asked = false; /* to stop: then giving the row back ends it, and its end does not say so */
-
-    for (size_t i = 0; i < l->n && to == TO_CANCELED; i++)
-        asked |= l->recs[i]->op == EXJ_HIST_CANCEL && check_maybe(l->recs[i]);
     for (size_t i = 0; i < l->n; i++) {
         const check_rec *r = l->recs[i];
 
         if (!check_maybe(r) || (!check_ends(r->op) && r->op != EXJ_HIST_CANCEL) ||
             (r->op != EXJ_HIST_CANCEL && r->token && token && r->token != token))
             continue;
-        if (r->to == to || (asked && r->op == EXJ_HIST_RELEASE) ||
-            (check_unknown(r) && !(to == TO_COMPLETED && r->op != EXJ_HIST_COMPLETE)))
+        if (may_lead_to(r, to))
             return r;
     }
     return NULL;

@@ -44,6 +44,34 @@ void exj_archive_line_release(exj_archive_line *l)
 
 /* ---- the lists ------------------------------------------------------------------------------- */
 
+static int compare_keys(const void *a, const void *b)
+{
+    const exj_slice *x = a, *y = b;
+    size_t n = x->n < y->n ? x->n : y->n;
+    int c = n ? memcmp(x->p, y->p, n) : 0;
+
+    return c ? c : (x->n > y->n) - (x->n < y->n);
+}
+
+/* The store has one step of a name. */
+static exj_code check_keys(const exj_archived *a, exj_err *err)
+{
+    exj_slice *keys = malloc((a->steps_len + 1) * sizeof(*keys));
+    exj_code rc = EXJ_OK;
+
+    if (!keys)
+        return exj_err_set(err, EXJ_NOMEM, "out of memory");
+    for (size_t i = 0; i < a->steps_len; i++)
+        keys[i] = a->steps[i].key;
+    qsort(keys, a->steps_len, sizeof(*keys), compare_keys);
+    for (size_t i = 1; i < a->steps_len && !rc; i++)
+        if (exj_slice_equal(keys[i - 1], keys[i]))
+            rc = exj_err_set(err, EXJ_INVALID, "step \"%.*s\" is there twice",
+                             (int)(keys[i].n > 100 ? 100 : keys[i].n), keys[i].n ? keys[i].p : "");
+    free(keys);
+    return rc;
+}
+
 static exj_code parse_steps(exj_archived *a, const json_t *steps, exj_slice bodies, exj_err *err)
 {
     exj_json_iter it;
@@ -73,7 +101,7 @@ static exj_code parse_steps(exj_archived *a, const json_t *steps, exj_slice bodi
                                (int)(s->key.n > 100 ? 100 : s->key.n), s->key.n ? s->key.p : "");
         s->body = it.value;
     }
-    return EXJ_OK;
+    return check_keys(a, err);
 }
 
 static exj_code parse_failures(exj_archived *a, const json_t *failures, exj_err *err)
@@ -92,6 +120,9 @@ static exj_code parse_failures(exj_archived *a, const json_t *failures, exj_err 
                                 .text = text_of(o, "text") };
         if (n.rc)
             return n.rc;
+        /* Newest first: a claim failed once. */
+        if (i && a->failures[i - 1].token <= a->failures[i].token)
+            return exj_err_set(err, EXJ_INVALID, "failures: a token that is not below the one before");
     }
     return EXJ_OK;
 }

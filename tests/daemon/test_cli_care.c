@@ -137,4 +137,16 @@ Test(cli_care, archived_rows_leave_and_come_back_whole)
              "\"status\":\"failed\",\"maxAttempts\":1,\"attempts\":-1},\"input\":{}}\n");
     cr_assert_eq(RUN("archive", "bad.jsonl", "--restore"), 6);
     cr_assert(strstr(said_err, "attempts: a whole number"), "%s", said_err);
+    exj_spit(exj_tmp_path(&tmp, "bad.jsonl"),
+             "{\"format\":1,\"row\":{\"matrix\":\"m\",\"graph\":\"g\",\"record\":\"r\","
+             "\"status\":\"failed\",\"maxAttempts\":1,\"failures\":[{\"token\":1},{\"token\":1}]},"
+             "\"input\":{}}\n");
+    cr_assert_eq(RUN("archive", "bad.jsonl", "--restore"), 6);
+    cr_assert(strstr(said_err, "failures: a token"), "%s", said_err);
+    exj_spit(exj_tmp_path(&tmp, "bad.jsonl"),
+             "{\"format\":1,\"row\":{\"matrix\":\"m\",\"graph\":\"g\",\"record\":\"r\","
+             "\"status\":\"failed\",\"maxAttempts\":1,\"steps\":[{\"key\":\"a\"},{\"key\":\"a\"}]},"
+             "\"input\":{}}\n");
+    cr_assert_eq(RUN("archive", "bad.jsonl", "--restore"), 6);
+    cr_assert(strstr(said_err, "step \"a\" is there twice"), "%s", said_err);
 }

@@ -444,7 +444,7 @@ Test(recorded_store, passes_on_what_it_does_not_record)
 
         submit(&op, NULL);
         cr_expect_eq(lines_len, 0);
-        cr_expect_eq(dones, i + 1);
+        cr_expect_eq(dones, (int)i + 1);
     }
     cr_expect_eq(s->v->now(s), 4711);
     cr_expect_str_eq(s->v->name, "back");

@@ -22,6 +22,8 @@
  *   cannot know of them (who enqueued them, their first tokens) is not asked.
  * - FINAL says what the store holds after the drain. Rows that are queued or running then are
  *   stuck when a QUIET came before; without a QUIET nobody said that there was a drain.
+ * - I8 is asked of rows of graphs whose executors record effects, and of workers that record
+ *   executions.
  * - EXECUTE must end before its generation is given back, and GENERATION "unmapped" must be
  *   written when no call is inside any more: an unmapping during an execution is a torn reload.
  * - I12 is held against workers in flight + rows a claim may take when SETTINGS says both (its

@@ -42,6 +42,7 @@ typedef struct check_inc {
     uint64_t number;
     uint32_t actor;        /* text */
     bool started, stopped; /* CORE */
+    bool executes;         /* tells of its executions: what it completes, it executed */
     exj_nsec started_at, stopped_at, killed_at; /* CHECK_NEVER: not */
     int64_t pid;           /* 0: not told */
     check_rec *last;       /* the last operation of which it wrote an end */

@@ -323,7 +323,10 @@ static void note_world(exj_check *c, const check_rec *r)
         n->effects++;
         break;
     case EXJ_HIST_EXECUTE:
+        if (!r->generation)
+            break; /* as its host saw it, once more */
         n->executions++;
+        c->incs[r->inc].executes = true;
         break;
     default:
         break;
@@ -467,7 +470,7 @@ static const struct {
     [5] = { "a token is given once", "no row was claimed twice" },
     [6] = { "what a claim that is over writes is refused", "no stale write was refused" },
     [7] = { "nothing else is refused", "no write was refused" },
-    [8] = { "what is done was worked on", "no effect of a completed row" },
+    [8] = { "what is done was worked on", "no effect or execution of a completed row" },
     [9] = { "an effect is repeated for a reason only",
             "no effect of a row that was claimed twice" },
     [10] = { "attempts are counted and bounded", "no second attempt, no dead row" },

@@ -36,6 +36,29 @@ static void check_done(const check_life *l)
                           : "it was done, and no effect of it was seen");
 }
 
+/* A worker that tells of its executions completes what it executed, and nothing else. */
+static void check_executed(const check_life *l, const check_token *k)
+{
+    const check_rec *done = k->end, *late = NULL;
+
+    if (!done || done->op != EXJ_HIST_COMPLETE || done->to != TO_COMPLETED ||
+        !l->c->incs[done->inc].executes)
+        return;
+    check_try(l->c, 8);
+    for (size_t i = k->first; i < k->first + k->n; i++) {
+        const check_rec *r = l->recs[i];
+
+        if (r->op != EXJ_HIST_EXECUTE || r->inc != done->inc)
+            continue;
+        if (r->t0 <= done->t0)
+            return;
+        late = r;
+    }
+    exj_check_broken(l->c, 8, "done without work", l->row, done, late,
+                     late ? "it was done before it was executed"
+                          : "it was done, and not executed");
+}
+
 /* ---- I9 --------------------------------------------------------------------------- */
 
 static int by_key(const void *a, const void *b)
@@ -187,6 +210,8 @@ static void check_steps(const check_life *l)
 void exj_check_work(const check_life *l)
 {
     check_done(l);
+    for (size_t i = 0; i < l->tokens_len; i++)
+        check_executed(l, &l->tokens[i]);
     check_effects(l);
     check_steps(l);
 }

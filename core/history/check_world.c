@@ -164,10 +164,15 @@ static bool leave_recovery(const check_life *l, struct check_across *a)
             (k->end && (k->end->op != EXJ_HIST_REAP || k->end->t1 <= killed)) ||
             (!k->end && !next))
             continue;
+        if (next &&
+            !leave_gap(&a->reclaim, &a->reclaim_len, &a->reclaim_cap, next->t1 - killed))
+            return false;
+        /* Perhaps somebody took it back at once and was killed before he could tell; then it
+         * waited its turn. */
+        if (!k->end && exj_check_wild(c, EXJ_HIST_REAP, killed, next->t0))
+            continue;
         back = k->end ? k->end->t1 : next->t1;
-        if (!leave_gap(&a->recovery, &a->recovery_len, &a->recovery_cap, back - killed) ||
-            (next && !leave_gap(&a->reclaim, &a->reclaim_len, &a->reclaim_cap,
-                                next->t1 - killed)))
+        if (!leave_gap(&a->recovery, &a->recovery_len, &a->recovery_cap, back - killed))
             return false;
         if (!c->lease)
             continue;

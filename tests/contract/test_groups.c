@@ -125,6 +125,43 @@ static exj_code command(struct fixture *f, exj_op_kind kind, const char *key, in
     return exj_store_do(f->s, ret, &ret->err);
 }
 
+static int answers;
+
+static bool fails_once(exj_op *op)
+{
+    (void)op;
+    return answers++ > 0;
+}
+
+/* What could not be done beside others is done again alone: all of a group, once. */
+CONTRACT(groups, one_that_failed_in_its_middle_is_done_again_whole_and_once)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_buf got = EXJ_BUF_INIT;
+    exj_insert_item it;
+    exj_op op[4];
+
+    make_insert(&op[0], &it, p, "a");
+    make_command(&op[1], EXJ_OP_COMMAND_TAKE, "k", 1, 11);
+    make_command(&op[2], EXJ_OP_COMMAND_KEEP, "k", 1, 11);
+    op[2].u.command.answer = fails_once;
+    op[3] = (exj_op){ .kind = EXJ_OP_KV_ADD };
+    op[3].u.kv.graph = EXJ_SLICE_LITERAL("g");
+    op[3].u.kv.key = EXJ_SLICE_LITERAL("n");
+    op[3].u.kv.delta = 1;
+    op[1].with_next = op[2].with_next = true;
+    answers = 0;
+    do_all(f, op, 4);
+    expect_int(answers, 2);
+    for (int i = 0; i < 4; i++)
+        expect_code(op[i].rc, EXJ_OK);
+    cr_assert(there(f, "a"));
+    expect_code(f->s->v->kv_get(f->s, EXJ_SLICE_LITERAL("g"), EXJ_SLICE_LITERAL("n"), &got, NULL),
+                EXJ_OK);
+    cr_expect_str_eq(got.p, "1");
+    exj_buf_release(&got);
+}
+
 /* spec 2.6: First use acquires the key, a finished one replays the stored answer, one still
  * running answers 409 `in_progress`; a command that failed before it took effect releases the
  * key. */

@@ -344,7 +344,8 @@ static exj_op *tick(exj_sqlite *s, exj_op *first)
         return answer(s, first, n);
     }
     roll_back(s);
-    for (size_t i = 0; i < n; i += len) {
+    /* The last group may have failed in its middle: its rest belongs to what is done anew. */
+    for (size_t i = 0, most = n; i < most; i += len, n = i) {
         len = group_len(op);
         if (atomic_load(&s->failed) || !transact(s, op, 1, &tried))
             give_up(s, op, len);

@@ -235,7 +235,7 @@ static exj_nsec plan_locked(exj_engine *e, struct round *round)
 
         if (!may_claim_locked(e, p, now))
             continue;
-        room = room / (candidates ? candidates : 1) + 1;
+        room = room / candidates + 1; /* this one is among them */
         if (candidates > 1)
             candidates--;
         if (e->outstanding >= e->o.prefetch + e->o.max_concurrent)

@@ -43,16 +43,17 @@ SECONDS=0
 programs() {
   local t s lane
   for t in tests/unit/{job,store}/test_*.c tests/unit/run/test_{admit,retire,schedules,verify}.c \
-    tests/unit/run/test_cover_*.c tests/unit/plugin/test_{notice,shelf,shelf_keep,shelf_memory}.c \
+    tests/unit/run/test_{claimer,keeper,outbox}.c tests/unit/plugin/test_{notice,shelf,shelf_keep,shelf_memory}.c \
     tests/unit/http/test_{api,command,events_in,plugin_past,quarantine,steps}.c; do
     [ -f "$t" ] || continue
     s=${t#tests/unit/}
     say "unit_${s%%/*}_$(basename "$t" .c) -j1 --timeout 120"
   done
-  for t in tests/contract/test_*.c tests/faults/test_*.c; do
-    [ -f "$t" ] || continue
-    s=${t#tests/}
-    say "${s%%/*}_$(basename "$t" .c) -j1 --timeout 120"
+  for t in tests/contract/test_*.c; do
+    say "contract_$(basename "$t" .c) -j1 --timeout 120"
+  done
+  for s in engine cancel fenced renew parked remote schedules embed; do
+    say "race_$s"
   done
   for s in $(sed -n '/^foreach(scenario/,/)$/p' tests/reload/CMakeLists.txt |
     tr -d '()' | sed 's/^foreachscenario//'); do

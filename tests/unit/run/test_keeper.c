@@ -1,0 +1,268 @@
+/* Leases on their way to their end: the thread's own function, called by the test, ends when it
+ * says so. */
+#include "tests/support/fault.h"
+#include "tests/unit/run/hand_engine.h"
+
+TestSuite(keeper, .init = hand_make, .fini = hand_end, .timeout = 20);
+
+static exj_code renewed[4];
+static bool asked_to_stop[4];
+static exj_reaped reaped[600];
+static size_t reaped_len, reaped_at;
+static unsigned stop_at; /* the engine has no row any more at this renewal */
+
+static void end_rows(struct batch *b)
+{
+    for (uint32_t i = 0; i < b->len; i++)
+        if (atomic_load(&b->rows[i].phase) != ROW_OVER)
+            exj_batch_row_over(&hand->e, &b->rows[i]);
+    pthread_mutex_lock(&hand->e.mu);
+    hand->e.outstanding = 0;
+    hand->e.stopping = true;
+    pthread_mutex_unlock(&hand->e.mu);
+}
+
+static void keep(exj_op *op)
+{
+    if (op->kind == EXJ_OP_RENEW)
+        for (size_t i = 0; i < op->u.held.len; i++) {
+            op->u.held.items[i].verdict = renewed[op->u.held.items[i].seq - 1];
+            op->u.held.items[i].ret_cancel = asked_to_stop[op->u.held.items[i].seq - 1];
+        }
+    if (op->kind == EXJ_OP_REAP) {
+        op->u.reap.ret_len = reaped_len < op->u.reap.limit ? reaped_len : op->u.reap.limit;
+        memcpy(op->u.reap.ret, reaped + reaped_at, op->u.reap.ret_len * sizeof(*reaped));
+        reaped_len -= op->u.reap.ret_len;
+        reaped_at += op->u.reap.ret_len;
+    }
+}
+
+static void submit_kept(exj_store *s, exj_op *first)
+{
+    exj_op_kind kind = first->kind;
+
+    hand_submit(s, first);
+    if (kind == EXJ_OP_RENEW && stop_at && --stop_at == 0)
+        hand->e.failed = true; /* ends the loop; the rows are looked at by the test */
+}
+
+static void keep_until(unsigned renewals)
+{
+    stop_at = renewals;
+    hand->answer = keep;
+    hand->v.submit = submit_kept;
+    hand->e.failed = false;
+    exj_run_keeper(&hand->e);
+}
+
+Test(keeper, renews_what_runs_and_sees_what_is_lost_or_to_stop)
+{
+    struct batch *b = hand_batch(4), *later = hand_batch(1);
+
+    atomic_store(&b->rows[3].phase, ROW_OVER);
+    later->renew_at = exj_clock_mono_ns() + (exj_nsec)3600 * 1000000000;
+    renewed[1] = EXJ_FENCED;
+    asked_to_stop[2] = true;
+    hand->e.stopping = true;
+    keep_until(1);
+    cr_expect_eq(hand->seen[EXJ_OP_RENEW], 1);
+    cr_expect_not(atomic_load(&b->rows[0].lost));
+    cr_expect(atomic_load(&b->rows[1].lost));
+    cr_expect(atomic_load(&b->rows[2].cancel));
+    cr_expect_eq(hand->e.counts.fenced, 1);
+    cr_expect(strstr(hand->said, "1 leases of g are lost"), "%s", hand->said);
+    cr_expect_gt(b->renew_at, exj_clock_mono_ns());
+    exj_engine_cancel_row(&hand->e, 1);
+    cr_expect(atomic_load(&b->rows[0].cancel));
+    atomic_store(&b->rows[3].phase, ROW_READY);
+    end_rows(b);
+    end_rows(later);
+}
+
+Test(keeper, leaves_the_lease_of_a_call_that_does_not_come_back)
+{
+    struct deck deck = { .label = (char[]){ "stuck 1.0" }, .generation = 4 };
+    struct batch *b = hand_batch(3);
+
+    for (int i = 0; i < 3; i++)
+        b->rows[i].deck = &deck;
+    atomic_store(&b->rows[0].overdue_at, 1);                     /* long ago */
+    atomic_store(&b->rows[1].overdue_at, INT64_MAX);             /* not yet */
+    atomic_store(&b->rows[2].overdue_at, 1);
+    b->rows[2].written_off = true; /* said before */
+    hand->e.stopping = true;
+    keep_until(1);
+    cr_expect(atomic_load(&b->rows[0].lost));
+    cr_expect(b->rows[0].written_off);
+    cr_expect_not(atomic_load(&b->rows[1].lost));
+    cr_expect(atomic_load(&b->rows[2].lost));
+    cr_expect_eq(hand->e.stuck, 1);
+    cr_expect(strstr(hand->said, "plugin stuck 1.0 does not come back from row r"), "%s",
+              hand->said);
+    /* All of them: there is nothing left to renew. */
+    atomic_store(&b->rows[1].overdue_at, 1);
+    b->renew_at = 0;
+    hand->e.failed = true;
+    hand->answer = keep;
+    exj_run_keeper(&hand->e);
+    cr_expect_eq(hand->seen[EXJ_OP_RENEW], 1);
+    cr_expect_eq(hand->e.stuck, 2);
+    end_rows(b);
+}
+
+Test(keeper, a_store_that_fails_or_no_memory_renews_nothing)
+{
+    struct batch *b = hand_batch(1);
+
+    hand->e.stopping = true;
+    for (long n = 2; n <= 3; n++) { /* the first is of the reaping at the start */
+        b->renew_at = 0;
+        hand->e.failed = true;
+        exj_fault_arm(n);
+        exj_run_keeper(&hand->e);
+        exj_fault_disarm();
+        cr_expect_eq(hand->seen[EXJ_OP_RENEW], 0);
+        cr_expect(strstr(hand->said, "no memory to renew 1 leases"), "%s", hand->said);
+    }
+    b->renew_at = 0;
+    hand->rc = EXJ_IO;
+    exj_run_keeper(&hand->e);
+    cr_expect_eq(hand->seen[EXJ_OP_RENEW], 1);
+    cr_expect_not(atomic_load(&b->rows[0].lost));
+    end_rows(b);
+}
+
+Test(keeper, what_it_takes_back_counts_and_is_asked_for_again)
+{
+    exj_engine *e = &hand->e;
+
+    for (int i = 0; i < 600; i++)
+        reaped[i] = (exj_reaped){ .seq = i + 1, .pool = 5, .to = EXJ_QUEUED };
+    reaped[1].to = EXJ_FAILED;
+    reaped[2].pool = 9; /* of another worker's */
+    reaped[3].pool = 9;
+    reaped[3].to = EXJ_FAILED;
+    reaped_len = 600;
+    hand->pool.maybe_work = false;
+    hand->answer = keep;
+    e->stopping = true; /* with nothing outstanding: one look, at the start */
+    e->o.exclusive_store = true;
+    exj_run_keeper(e);
+    cr_expect_eq(hand->seen[EXJ_OP_REAP], 2);
+    cr_expect_eq(e->counts.failed, 2);
+    cr_expect(hand->pool.maybe_work);
+    cr_expect(strstr(hand->said, "their holders are gone"), "%s", hand->said);
+    e->o.exclusive_store = false;
+    reaped_len = 1;
+    reaped_at = 0;
+    exj_run_keeper(e);
+    cr_expect_null(strstr(hand->said, "their holders are gone"), "%s", hand->said);
+    exj_fault_arm(1); /* no memory: another time */
+    exj_run_keeper(e);
+    exj_fault_disarm();
+    hand->rc = EXJ_IO;
+    exj_run_keeper(e);
+    cr_expect(e->failed);
+}
+
+static void *let_it_keep(void *unused)
+{
+    (void)unused;
+    exj_run_keeper(&hand->e);
+    return NULL;
+}
+
+/* What is due is promoted when it is due, and no sooner; rows are renewed until the last is over. */
+Test(keeper, waits_for_what_is_due_and_for_the_last_row)
+{
+    static const exj_msec dues[] = { 0, NOW_MS - 1, NOW_MS + 1, NOW_MS + 3600000,
+                                     NOW_MS + 10000000 };
+    exj_engine *e = &hand->e;
+    struct batch *b = hand_batch(1);
+    pthread_t thread;
+
+    hand->answer = keep;
+    e->o.lease_ms = 240; /* a step is 20 ms */
+    cr_assert_eq(pthread_create(&thread, NULL, let_it_keep, NULL), 0);
+    for (size_t i = 0; i < sizeof(dues) / sizeof(*dues); i++) {
+        pthread_mutex_lock(&e->mu);
+        e->promote = e->promote_due = false;
+        e->next_due = dues[i];
+        pthread_cond_signal(&e->keep);
+        while (!e->promote) /* the step is over, or it is due */
+            pthread_cond_wait(&e->claim, &e->mu);
+        if (i == 1)
+            cr_expect(e->promote_due);
+        if (i != 1)
+            cr_expect_not(e->promote_due, "case %zu", i);
+        pthread_mutex_unlock(&e->mu);
+    }
+    pthread_mutex_lock(&e->mu);
+    e->stopping = true;
+    e->next_due = NOW_MS + 10;
+    pthread_cond_signal(&e->keep);
+    pthread_mutex_unlock(&e->mu);
+    wait_for_waiter(&e->keep);
+    end_rows(b);
+    pthread_mutex_lock(&e->mu);
+    pthread_cond_signal(&e->keep);
+    pthread_mutex_unlock(&e->mu);
+    pthread_join(thread, NULL);
+    cr_expect_geq(hand->seen[EXJ_OP_REAP], 2);
+}
+
+/* Its rows are looked at by a restart. */
+Test(keeper, ends_when_the_store_failed)
+{
+    exj_engine *e = &hand->e;
+    pthread_t thread;
+
+    hand->answer = keep;
+    cr_assert_eq(pthread_create(&thread, NULL, let_it_keep, NULL), 0);
+    wait_for_waiter(&e->keep);
+    pthread_mutex_lock(&e->mu);
+    e->failed = true;
+    pthread_cond_signal(&e->keep);
+    pthread_mutex_unlock(&e->mu);
+    pthread_join(thread, NULL);
+    cr_expect_eq(hand->seen[EXJ_OP_RENEW], 0);
+}
+
+static struct batch *ends_meanwhile;
+
+static void end_one_meanwhile(exj_op *op)
+{
+    keep(op);
+    if (op->kind == EXJ_OP_RENEW)
+        atomic_store(&ends_meanwhile->rows[0].phase, ROW_OVER);
+}
+
+/* Its outcome was stored while the renewal was on its way: nothing is lost. */
+Test(keeper, a_row_that_ended_meanwhile_is_not_lost)
+{
+    struct batch *b = hand_batch(1);
+
+    ends_meanwhile = b;
+    renewed[0] = EXJ_FENCED;
+    hand->e.stopping = hand->e.failed = true;
+    hand->answer = end_one_meanwhile;
+    exj_run_keeper(&hand->e);
+    cr_expect_not(atomic_load(&b->rows[0].lost));
+    cr_expect_eq(hand->e.counts.fenced, 0);
+    atomic_store(&b->rows[0].phase, ROW_READY);
+    end_rows(b);
+}
+
+/* The last row of a batch is over and somebody waits to free it: it is left alone. */
+Test(keeper, a_batch_that_is_about_to_go_is_not_touched)
+{
+    struct batch *b = hand_batch(1);
+
+    atomic_store(&b->open, 0);
+    hand->e.stopping = hand->e.failed = true;
+    hand->answer = keep;
+    exj_run_keeper(&hand->e);
+    cr_expect_eq(hand->seen[EXJ_OP_RENEW], 0);
+    atomic_store(&b->open, 1);
+    end_rows(b);
+}

@@ -42,6 +42,14 @@ typedef enum exj_entry_kind {
     EXJ_ENTRY_COUNT = 23
 } exj_entry_kind;
 
+/* The value of these is a digest, of the row's input or of its result (0: none was taken): by it
+ * the store tells damage. Nobody is shown it. */
+static inline bool exj_entry_has_digest(exj_entry_kind k)
+{
+    return k == EXJ_ENTRY_QUEUED || k == EXJ_ENTRY_COMPLETED || k == EXJ_ENTRY_FAILED ||
+           k == EXJ_ENTRY_BLOCKED || k == EXJ_ENTRY_CANCELED;
+}
+
 #define EXJ_ENTRY_KEY_MAX 512u  /* bytes; longer ones are clipped, at a whole character */
 #define EXJ_ENTRY_TEXT_MAX 512u
 

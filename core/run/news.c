@@ -128,7 +128,7 @@ bool exj_event_add_json(exj_buf *b, const exj_event_view *v)
     exj_buf_printf(b, ",\"status\":%s%s%s,\"attempt\":%" PRIu32 ",\"token\":%" PRId64,
                    status ? "\"" : "", status ? status : "null", status ? "\"" : "", e->attempt,
                    e->token);
-    if (e->value)
+    if (e->value && !exj_entry_has_digest(e->kind))
         exj_buf_printf(b, ",\"value\":%" PRId64, e->value);
     add_member(b, "key", e->key);
     add_member(b, "text", e->text);

@@ -297,6 +297,14 @@ static const struct planted planted[] = {
       "concurrency keys count other rows", true },
     { "INSERT INTO exj_kv_graphs VALUES('g', 3, 3)", "graphs count other keys", true },
     { "INSERT INTO exj_unique VALUES('g', 'k', 99, 0, 1)", "unique keys are held for rows", true },
+    { "UPDATE exellix_execution_matrix_rows SET input=replace(input, 'a', 'q')"
+      " WHERE record_id='a'", "its input is not what was inserted", false },
+    { "UPDATE exellix_execution_matrix_rows SET created_at=created_at+1", "inserted at another time",
+      false },
+    { "UPDATE exj_results SET error_text='nn' WHERE status=4", "its error is not what was written",
+      false },
+    { "UPDATE exj_results SET at=at+1 WHERE status=4", "it ended at another time", false },
+    { "UPDATE exj_hot SET max_attempts=9", "how often it may be tried is not what", false },
 };
 
 Test(care, doctor_finds_what_is_planted_and_mends_what_can_be_mended)

@@ -365,7 +365,9 @@ static bool finish_one(exj_sqlite *s, exj_outcome *o)
         o->to = l.status;
         return true;
     }
-    if (!exj_sqlite_move(s, &l, event, event == EXJ_EV_FAIL_RETRY ? o->run_after : 0,
+    if (!exj_sqlite_move(s, &l, event,
+                         event == EXJ_EV_FAIL_RETRY ? o->run_after
+                                                    : exj_events_digest(o->result),
                          event == EXJ_EV_SUCCEED ? none : o->error_code,
                          event == EXJ_EV_SUCCEED ? none : o->error_text))
         return false;

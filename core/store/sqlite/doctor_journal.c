@@ -1,7 +1,7 @@
 /* core/store/sqlite/doctor_journal.c - every row against the view that its entries give.
  *
  * One walk over the journal folds each row's entries (core/job/journal.h) into a table in
- * memory, some 64 bytes a row; one walk over the rows compares. A row from before there was a
+ * memory, some 100 bytes a row; one walk over the rows compares. A row from before there was a
  * journal is left alone, as long as its entries do not begin with its insert.
  */
 #include <inttypes.h>
@@ -16,6 +16,8 @@
 struct folded {
     int64_t seq; /* 0: free place */
     exj_journal_view view;
+    int64_t input, result, error; /* digests of its texts; 0: none */
+    exj_msec queued_at, ended_at; /* 0: no such entry */
     bool old;    /* began before the journal did */
     bool wrong;  /* its entries do not fit each other; told */
 };
@@ -76,6 +78,27 @@ static void found(struct exj_doctor *d, int64_t *told, const char *text, int64_t
         exj_doctor_found(d, "journal", fixable, fixed, "row %" PRId64 ": %s", seq, text);
 }
 
+/* Code and message, as much of them as an entry holds. */
+static int64_t error_digest(exj_slice code, exj_slice text)
+{
+    return exj_events_digest(exj_utf8_clip(code, EXJ_ENTRY_KEY_MAX)) << 27 |
+           exj_events_digest(exj_utf8_clip(text, EXJ_ENTRY_TEXT_MAX));
+}
+
+/* What entries repeat of the row. */
+static void keep(struct folded *f, const exj_journal_entry *e)
+{
+    if (is_beginning(e->kind)) {
+        f->queued_at = e->at;
+        f->input = e->kind == EXJ_ENTRY_QUEUED ? e->value : 0;
+    }
+    f->error = 0;
+    f->result = !is_beginning(e->kind) && exj_entry_has_digest(e->kind) ? e->value : 0;
+    f->ended_at = exj_status_is_terminal(f->view.status) ? e->at : 0;
+    if (e->kind == EXJ_ENTRY_FAILED || e->kind == EXJ_ENTRY_BLOCKED)
+        f->error = error_digest(e->key, e->text);
+}
+
 static bool fold(struct exj_doctor *d, struct table *t, const exj_journal_entry *e,
                  int64_t *told)
 {
@@ -95,7 +118,9 @@ static bool fold(struct exj_doctor *d, struct table *t, const exj_journal_entry 
         f->wrong = true;
         f->view.last = e->number;
         found(d, told, why.text, e->seq, false, false);
+        return true;
     }
+    keep(f, e);
     return true;
 }
 
@@ -147,6 +172,9 @@ struct said {
     bool hot, ended;
     exj_status status;
     uint32_t attempts;
+    int64_t input, result, error; /* digests */
+    exj_msec created_at, ended_at;
+    bool twice; /* what is kept in two places differs */
 };
 
 static exj_status as_told(exj_status s)
@@ -214,6 +242,28 @@ static bool compare(struct exj_doctor *d, const struct said *r, const struct fol
     return true;
 }
 
+/* What is not the state of a row, as far as its entries say. */
+static void compare_texts(struct exj_doctor *d, const struct said *r, const struct folded *f,
+                          int64_t *told)
+{
+    if (f->input && f->input != r->input)
+        found(d, told, "its input is not what was inserted; bring it back from a backup", r->seq,
+              false, false);
+    if (r->ended && f->result && f->result != r->result)
+        found(d, told, "its result is not what was written; bring it back from a backup", r->seq,
+              false, false);
+    if (r->ended && f->error && f->error != r->error)
+        found(d, told, "its error is not what was written", r->seq, false, false);
+    if (f->queued_at && f->queued_at != r->created_at)
+        found(d, told, "it was inserted at another time than its journal says", r->seq, false,
+              false);
+    if (r->ended && f->ended_at && f->ended_at != r->ended_at)
+        found(d, told, "it ended at another time than its journal says", r->seq, false, false);
+    if (r->twice)
+        found(d, told, "its pool, its priority or how often it may be tried is not what was inserted", r->seq,
+              false, false);
+}
+
 static bool compare_rows(struct exj_doctor *d, const struct table *t, int64_t *told)
 {
     sqlite3_stmt *st = NULL;
@@ -221,7 +271,9 @@ static bool compare_rows(struct exj_doctor *d, const struct table *t, int64_t *t
     bool good = sqlite3_prepare_v2(
                     d->s.db,
                     "SELECT r.seq, h.status, h.attempts, h.fence, h.last, t.status, t.attempts,"
-                    " t.fence, t.last FROM " ROWS " r LEFT JOIN exj_hot h ON h.seq=r.seq"
+                    " t.fence, t.last, r.input, r.created_at, t.body, t.at, t.error_code,"
+                    " t.error_text, h.max_attempts<>r.max_attempts"
+                    " OR h.rank<>-r.priority OR h.pool<>r.pool FROM " ROWS " r LEFT JOIN exj_hot h ON h.seq=r.seq"
                     " LEFT JOIN exj_results t ON t.seq=r.seq ORDER BY r.seq",
                     -1, &st, NULL) == SQLITE_OK;
     int step = SQLITE_DONE;
@@ -231,6 +283,7 @@ static bool compare_rows(struct exj_doctor *d, const struct table *t, int64_t *t
                           .hot = sqlite3_column_type(st, 1) != SQLITE_NULL,
                           .ended = sqlite3_column_type(st, 5) != SQLITE_NULL };
         int base = r.hot ? 1 : 5;
+        const struct folded *f;
 
         if (r.hot || r.ended) {
             r.status = (exj_status)sqlite3_column_int(st, base);
@@ -238,7 +291,16 @@ static bool compare_rows(struct exj_doctor *d, const struct table *t, int64_t *t
             r.token = sqlite3_column_int64(st, base + 2);
             r.last = sqlite3_column_int64(st, base + 3);
         }
-        good = compare(d, &r, find(t, r.seq), told);
+        r.input = exj_events_digest(exj_sqlite_column(st, 9));
+        r.created_at = sqlite3_column_int64(st, 10);
+        r.result = exj_events_digest(exj_sqlite_column(st, 11));
+        r.ended_at = sqlite3_column_int64(st, 12);
+        r.error = error_digest(exj_sqlite_column(st, 13), exj_sqlite_column(st, 14));
+        r.twice = sqlite3_column_int(st, 15) != 0;
+        f = find(t, r.seq);
+        good = compare(d, &r, f, told);
+        if (good && f && !f->old && !f->wrong)
+            compare_texts(d, &r, f, told);
         if (++done % 1000 == 0)
             good = good && exj_doctor_tell(d, "rows", done, d->report->rows);
     }

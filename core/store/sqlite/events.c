@@ -16,6 +16,7 @@
  * (`last` in exj_hot or exj_results), each entry to the one before: that chain is the row's
  * journal, and needs no index.
  */
+#include <endian.h>
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -75,6 +76,28 @@ bool exj_events_pack(exj_buf *b, exj_events_pack_state *at, const exj_journal_en
     at->number = e->number + 1;
     at->seq = e->seq;
     return !b->failed;
+}
+
+static uint64_t mix(uint64_t h, uint64_t word)
+{
+    h = (h ^ word) * 0x9e3779b97f4a7c15u;
+    return h ^ h >> 32;
+}
+
+int64_t exj_events_digest(exj_slice text)
+{
+    uint64_t h = text.n, word = 0;
+
+    if (!text.n || text.p[0] == '@')
+        return 0;
+    for (; text.n >= 8; text.p += 8, text.n -= 8) {
+        memcpy(&word, text.p, 8);
+        h = mix(h, le64toh(word));
+    }
+    word = 0;
+    memcpy(&word, text.p, text.n);
+    h = mix(h, le64toh(word));
+    return (int64_t)(h >> 38 | 1u << 26);
 }
 
 struct cursor {

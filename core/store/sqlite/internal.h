@@ -257,6 +257,11 @@ void exj_events_iter_init(exj_events_iter *it, exj_slice body, int64_t first, in
 /* False at the end, or when the bytes are no batch: `corrupt`. `at` is not filled. */
 bool exj_events_iter_next(exj_events_iter *it, exj_journal_entry *ret);
 
+/* Of a text that stands in the database, for its entry: never 0, below 2^27 (four bytes of the
+ * journal). 0: none, for the text is empty or names a blob, whose name is its hash. Stored; it
+ * never changes. */
+int64_t exj_events_digest(exj_slice text);
+
 /* [writer] */
 bool exj_sqlite_note(exj_sqlite *s, exj_journal_entry e, int64_t *ret_number);
 void exj_sqlite_begin_events(exj_sqlite *s);

@@ -217,7 +217,7 @@ static bool queue_row(exj_sqlite *s, exj_op *op, exj_insert_item *it, bool drop)
     bool later = it->run_after > s->now;
     exj_journal_entry e = { .kind = later ? EXJ_ENTRY_SCHEDULED : EXJ_ENTRY_QUEUED,
                     .seq = s->next_seq,
-                    .value = later ? it->run_after : 0 };
+                    .value = later ? it->run_after : exj_events_digest(it->input) };
     int64_t last, ckey = 0, rank;
     exj_live l;
 

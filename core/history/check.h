@@ -87,7 +87,7 @@ typedef struct exj_check_counts {
     uint64_t replays;     /* steps that a later attempt found finished and did not run again */
     uint64_t unknown;     /* operations of unknown outcome */
     uint64_t unpaired;    /* ends without an invoke */
-    uint64_t effects, executions, reloads; /* reloads: a generation of a plugin after another */
+    uint64_t effects, executions, reloads; /* reloads: generations that gave way */
     uint64_t kills, stops, other_faults;   /* FAULT */
     uint64_t cores, crashed_cores, host_crashes; /* CORE start; without a stop */
     uint64_t entries, readers;             /* of the event stream */

@@ -371,7 +371,7 @@ static void check_generations(exj_check *c)
         if (r->op == EXJ_HIST_GENERATION) {
             if (r->outcome == W_UNMAPPED && (!unmapped || r->t0 < unmapped->t0))
                 unmapped = r;
-            c->report.counts.reloads += r->outcome == W_UNMAPPED;
+            c->report.counts.reloads += r->outcome == W_DRAINING;
         } else if (r->generation) {
             check_execution(c, r, unmapped);
         }

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/history/check.h"
 
@@ -63,16 +64,69 @@ static unsigned each_file(const char *folder,
 
 static bool seen[EXJ_CHECK_LAST + 1];
 
+/* Every name that a finding may have. */
+static struct {
+    const char *name;
+    bool seen;
+} anomalies[] = {
+    { "lost", false },
+    { "renamed", false },
+    { "phantom", false },
+    { "twin", false },
+    { "stuck", false },
+    { "resurrected", false },
+    { "changed", false },
+    { "double-accepted", false },
+    { "ended twice", false },
+    { "outcome of nobody", false },
+    { "another's result", false },
+    { "token gap", false },
+    { "token reuse", false },
+    { "token fell", false },
+    { "two holders", false },
+    { "stale write", false },
+    { "late write", false },
+    { "false refusal", false },
+    { "done without work", false },
+    { "gratuitous duplicate", false },
+    { "poison loop", false },
+    { "dead too early", false },
+    { "attempt not counted", false },
+    { "attempt counted", false },
+    { "lost cancel", false },
+    { "reorder", false },
+    { "slow recovery", false },
+    { "torn reload", false },
+    { "silent loss", false },
+    { "order", false },
+    { "changed step", false },
+    { "command twice", false },
+    { "tick twice", false },
+};
+#define ANOMALIES (sizeof anomalies / sizeof anomalies[0])
+
+static void note_anomaly(const char *name)
+{
+    for (size_t i = 0; i < ANOMALIES; i++)
+        if (strcmp(anomalies[i].name, name) == 0) {
+            anomalies[i].seen = true;
+            return;
+        }
+    cr_expect(false, "the anomaly \"%s\" is not in this test's list", name);
+}
+
 static void judge_bad(const char *name, const struct checked *k)
 {
     unsigned own = (unsigned)strtoul(name + 1, NULL, 10);
 
     cr_assert(own >= 1 && own <= EXJ_CHECK_LAST, "%s", name);
     seen[own] = true;
-    for (size_t i = 0; i < k->report.findings_len; i++)
+    for (size_t i = 0; i < k->report.findings_len; i++) {
+        note_anomaly(k->report.findings[i].anomaly);
         cr_expect_eq(k->report.findings[i].invariant, own, "%s: I%u %s: %s", name,
                      k->report.findings[i].invariant, k->report.findings[i].anomaly,
                      k->report.findings[i].text);
+    }
     cr_expect(k->report.lines[own].findings > 0, "%s raises nothing", name);
     cr_expect_eq(k->report.verdict, EXJ_CHECK_INVALID, "%s", name);
 }
@@ -96,6 +150,8 @@ Test(check, names_the_invariant_that_is_broken_and_no_other)
     cr_assert(each_file("bad", judge_bad) >= EXJ_CHECK_LAST);
     for (unsigned i = 1; i <= EXJ_CHECK_LAST; i++)
         cr_expect(seen[i], "no bad history for I%u", i);
+    for (size_t i = 0; i < ANOMALIES; i++)
+        cr_expect(anomalies[i].seen, "no bad history with \"%s\"", anomalies[i].name);
 }
 
 Test(check, raises_nothing_where_it_only_looks_wrong)

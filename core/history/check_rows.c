@@ -210,12 +210,21 @@ static bool may_have_been_enqueued(const check_life *l)
     return false;
 }
 
+/* A row of which all that is told are refusals and what nobody knows need not be there. */
+static bool was_met(const check_life *l)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (l->recs[i]->phase == EXJ_HIST_OK)
+            return true;
+    return l->final != NULL;
+}
+
 static void check_phantom(const check_life *l)
 {
     exj_check *c = l->c;
     const check_row *same;
 
-    if (l->row->older || c->first_new == INT64_MAX)
+    if (l->row->older || c->first_new == INT64_MAX || !was_met(l))
         return;
     check_try(c, 2);
     same = l->row->job && c->row_of_job[l->row->job] != CHECK_NONE

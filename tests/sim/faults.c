@@ -92,6 +92,7 @@ static void strike(const sim_fault *f)
     int64_t day = 86400 * SECOND;
 
     sim->t.hit[f->kind]++;
+    sim->struck++;
     sim_note("FAULT %s for %lld ms", sim_fault_words[f->kind],
              (long long)(f->span_ns / 1000000));
     switch (f->kind) {

@@ -186,6 +186,10 @@ static void turn(void)
         return;
     }
     sim->switches_left--;
+    if (sim->deadline_ns && sim->mono_ns > sim->deadline_ns) {
+        sim_fail("I15: a stop has not come back after 10 minutes");
+        return;
+    }
     f = choose();
     if (!f) {
         if (!pass_time())

@@ -41,6 +41,13 @@ void sim_forget_steps(uint64_t job)
             sim->steps[i--] = sim->steps[--sim->steps_len];
 }
 
+void sim_step_dropped(uint64_t job, const char *name)
+{
+    sim_forget_steps(job);
+    if (sim->steps_len < SIM_STEPS)
+        sim->steps[sim->steps_len++] = (sim_step){ job, sim_hash(name, strlen(name)), 0 };
+}
+
 /* The row's step is done with this value, and will be for ever (but for a rerun). */
 static void saw_step(uint64_t job, const char *name, exj_str value, uint32_t forgot)
 {
@@ -49,6 +56,8 @@ static void saw_step(uint64_t job, const char *name, exj_str value, uint32_t for
 
     if (sim->forgot != forgot)
         return;
+    if (s && !s->value)
+        sim_fail("%s was dropped by a rerun, and is still there", name);
     if (s && s->value != v)
         sim_fail("a step that was done has another value now: %s: %.*s", name,
                  (int)value.n, value.p);
@@ -89,6 +98,30 @@ static exj_result busy(struct attempt *a, int64_t ns)
     return r ? r : stopped(a);
 }
 
+/* An attempt whose claim is over may see less than its successor did. */
+static bool is_newest(const struct attempt *a)
+{
+    for (unsigned i = 0; i < sim->jobs_len; i++)
+        if (sim->jobs[i].job == a->job)
+            return sim->jobs[i].token == a->token;
+    return false;
+}
+
+static void note_token(const struct attempt *a)
+{
+    unsigned i;
+
+    for (i = 0; i < sim->jobs_len && sim->jobs[i].job != a->job; i++)
+        ;
+    if (i == SIM_SEQS)
+        return;
+    if (i == sim->jobs_len)
+        sim->jobs_len++;
+    sim->jobs[i].job = a->job;
+    if (sim->jobs[i].token < a->token)
+        sim->jobs[i].token = a->token;
+}
+
 static void tell_effect(struct attempt *a, exj_hist_phase phase)
 {
     exj_hist_event e = { .op = EXJ_HIST_EFFECT,
@@ -118,6 +151,7 @@ static exj_result do_steps(struct attempt *a, unsigned n)
         char name[16], value[64];
         uint32_t forgot = sim->forgot;
         exj_str key, found = { 0 };
+        sim_step *known;
         exj_result r;
 
         snprintf(name, sizeof(name), "step-%u", i);
@@ -130,8 +164,11 @@ static exj_result do_steps(struct attempt *a, unsigned n)
         }
         if (r != EXJ_R_MISS)
             return r;
-        if (forgot == sim->forgot && find_step(a->job, sim_hash(name, strlen(name))))
+        known = find_step(a->job, sim_hash(name, strlen(name)));
+        if (forgot == sim->forgot && known && known->value && is_newest(a))
             sim_fail("%s is done, and the journal does not know it", name);
+        if (known && !known->value)
+            *known = sim->steps[--sim->steps_len];
         if (sim_chance(&a->rng, 50))
             a->h->journal_intent(a->h->ctx, a->c, key);
         r = busy(a, (int64_t)sim_below(&a->rng, 50) * MS);
@@ -246,6 +283,7 @@ static void begin(struct attempt *a, const exj_host *h, exj_call c, const exj_ar
     snprintf(a->name, sizeof(a->name), "%.*s", (int)args->job_id.n, args->job_id.p);
     a->effect = exj_recorder_id(sim->executor_recorder);
     tell_effect(a, EXJ_HIST_INVOKE);
+    note_token(a);
     a->rng = sim->o.seed ^ a->job ^ args->token * 0x9e3779b97f4a7c15u;
     sim->t.executions++;
     sim_note("execute %.*s token %lld attempt %u", (int)args->job_id.n, args->job_id.p,

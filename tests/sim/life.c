@@ -12,7 +12,7 @@
 
 #define MS ((int64_t)1000000)
 #define SECOND ((int64_t)1000000000)
-#define SWITCHES 20000000u      /* of one seed: beyond, something spins */
+#define SWITCHES 5000000u       /* of one seed: beyond, something spins */
 #define DRAIN_NS (600 * SECOND) /* beyond, something is stuck */
 #define LIVES 60u
 
@@ -93,6 +93,7 @@ static void end_operators(void)
 static void close_all(void)
 {
     end_operators();
+    sim->deadline_ns = sim->mono_ns + DRAIN_NS;
     for (int i = 0; i < sim->engines_len; i++)
         if (exj_engine_stop(sim->engines[i], (exj_msec)sim_below(&sim->rng_load, 3000)) !=
             0)
@@ -185,9 +186,10 @@ static void *life(void *arg)
     for (int i = 0; i < sim->engines_len; i++)
         exj_engine_wake(sim->engines[i]);
     if (sim->mono_ns < sim->until_ns) {
-        sim->operators = 2;
+        sim->operators = 3;
         sim_start("operator", sim_operator, sim->store);
-        sim_start("stale", sim_stale, sim->store);
+        sim_start("audit", sim_audit, sim->store);
+        sim->stale = sim_start("stale", sim_stale, sim->store);
     }
     while (sim->mono_ns < sim->until_ns && !sim->want_restart && !store_failed())
         sim_sleep(100 * MS);
@@ -264,6 +266,9 @@ static void begin_life(void)
     sim->engines_len = 0;
     sim->operators = 0;
     sim->stopping = false;
+    sim->deadline_ns = 0;
+    memset(sim->versions, 0,
+           sizeof(sim->versions)); /* what was on its way is not known */
     sim->store = NULL;
     sim_note("life %u", sim->life);
 }

@@ -28,6 +28,7 @@ static const char help[] =
     "  --seconds S    as many as fit into S seconds\n"
     "  --trace FILE   write what happens, line by line (of the last seed that ran)\n"
     "  --shrink       make a seed that fails shorter: fewer faults, rows, less time\n"
+    "  --first        stop at the first seed that fails\n"
     "  --jobs N       processes at once (1)\n"
     "  --json         the summary as JSON\n"
     "  --quiet        no line for each seed\n"
@@ -40,7 +41,7 @@ static const char help[] =
 struct setup {
     uint64_t seed, seeds, keep;
     unsigned seconds, jobs, rows, horizon_ms;
-    bool has_seed, shrink, json, quiet;
+    bool has_seed, shrink, json, quiet, first;
     const char *trace;
 };
 
@@ -190,7 +191,7 @@ static void child(const struct setup *u, struct report *r, uint64_t first, uint6
         ok = false;
         if (r->failed_len < 64)
             r->failed[r->failed_len++] = seed;
-        if (r->failed_len >= 10)
+        if (r->failed_len >= (u->first ? 1 : 10))
             break;
     }
     fflush(stdout);
@@ -225,7 +226,7 @@ static bool is_to_go_on(struct report *r, int status, const struct setup *u)
     if (r->failed_len < 64)
         r->failed[r->failed_len++] = r->at;
     r->runs = false;
-    return r->failed_len < 10;
+    return r->failed_len < (u->first ? 1 : 10);
 }
 
 /* ---- shrinking
@@ -436,22 +437,17 @@ int main(int argc, char **argv)
         FAULTS,
         ROWS,
         HORIZON,
+        FIRST,
         HELP
     };
     static const struct option options[] = {
-        { "seed", 1, NULL, SEED },
-        { "seeds", 1, NULL, SEEDS },
-        { "seconds", 1, NULL, SECONDS },
-        { "trace", 1, NULL, TRACE },
-        { "shrink", 0, NULL, SHRINK },
-        { "jobs", 1, NULL, JOBS },
-        { "json", 0, NULL, JSON },
-        { "quiet", 0, NULL, QUIET },
-        { "faults", 1, NULL, FAULTS },
-        { "rows", 1, NULL, ROWS },
-        { "horizon", 1, NULL, HORIZON },
-        { "help", 0, NULL, HELP },
-        { NULL, 0, NULL, 0 },
+        { "seed", 1, NULL, SEED },       { "seeds", 1, NULL, SEEDS },
+        { "seconds", 1, NULL, SECONDS }, { "trace", 1, NULL, TRACE },
+        { "shrink", 0, NULL, SHRINK },   { "jobs", 1, NULL, JOBS },
+        { "json", 0, NULL, JSON },       { "quiet", 0, NULL, QUIET },
+        { "faults", 1, NULL, FAULTS },   { "rows", 1, NULL, ROWS },
+        { "horizon", 1, NULL, HORIZON }, { "help", 0, NULL, HELP },
+        { "first", 0, NULL, FIRST },     { NULL, 0, NULL, 0 },
     };
     struct setup u = { .seeds = 1, .jobs = 1, .keep = UINT64_MAX };
     uint64_t n = 0;
@@ -493,6 +489,9 @@ int main(int argc, char **argv)
             break;
         case JSON:
             u.json = true;
+            break;
+        case FIRST:
+            u.first = true;
             break;
         case QUIET:
             u.quiet = true;

@@ -32,9 +32,11 @@ static bool put_graph(exj_store *s, unsigned i, bool running)
     char id[8], text[512], more[128] = "";
 
     snprintf(id, sizeof(id), "g%u", i);
-    if (sim_chance(&r, 40))
+    if (sim_chance(&r, 40)) {
         snprintf(more, sizeof(more), ",\"timeoutSeconds\":%u",
                  1 + (unsigned)sim_below(&r, 5));
+        sim->has_timeouts = true;
+    }
     if (sim_chance(&r, 30))
         snprintf(more + strlen(more), sizeof(more) - strlen(more), ",\"concurrency\":%u",
                  1 + (unsigned)sim_below(&r, 2));
@@ -57,6 +59,10 @@ bool sim_put_documents(exj_store *s)
     char graphs[64] = "", text[512];
     uint64_t r = sim->o.seed * 131;
 
+    sim->keys = (const char *[]){
+        "", "", ",\"keys\":{\"concurrency\":\"k\"}", ",\"keys\":{\"unique\":\"k\"}",
+        ",\"keys\":{\"concurrency\":\"k\",\"unique\":\"u\"}"
+    }[sim_below(&r, 5)];
     for (unsigned i = 0; i < sim->graphs; i++) {
         if (!put_graph(s, i, true))
             return false;
@@ -67,13 +73,14 @@ bool sim_put_documents(exj_store *s)
              "{\"matrixCatalogId\":\"m0\",\"payload\":{\"graphs\":[%s],\"dataSource\":{"
              "\"kind\":"
              "\"event\"}%s}}",
-             graphs, sim_chance(&r, 40) ? ",\"keys\":{\"concurrency\":\"k\"}" : "");
+             graphs, sim->keys);
     if (!put(s, EXJ_DOC_MATRIX, "m0", text))
         return false;
     snprintf(
         text, sizeof(text),
         "{\"matrixCatalogId\":\"m1\",\"payload\":{\"graphs\":[\"g0\"],\"dataSource\":{"
-        "\"kind\":\"record\",\"resolver\":\"sim.source\"},\"pollWhenEmptySeconds\":2}}");
+        "\"kind\":\"record\",\"resolver\":\"sim.source\"},\"pollWhenEmptySeconds\":2%s}}",
+        strstr(sim->keys, "unique") ? "" : sim->keys);
     if (!put(s, EXJ_DOC_MATRIX, "m1", text))
         return false;
     if (!sim_chance(&r, 40))
@@ -106,8 +113,9 @@ static void push(exj_store *s)
         char record[64];
 
         snprintf(r->id, sizeof(r->id), "r%u", sim->records_len - 1);
-        snprintf(record, sizeof(record), "{\"n\":%u,\"k\":\"k%u\"}", sim->records_len,
-                 (unsigned)sim_below(&sim->rng_load, 3));
+        snprintf(record, sizeof(record), "{\"n\":%u,\"k\":\"k%u\",\"u\":\"u%u\"}",
+                 sim->records_len, (unsigned)sim_below(&sim->rng_load, 3),
+                 (unsigned)sim_below(&sim->rng_load, 9));
         o.has_priority = sim_chance(&sim->rng_load, 30);
         o.priority = (int32_t)sim_below(&sim->rng_load, 5);
         if (sim_chance(&sim->rng_load, 15))
@@ -115,8 +123,12 @@ static void push(exj_store *s)
         exj_admission_add(a, exj_slice_of(r->id), exj_slice_of(record), &o, &err);
     }
     if (exj_admission_submit(a, &err) == EXJ_OK)
-        for (unsigned i = 0; i < n; i++)
+        for (unsigned i = 0; i < n; i++) {
             sim->records[first + i].acked = true;
+            for (size_t g = 0; g < exj_admission_graphs(a); g++)
+                sim->records[first + i].rows +=
+                    exj_admission_item(a, g, i)->verdict == EXJ_OK;
+        }
     else
         sim_note("push: %s", err.text);
     exj_admission_free(a);
@@ -136,7 +148,7 @@ uint64_t sim_job_of(const exj_row_view *r)
 }
 
 struct picked {
-    int64_t seq;
+    int64_t seq, token;
     exj_status status;
     uint64_t job;
     bool any_signal;
@@ -148,6 +160,7 @@ static bool take_row(void *user, const exj_row_view *r)
 
     p->seq = r->seq;
     p->status = r->status;
+    p->token = r->token;
     p->any_signal = r->signal.n == 0;
     p->job = sim_job_of(r);
     return false;
@@ -184,6 +197,11 @@ static void retry_row(exj_store *s, int64_t seq)
         rows_changed();
 }
 
+static bool has_run_since(const struct picked *p)
+{
+    return sim->seqs[p->seq].token > p->token;
+}
+
 static void order_a_row(exj_store *s)
 {
     struct picked p = { 0 };
@@ -209,13 +227,58 @@ static void order_a_row(exj_store *s)
         if (sim_chance(&sim->rng_load, 50))
             op.u.rerun.step = EXJ_SLICE_LITERAL("step-1");
         sim_forget_steps(p.job);
-        if (exj_store_do(s, &op, NULL) == EXJ_OK)
+        if (exj_store_do(s, &op, NULL) == EXJ_OK) {
             rows_changed();
-        sim_forget_steps(p.job);
+            sim_forget_steps(p.job);
+            if (op.u.rerun.step.n && !has_run_since(&p))
+                sim_step_dropped(p.job, "step-1");
+        }
         break;
     default:
         signal_row(s, seq);
     }
+}
+
+/* A command that comes with a key, perhaps for the second time: its sum is added once. Or
+ * one whose group is refused: nothing of it is. */
+static void command(exj_store *s)
+{
+    static const uint8_t fingerprint[32] = { 1 };
+    exj_op ops[3] = { { .kind = EXJ_OP_COMMAND_TAKE },
+                      { .kind = EXJ_OP_KV_ADD },
+                      { .kind = EXJ_OP_COMMAND_KEEP } };
+    bool refused = sim_chance(&sim->rng_load, 30);
+    char key[32];
+    exj_code rc;
+
+    snprintf(key, sizeof(key), "%s-%u", refused ? "no" : "yes",
+             (unsigned)sim_below(&sim->rng_load, 8));
+    for (unsigned i = 0; i < 3; i += 2) {
+        ops[i].u.command.key = exj_slice_of(key);
+        memcpy(ops[i].u.command.fingerprint, fingerprint, sizeof(fingerprint));
+        ops[i].u.command.keep_ms = 30 * 86400000ll;
+        ops[i].u.command.status = 200;
+        ops[i].u.command.body = EXJ_SLICE_LITERAL("{}");
+    }
+    ops[0].u.command.owner = ops[2].u.command.owner =
+        (int64_t)(sim_random(&sim->rng_load) >> 1 | 1);
+    ops[1].u.kv.graph = EXJ_SLICE_LITERAL("g0");
+    ops[1].u.kv.key = EXJ_SLICE_LITERAL("sum");
+    ops[1].u.kv.delta = 1;
+    if (refused) /* no such row */
+        ops[2] = (exj_op){ .kind = EXJ_OP_RETRY, .u.retry.seq = SIM_SEQS - 1 };
+    ops[0].next = &ops[1];
+    ops[1].next = &ops[2];
+    sim->sum_most += !refused; /* until it is known not to have been */
+    rc = exj_store_do_group(s, ops, NULL);
+    if (refused && rc == EXJ_OK)
+        sim_fail("a group with an order for no row is done");
+    if (!refused && rc == EXJ_OK)
+        sim->sum_least++;
+    else if (!refused && rc != EXJ_UNKNOWN && rc != EXJ_IO)
+        sim->sum_most--;
+    sim_note("command %s: %s", key, exj_code_name(rc));
+    exj_buf_release(&ops[0].u.command.ret_body);
 }
 
 void *sim_operator(void *arg)
@@ -234,7 +297,9 @@ void *sim_operator(void *arg)
                       sim_chance(&sim->rng_load, 60));
             for (int i = 0; i < sim->engines_len; i++)
                 exj_engine_wake(sim->engines[i]);
-        } else if (what < 90) {
+        } else if (what < 94) {
+            command(s);
+        } else if (what < 97) {
             exj_engine *e =
                 sim->engines[sim_below(&sim->rng_load, (uint64_t)sim->engines_len)];
 
@@ -279,6 +344,8 @@ void *sim_stale(void *arg)
                             .token = old.token,
                             .event = EXJ_EV_SUCCEED,
                             .result = EXJ_SLICE_LITERAL("\"stale\"") };
+        static const exj_event events[] = { EXJ_EV_SUCCEED, EXJ_EV_FAIL_RETRY,
+                                            EXJ_EV_FAIL_DEAD, EXJ_EV_SUSPEND };
         exj_held h = { .seq = old.seq, .nonce = old.nonce };
         exj_code verdict = EXJ_FENCED;
 
@@ -286,8 +353,14 @@ void *sim_stale(void *arg)
         if (!old.seq || sim->seqs[old.seq].nonce == old.nonce ||
             sim->seqs[old.seq].accepted_nonce == old.nonce)
             continue;
-        switch (sim_below(&sim->rng_load, 6)) {
+        switch (old.told ? 1 + sim_below(&sim->rng_load, 5)
+                         : sim_below(&sim->rng_load, 6)) {
         case 0:
+            end.event = events[sim_below(&sim->rng_load, 4)];
+            if (end.event == EXJ_EV_FAIL_RETRY || end.event == EXJ_EV_FAIL_DEAD) {
+                end.error_code = end.error_text = EXJ_SLICE_LITERAL("Stale");
+                end.result = (exj_slice){ 0 };
+            }
             op.u.finish.items = &end;
             op.u.finish.len = 1;
             break;

@@ -30,6 +30,14 @@ static bool is_over(exj_status s)
     return s == EXJ_COMPLETED || s == EXJ_FAILED || s == EXJ_CANCELED || s == EXJ_DROPPED;
 }
 
+/* The store's time may fall back a little at a restart, when the wall clock is behind:
+ * then a row that had become due may be claimed before its time, as it were. */
+static void set_due(sim_seq *r, exj_status status, exj_msec run_after)
+{
+    r->due = status == EXJ_WAITING ? run_after : 0;
+    r->due_life = sim->life;
+}
+
 static void claimed(const exj_op *op)
 {
     for (size_t i = 0; i < op->u.claim.ret_len; i++) {
@@ -53,13 +61,19 @@ static void claimed(const exj_op *op)
             sim_fail("I5: row %" PRId64 ": token %" PRId64 " is granted while %" PRId64
                      " is held",
                      c->seq, c->token, r->token);
+        if (op->u.claim.ret_until &&
+            op->u.claim.ret_until - op->u.claim.lease_ms < r->due && !r->reset_pending &&
+            r->due_life == sim->life)
+            sim_fail("row %" PRId64 " is claimed %lld ms before it is due", c->seq,
+                     (long long)(r->due - op->u.claim.ret_until + op->u.claim.lease_ms));
+        r->due = 0;
         r->token = c->token;
         r->nonce = c->nonce;
         r->holds = true;
         r->life = sim->life;
         r->over = false;
         sim->old[sim_below(&sim->rng_load, SIM_OLD)] =
-            (sim_old){ c->seq, c->nonce, c->token };
+            (sim_old){ c->seq, c->nonce, c->token, false };
     }
 }
 
@@ -109,6 +123,15 @@ static void finished(const exj_op *op)
         r->holds = false;
         r->status = o->to;
         r->over = is_over(o->to);
+        set_due(r, o->to, o->run_after);
+        if (o->event == EXJ_EV_SUSPEND && exj_slice_is(o->signal, "go") && r->kept) {
+            if (o->to == EXJ_SUSPENDED && !r->reset_pending)
+                sim_fail("row %" PRId64 ": waits for a signal that was kept for it",
+                         o->seq);
+            r->kept--;
+        }
+        if (r->over)
+            r->kept = 0;
         sim->t.suspended += o->to == EXJ_SUSPENDED;
     }
 }
@@ -134,6 +157,10 @@ static void reaped(const exj_op *op)
         sim_seq *r = seq_of(p->seq);
 
         sim->t.reaped++;
+        if (!sim->struck && !sim->has_timeouts)
+            sim_fail("row %" PRId64
+                     ": its lease is over, and nothing happened to its holder",
+                     p->seq);
         sim_note("reap row %" PRId64 " token %" PRId64 " to %s", p->seq, p->token,
                  exj_status_name(p->to));
         r->holds = false;
@@ -152,6 +179,7 @@ static void inserted(const exj_op *op)
         sim_note("row %" PRId64 " of pool %" PRId64 " is %.*s", it->seq,
                  op->u.insert.pool, (int)it->record_id.n, it->record_id.p);
         seq_of(it->seq)->acked = true;
+        set_due(seq_of(it->seq), it->status, it->run_after);
     }
 }
 
@@ -192,6 +220,38 @@ static void ordered(const exj_op *op)
     sim->t.reruns += op->kind == EXJ_OP_RERUN;
     r->over = false;
     r->holds = false;
+    r->due = 0;
+    r->kept = 0;
+}
+
+static void signalled(const exj_op *op)
+{
+    sim_seq *r = seq_of(op->u.signal.seq);
+
+    r->kept += !op->u.signal.ret_delivered && !r->reset_pending;
+    if (op->u.signal.ret_delivered)
+        r->due = 0;
+}
+
+/* A graph's document: its newest version, where it is known. */
+static int64_t *version_of(exj_slice id)
+{
+    unsigned n = id.n == 2 && id.p[0] == 'g' ? (unsigned)(id.p[1] - '0') : SIM_GRAPHS;
+
+    return n < SIM_GRAPHS ? &sim->versions[n] : NULL;
+}
+
+static void judge_guards(const exj_op *op)
+{
+    for (size_t i = 0; i < op->u.claim.wants_len; i++) {
+        const exj_want *w = &op->u.claim.wants[i];
+        const int64_t *v = version_of(w->guard_id);
+
+        if (v && *v && w->got && w->guard_version != *v)
+            sim_fail("2.10.8: rows are claimed under version %" PRId64
+                     " of a graph's config, the newest is %" PRId64,
+                     w->guard_version, *v);
+    }
 }
 
 static void told_done(exj_op *op)
@@ -221,8 +281,18 @@ static void told_done(exj_op *op)
                   op->u.progress.verdict, false);
         break;
     case EXJ_OP_CLAIM:
-        if (op->rc == EXJ_OK)
+        if (op->rc == EXJ_OK) {
+            judge_guards(op);
             claimed(op);
+        }
+        break;
+    case EXJ_OP_SIGNAL:
+        if (op->rc == EXJ_OK)
+            signalled(op);
+        break;
+    case EXJ_OP_DOC_PUT:
+        if (op->u.doc.kind == EXJ_DOC_GRAPH && version_of(op->u.doc.id))
+            *version_of(op->u.doc.id) = op->rc == EXJ_OK ? op->u.doc.ret_version : 0;
         break;
     case EXJ_OP_FINISH:
         if (op->rc == EXJ_OK)
@@ -248,6 +318,14 @@ static void told_done(exj_op *op)
         op->done(op);
 }
 
+static void told_of(const exj_op *op)
+{
+    for (size_t i = 0; i < op->u.finish.len; i++)
+        for (unsigned k = 0; k < SIM_OLD; k++)
+            if (sim->old[k].nonce == op->u.finish.items[i].nonce)
+                sim->old[k].told = true;
+}
+
 static void submit(exj_store *s, exj_op *first)
 {
     for (exj_op *op = first; op; op = op->next) {
@@ -258,6 +336,8 @@ static void submit(exj_store *s, exj_op *first)
         *t = (struct told){ op->done, op->user };
         op->done = told_done;
         op->user = t;
+        if (op->kind == EXJ_OP_FINISH && sim->now != sim->stale)
+            told_of(op);
         if (resets(op))
             seq_of(resets(op))->reset_pending++;
     }

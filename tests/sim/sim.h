@@ -108,7 +108,8 @@ typedef struct sim_effect {
 /* A record that was pushed, or that the source has. */
 typedef struct sim_record {
     char id[24];
-    bool acked; /* its insert was answered EXJ_OK */
+    bool acked;    /* its insert was answered EXJ_OK */
+    unsigned rows; /* of these, so many were new */
 } sim_record;
 
 /* Per row, by seq. */
@@ -122,18 +123,22 @@ typedef struct sim_seq {
     bool over;              /* terminal, as far as is known: `status` */
     bool acked;             /* its insert was answered EXJ_OK */
     exj_status status;
+    uint32_t due_life;
+    exj_msec due; /* not to be claimed before; 0: nothing known */
+    int kept;     /* signals that are kept for it, at least */
 } sim_seq;
 
 /* A step that somebody has seen finished. */
 #define SIM_STEPS 8192
 typedef struct sim_step {
-    uint64_t job, name, value; /* hashes */
+    uint64_t job, name, value; /* hashes; value 0: a rerun has dropped it */
 } sim_step;
 
 /* What a fenced client remembers of claims that it held once. */
 #define SIM_OLD 32
 typedef struct sim_old {
     int64_t seq, nonce, token;
+    bool told; /* its holder has told of its end: told again, that is no stale write */
 } sim_old;
 
 typedef struct sim_totals {
@@ -236,8 +241,20 @@ struct sim {
     sim_seq seqs[SIM_SEQS];
     sim_step steps[SIM_STEPS];
     unsigned steps_len;
-    uint32_t forgot;       /* reruns that may have dropped steps */
-    bool delivered[65536]; /* by number of the event: the sink had it */
+    struct {
+        uint64_t job;
+        int64_t token; /* of the newest attempt */
+    } jobs[SIM_SEQS];
+    unsigned jobs_len;
+    int64_t versions[SIM_GRAPHS]; /* of graph documents, as acknowledged; 0: not known */
+    int64_t sum_least, sum_most;  /* the operator's sum is between them */
+    unsigned struck;              /* faults */
+    bool has_timeouts;
+    const sim_fiber *stale; /* of the life: who writes with old claims */
+    const char *keys;       /* what the matrix says of keys: a literal */
+    int64_t deadline_ns;    /* of a stop; 0: none */
+    uint32_t forgot;        /* reruns that may have dropped steps */
+    bool delivered[65536];  /* by number of the event: the sink had it */
     int64_t seqs_most;
     sim_old old[SIM_OLD];
 
@@ -308,8 +325,11 @@ void sim_disk_wipe(void);            /* for the next seed */
 exj_code sim_guests_add(exj_registry *r, exj_err *err);
 /* A rerun is on its way: nothing is known of the job's steps. */
 void sim_forget_steps(uint64_t job);
+void sim_step_dropped(uint64_t job,
+                      const char *name);    /* it has ended: this one is gone */
 uint64_t sim_job_of(const exj_row_view *r); /* hash of its job's name */
 void *sim_operator(void *arg);              /* fiber */
+void *sim_audit(void *arg);                 /* fiber: looks at all rows now and then */
 void *sim_stale(void *arg);                 /* fiber: writes with claims that are over */
 bool sim_put_documents(exj_store *s);
 bool sim_drain(

@@ -130,6 +130,22 @@ static void note_order(check_life *l, check_rec *r)
     }
 }
 
+/* Retention takes nothing else away. */
+static bool may_have_come_to_an_end(const check_life *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        const check_rec *r = l->recs[i];
+
+        if (check_maybe(r) && (check_terminal(r->to) || r->op == EXJ_HIST_CANCEL ||
+                               (check_ends(r->op) && check_unknown(r))))
+            return true;
+    }
+    for (size_t i = 0; i < l->tokens_len; i++)
+        if (!l->tokens[i].end && exj_check_may_have_ended(l, &l->tokens[i], CHECK_NEVER))
+            return true;
+    return false;
+}
+
 static bool lay_out(check_life *l, exj_check *c, check_row *row)
 {
     *l = (check_life){ .c = c,
@@ -140,7 +156,6 @@ static bool lay_out(check_life *l, exj_check *c, check_row *row)
                        .tokens_cap = l->tokens_cap };
     qsort(l->recs, l->n, sizeof(check_rec *), by_token);
     row->older = row->seq < c->first_new;
-    row->removed = c->wild[EXJ_HIST_REMOVE].len > 0;
     for (size_t i = 0; i < l->n; i++) {
         check_rec *r = l->recs[i];
         check_token *k;
@@ -162,6 +177,8 @@ static bool lay_out(check_life *l, exj_check *c, check_row *row)
             (!k->end || r->t1 < k->end->t1))
             k->end = r;
     }
+    if (c->wild[EXJ_HIST_REMOVE].len && may_have_come_to_an_end(l))
+        row->removed = true;
     return true;
 }
 
@@ -202,7 +219,12 @@ static void check_there(const check_life *l)
 
 static bool may_have_been_enqueued(const check_life *l)
 {
-    if (l->c->wild[EXJ_HIST_ENQUEUE].len)
+    exj_nsec met = CHECK_NEVER; /* by then it was there */
+
+    for (size_t i = 0; i < l->n; i++)
+        if (!check_unknown(l->recs[i]) && l->recs[i]->t1 < met)
+            met = l->recs[i]->t1;
+    if (exj_check_wild(l->c, EXJ_HIST_ENQUEUE, CHECK_EVER, met))
         return true;
     for (size_t i = 0; i < l->orders; i++)
         if (l->recs[i]->op == EXJ_HIST_ENQUEUE && check_maybe(l->recs[i]))

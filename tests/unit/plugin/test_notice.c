@@ -233,3 +233,54 @@ Test(notice, many_files_keep_their_order_and_are_each_reported)
         cr_assert_str_eq(got.items[k].path, path);
     }
 }
+
+Test(notice, each_kind_of_news_has_a_word)
+{
+    cr_expect_str_eq(exj_file_news_word(EXJ_FILE_NEW), "new");
+    cr_expect_str_eq(exj_file_news_word(EXJ_FILE_CHANGED), "changed");
+    cr_expect_str_eq(exj_file_news_word(EXJ_FILE_GONE), "gone");
+    cr_expect_str_eq(exj_file_news_word((exj_file_news)9), "?");
+}
+
+/* A directory that could not be read keeps its own files, and no others'. */
+Test(notice, files_of_a_directory_that_cannot_be_read_are_kept)
+{
+    static const char *const paths[] = { "d/a.so", "d/sub/b.so", "dd/c.so", "e/f.so", "d" };
+    exj_file_id id = { .dev = 1, .ino = 1, .bytes = 100 };
+
+    for (int look_at = 0; look_at < 2; look_at++) {
+        exj_notice_begin(n);
+        for (size_t i = 0; i < 5; i++)
+            cr_assert_eq(exj_notice_see(n, paths[i], &id, look_at * 1000 * MS, NULL), EXJ_OK);
+        cr_assert_eq(exj_notice_end(n, look_at * 1000 * MS, &got, NULL), EXJ_OK);
+    }
+    cr_assert_eq(got.len, 5);
+    exj_notice_begin(n);
+    exj_notice_keep(n, "d");
+    exj_file_changes_release(&got);
+    cr_assert_eq(exj_notice_end(n, 2000 * MS, &got, NULL), EXJ_OK);
+    exj_notice_begin(n);
+    exj_notice_keep(n, "d");
+    exj_file_changes_release(&got);
+    cr_assert_eq(exj_notice_end(n, 3000 * MS, &got, NULL), EXJ_OK);
+    cr_assert_eq(got.len, 3);
+    for (size_t i = 0; i < 3; i++) {
+        cr_expect_eq(got.items[i].news, EXJ_FILE_GONE);
+        cr_expect(strcmp(got.items[i].path, "d/a.so") && strcmp(got.items[i].path, "d"));
+    }
+}
+
+Test(notice, the_file_that_is_quiet_first_is_due_first)
+{
+    static const char *const paths[] = { "d/c.so", "d/a.so", "d/b.so" };
+    static const unsigned at[] = { 20, 10, 30 };
+    exj_file_id id = { .dev = 1, .ino = 1, .bytes = 100 };
+
+    exj_notice_begin(n);
+    for (size_t i = 0; i < 3; i++)
+        cr_assert_eq(exj_notice_see(n, paths[i], &id, at[i] * MS, NULL), EXJ_OK);
+    cr_assert_eq(exj_notice_end(n, 40 * MS, &got, NULL), EXJ_OK);
+    cr_expect_eq(exj_notice_due(n), 210 * MS);
+    exj_notice_forget(n, "d/unknown.so", 50 * MS);
+    cr_expect_eq(exj_notice_due(n), 210 * MS);
+}

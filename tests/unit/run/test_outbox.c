@@ -309,6 +309,32 @@ Test(outbox, what_the_store_made_of_rows_is_counted)
     cr_expect(hand->pool.maybe_work);
 }
 
+Test(outbox, the_soonest_time_of_a_box_is_what_is_due_next)
+{
+    static const char *const answers[] = {
+        "{\"status\":\"suspended\",\"resumeAt\":70}", "{\"status\":\"suspended\",\"resumeAt\":50}",
+        "{\"status\":\"suspended\",\"resumeAt\":90}", "{\"status\":\"suspended\",\"signal\":\"s\"}",
+    };
+    struct batch *b = hand_batch(4);
+    struct outbox *box;
+
+    to[0] = to[1] = to[2] = to[3] = EXJ_SUSPENDED;
+    hand->answer = answer_each;
+    pthread_mutex_lock(&hand->e.mu);
+    box = exj_box_take_locked(&hand->e);
+    pthread_mutex_unlock(&hand->e.mu);
+    cr_assert(box);
+    box->pool = &hand->pool;
+    for (int i = 0; i < 4; i++) {
+        exj_call_end end = said(EXJ_R_OK, answers[i]);
+
+        exj_box_add(box, &b->rows[i], &end);
+    }
+    exj_box_submit(box);
+    cr_expect_eq(hand->e.next_due, 50);
+    cr_expect_eq(hand->e.counts.suspended, 4);
+}
+
 Test(outbox, a_store_that_fails_counts_nothing_and_stops_claims)
 {
     exj_engine *e = &hand->e;

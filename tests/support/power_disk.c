@@ -366,6 +366,16 @@ void exj_power_cut(exj_power *p)
     pthread_mutex_unlock(&p->mu);
 }
 
+bool exj_power_change(exj_power *p, bool sync)
+{
+    bool may;
+
+    pthread_mutex_lock(&p->mu);
+    may = exj_power_may_change(p, sync ? EXJ_POWER_SYNC : EXJ_POWER_WRITE);
+    pthread_mutex_unlock(&p->mu);
+    return may;
+}
+
 bool exj_power_is_off(exj_power *p)
 {
     bool off;

@@ -55,6 +55,10 @@ exj_power_changes(exj_power *p); /* calls that changed the disk, since it was ma
 /* Power again, over what remained. Aborts when a file is still open. */
 void exj_power_on(exj_power *p);
 
+/* Something else than SQLite changes something that this disk's power keeps (`sync`: makes it
+ * durable). False: there is none, or it goes now. */
+bool exj_power_change(exj_power *p, bool sync);
+
 /* What cuts did, since the disk was made. */
 typedef struct exj_power_tally {
     uint64_t cuts, empty;         /* empty: nothing was unsynced */

@@ -228,6 +228,34 @@ bool exj_look_check(exj_look *l, char ret_why[256])
     return good;
 }
 
+bool exj_look_blobs(exj_look *l, const char *folder, uint64_t *ret_n, char ret_why[256])
+{
+    exj_blobs *blobs = NULL;
+    sqlite3_stmt *st = NULL;
+    exj_err err = { 0 };
+    bool good = exj_blobs_new(folder, true, NULL, &blobs, &err) == EXJ_OK;
+    int step = SQLITE_DONE;
+
+    *ret_n = 0;
+    sqlite3_prepare_v2(l->db, "SELECT hash, bytes FROM exj_blobs WHERE refs>0", -1, &st,
+                       NULL);
+    while (good && (step = sqlite3_step(st)) == SQLITE_ROW) {
+        exj_blob_ref ref = { .bytes = sqlite3_column_int64(st, 1) };
+
+        snprintf(ref.hash, sizeof(ref.hash), "%s",
+                 (const char *)sqlite3_column_text(st, 0));
+        good = exj_blobs_check(blobs, &ref, &err) == EXJ_OK;
+        ++*ret_n;
+    }
+    if (!good)
+        snprintf(ret_why, 256, "%.250s", err.text);
+    else if (step != SQLITE_DONE)
+        good = tell(l, "exj_blobs", ret_why);
+    sqlite3_finalize(st);
+    exj_blobs_free(blobs);
+    return good;
+}
+
 const char *exj_look_name(size_t table)
 {
     return tables[table].name;

@@ -36,6 +36,9 @@ bool exj_look_at(exj_look *l, exj_look_sum *ret, char ret_why[256]);
 /* Is the file whole, to SQLite's integrity_check? False: *ret_why is what it found first.
  */
 bool exj_look_check(exj_look *l, char ret_why[256]);
+/* Is every large value whole that something points to, in the folder `blobs`? *ret_n: how
+ * many. */
+bool exj_look_blobs(exj_look *l, const char *blobs, uint64_t *ret_n, char ret_why[256]);
 const char *exj_look_name(size_t table);
 /* The names of the tables that differ, parted by blanks. */
 void exj_look_differ(const exj_look_sum *a, const exj_look_sum *b, char *ret, size_t cap);

@@ -68,11 +68,13 @@ static void print(const struct rig *r, const char *verdict, uint64_t seed, int64
                " acknowledged, %" PRIu64 " unknown (%" PRIu64
                " were applied), lost %" PRIu64 " in %" PRIu64 " cuts, corrupt %" PRIu64
                ", otherwise wrong %" PRIu64 "; sectors %" PRIu64 " kept, %" PRIu64
-               " dropped, %" PRIu64 " torn; %.0f cuts/s; seed %" PRIu64 "\n",
+               " dropped, %" PRIu64 " torn; %" PRIu64
+               " changes of files taken back, %" PRIu64
+               " large values looked at; %.0f cuts/s; seed %" PRIu64 "\n",
                verdict, r->fast ? " (fast)" : "", t->cuts, t->load_cuts, t->close_cuts,
                t->open_cuts, t->idle_cuts, t->acked, t->unknown, t->unknown_applied,
                t->lost_groups, t->lost_cuts, t->corrupt, t->wrong, p.kept, p.dropped,
-               p.torn, rate, seed);
+               p.torn, t->files_back, t->values, rate, seed);
 }
 
 static void run(struct rig *r, uint64_t cuts)
@@ -112,7 +114,7 @@ int main(int argc, char **argv)
     if (!seed)
         seed = exj_test_seed("power_cut");
     exj_sqlite_own_process();
-    rig_init(r, seed, fast, 0);
+    rig_init(r, seed, fast);
     began = exj_test_now_ms();
     run(r, cuts);
     good = !r->why[0] && !r->total.corrupt && !r->total.wrong &&

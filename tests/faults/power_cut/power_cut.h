@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 #include "core/store/store.h"
+#include "tests/support/power_files.h"
 #include "tests/support/power_vfs.h"
 #include "tests/support/store_load.h"
 #include "tests/support/store_look.h"
@@ -33,6 +34,7 @@ struct side {
 struct totals {
     uint64_t cuts, worlds, batches, acked, unknown, unknown_applied, refused;
     uint64_t idle_cuts, load_cuts, close_cuts, open_cuts; /* where the power went */
+    uint64_t files_back, values; /* changes of files taken back; large values looked at */
     uint64_t lost_cuts, lost_groups, corrupt, wrong;
     uint64_t kinds[EXJ_OP_COUNT]; /* operations acknowledged */
 };
@@ -45,7 +47,7 @@ struct rig {
     atomic_int_least64_t wall_ms, mono_ms;
     uint64_t random;
     bool fast;
-    size_t large;
+    size_t large;   /* bytes above which a value is a file, in this world; 0: none is */
     bool stale;     /* closing and opening twin would change what it does next */
     bool wide;      /* concurrency keys of several widths: twin is always stale */
     bool compacted; /* in this world: numbers of the journal may be missing */
@@ -57,10 +59,12 @@ struct rig {
 };
 
 /* rig.c */
-void rig_init(struct rig *r, uint64_t seed, bool fast, size_t large);
+void rig_init(struct rig *r, uint64_t seed, bool fast);
 void rig_release(struct rig *r);
 bool rig_begin_world(struct rig *r);
 void rig_end_world(struct rig *r);
+const char *
+blobs_of(const struct side *s); /* its folder; in a buffer that is used again */
 exj_code side_open(struct rig *r, struct side *s, exj_err *err);
 void side_close(struct side *s);
 /* Notes the first failure, with printf's arguments. False. */

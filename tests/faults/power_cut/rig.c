@@ -1,5 +1,6 @@
 #include "power_cut.h"
 
+#include <ftw.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,14 @@ bool rig_wrong(struct rig *r, const char *format, ...)
     vsnprintf(r->why, sizeof(r->why), format, ap);
     va_end(ap);
     return false;
+}
+
+const char *blobs_of(const struct side *s)
+{
+    static char path[300];
+
+    snprintf(path, sizeof(path), "%s/blobs", s->dir);
+    return path;
 }
 
 exj_code side_open(struct rig *r, struct side *s, exj_err *err)
@@ -73,22 +82,22 @@ static void side_init(struct rig *r, struct side *s, const char *name, bool as_d
     s->fresh = exj_power_save(s->disk);
 }
 
-void rig_init(struct rig *r, uint64_t seed, bool fast, size_t large)
+void rig_init(struct rig *r, uint64_t seed, bool fast)
 {
     r->random = seed;
     r->fast = fast;
-    r->large = large;
     atomic_store(&r->wall_ms, START);
     atomic_store(&r->mono_ms, 1000);
     exj_tmp_make(&r->tmp);
     side_init(r, &r->twin, "twin", false, exj_test_random(&r->random));
     side_init(r, &r->real, "real", true, exj_test_random(&r->random));
-    exj_batch_init(&r->batch, large);
-    exj_batch_init(&r->same, large);
+    exj_batch_init(&r->batch, 0);
+    exj_batch_init(&r->same, 0);
 }
 
 void rig_release(struct rig *r)
 {
+    exj_files_watch(NULL, NULL, 0);
     side_close(&r->real);
     side_close(&r->twin);
     exj_power_image_free(r->real.fresh);
@@ -99,12 +108,21 @@ void rig_release(struct rig *r)
     exj_batch_release(&r->same);
 }
 
+static int forget(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
 static bool begin_side(struct rig *r, struct side *s)
 {
     exj_err err = { 0 };
     exj_look_sum sum;
     char why[256];
 
+    nftw(blobs_of(s), forget, 16, FTW_DEPTH | FTW_PHYS);
     exj_power_load(s->disk, s->fresh);
     if (side_open(r, s, &err) != EXJ_OK)
         return rig_wrong(r, "a new store: %s", err.text);
@@ -123,10 +141,17 @@ bool rig_begin_world(struct rig *r)
     r->compacted = false;
     r->past_len = 0;
     r->wide = exj_test_random(&r->random) % 4 == 0;
+    /* Large values, on one world of three: they are files, which takes time. */
+    r->large = exj_test_random(&r->random) % 3 ? 0 : 256;
+    r->batch.large = r->same.large = r->large;
     r->batch.key_caps = r->same.key_caps = r->wide ? 3 : 1;
     memset(r->tokens, 0, sizeof(r->tokens));
     exj_power_cut_after(r->real.disk, EXJ_POWER_NEVER);
-    return begin_side(r, &r->twin) && begin_side(r, &r->real);
+    exj_files_watch(r->real.disk, NULL, 0);
+    if (!begin_side(r, &r->twin) || !begin_side(r, &r->real))
+        return false;
+    exj_files_watch(r->real.disk, blobs_of(&r->real), exj_test_random(&r->random));
+    return true;
 }
 
 void rig_end_world(struct rig *r)

@@ -182,6 +182,7 @@ static bool reopen(struct rig *r)
     for (int i = 0; i < 3; i++) {
         exj_code rc;
 
+        r->total.files_back += exj_files_on();
         exj_power_on(r->real.disk);
         exj_power_cut_after(r->real.disk,
                             again && i < 2 ? chance(r, 12) : EXJ_POWER_NEVER);
@@ -232,11 +233,14 @@ static bool ask_doctor(struct rig *r)
 static bool look_real(struct rig *r, exj_look_sum *ret)
 {
     exj_look *l;
+    uint64_t values = 0;
     char why[256];
     bool good;
 
     l = exj_look_new(r->real.vfs, r->real.path, why);
-    good = l && exj_look_at(l, ret, why) && exj_look_check(l, why);
+    good = l && exj_look_at(l, ret, why) && exj_look_check(l, why) &&
+           exj_look_blobs(l, blobs_of(&r->real), &values, why);
+    r->total.values += values;
     exj_look_free(l);
     if (!good) {
         r->total.corrupt++;

@@ -507,7 +507,7 @@ static void live(struct fixture *f, enum fault what)
     endure_read(f, read_span);
 }
 
-/* spec 2.1: An enqueue that was acknowledged is not lost. */
+/* What was answered is there, and what was refused is not, whichever statement fails. */
 CONTRACT(failing, each_statement_of_each_op)
 {
     live(f, STATEMENT);

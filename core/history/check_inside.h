@@ -112,6 +112,7 @@ struct exj_check {
     int64_t first_new;     /* smallest row that was enqueued; INT64_MAX: none */
     exj_nsec lease;        /* 0: not known */
     uint64_t in_flight;    /* I12: workers + rows of a claim; 0: not known */
+    uint32_t ordered;      /* text: I12 is asked of this pool alone; 0: of all */
     check_rec **work;      /* room for the records of the row that is looked at */
     size_t work_cap;
     struct check_across *across; /* check_world.c: what rows left for it */

@@ -310,6 +310,7 @@ static void note_world(exj_check *c, const check_rec *r)
             c->lease = r->value * 1000000;
         if (r->attempt && r->token > 0)
             c->in_flight = r->attempt * (uint64_t)r->token + (uint64_t)r->token;
+        c->ordered = r->key;
         break;
     case EXJ_HIST_FINAL:
         n->finals++;

@@ -256,7 +256,7 @@ static void check_pool_order(exj_check *c, const struct first *f, size_t n,
             before_me += o->tree[p];
         before_me = done - before_me;
         o->overtaken[o->overtaken_len++] = before_me;
-        if (!c->in_flight)
+        if (!c->in_flight || (c->ordered && r->pool != c->ordered))
             continue;
         check_try(c, 12);
         if (before_me > c->in_flight)

@@ -56,7 +56,8 @@ typedef enum exj_hist_op {
     EXJ_HIST_FAULT,    /* outcome "kill", "stop", "continue", "full", "io", "clock",
                           "reload", "cut"; value: pid; key: of what */
     EXJ_HIST_QUIET,    /* from here on no faults */
-    EXJ_HIST_SETTINGS, /* value: lease in ms; attempt: workers; token: rows a claim may take */
+    EXJ_HIST_SETTINGS, /* value: lease in ms; attempt: workers; token: rows a claim may take;
+                          key: the only "matrix|run|graph" that is ordered; none: all */
     EXJ_HIST_FINAL,    /* a row as the store has it after the drain: row, job, to, token,
                           attempt, value: max attempts, digest of the result */
     EXJ_HIST_OP_COUNT

@@ -23,6 +23,7 @@ extern const char *const fault_words[F_COUNT];
 
 /* What was answered about a row; by its client, read in the end. */
 struct row {
+    char matrix;   /* "n", "f" or "o" */
     bool there;    /* it was answered that it is inserted */
     bool canceled; /* it was answered that it is canceled, and nobody ordered anything since */
     bool ordered;  /* a cancel, retry or rerun was answered, or may have happened */
@@ -44,7 +45,8 @@ struct chaos {
     exj_daemon d;
     exj_recorder *history;
     char history_path[300], sink_path[300], plugins[300];
-    volatile int64_t *clock, *disk; /* control words of the preloaded libraries */
+    volatile int64_t *clock, *disk; /* control words of the preloaded libraries; disk[1]: how many
+                                     * calls failed */
     int64_t clock_at;
     struct client clients[CLIENTS_MOST];
     unsigned clients_len;

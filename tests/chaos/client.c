@@ -27,7 +27,7 @@ static const char *const records[] = {
     "\"polls\":2",
     "\"failTimes\":1",
     "\"sleepMs\":30,\"steps\":1",
-    "\"sleepMs\":1300",
+    "\"sleepMs\":300",
     "\"progress\":3",
     "\"then\":\"final\"",
     "\"steps\":2,\"killAt\":3",
@@ -71,9 +71,11 @@ int chaos_ask(struct client *l, const char *method, const char *path, const char
 static void push(struct client *l)
 {
     unsigned n = 1 + (unsigned)chaos_any(&l->seed, BATCH), first = l->rows_len;
-    bool far = chaos_any(&l->seed, 3) == 0;
+    static const char matrices[] = "nnnffo";
+    char matrix = matrices[chaos_any(&l->seed, sizeof(matrices) - 1)];
+    bool far = matrix == 'f', plain = matrix == 'o';
     json_t *o, *e;
-    char body[4096], *at = body, *end = body + sizeof(body);
+    char path[60], body[4096], *at = body, *end = body + sizeof(body);
     size_t i;
     int status;
 
@@ -82,18 +84,21 @@ static void push(struct client *l)
         at += snprintf(at, (size_t)(end - at), 
                        "%s{\"id\":\"c%u-%u\",\"record\":{%s}", k ? "," : "", l->number, first + k,
                        records[chaos_any(&l->seed, far ? FAR_RECORDS : NEAR_RECORDS)]);
-        at += snprintf(at, (size_t)(end - at), ",\"priority\":%u", (unsigned)chaos_any(&l->seed, 3));
-        if (chaos_any(&l->seed, 4) == 0)
+        if (!plain)
+            at += snprintf(at, (size_t)(end - at), ",\"priority\":%u",
+                           (unsigned)chaos_any(&l->seed, 3));
+        if (!plain && chaos_any(&l->seed, 4) == 0)
             at += snprintf(at, (size_t)(end - at), ",\"uniqueKey\":\"u%u\"",
                            (unsigned)chaos_any(&l->seed, 6));
-        if (chaos_any(&l->seed, 4) == 0)
+        if (!plain && chaos_any(&l->seed, 4) == 0)
             at += snprintf(at, (size_t)(end - at), ",\"concurrencyKey\":\"k%u\"",
                            (unsigned)chaos_any(&l->seed, 3));
         at += snprintf(at, (size_t)(end - at), "}");
     }
     snprintf(at, (size_t)(end - at), "]");
     l->rows_len += n;
-    status = chaos_ask(l, "POST", far ? "/v1/matrices/f/events" : "/v1/matrices/n/events", body, &o);
+    snprintf(path, sizeof(path), "/v1/matrices/%c/events", matrix);
+    status = chaos_ask(l, "POST", path, body, &o);
     if (status != 200)
         snprintf(l->wrong, sizeof(l->wrong), "events were answered %d", status);
     json_array_foreach(json_object_get(o, "events"), i, e) {
@@ -103,6 +108,7 @@ static void push(struct client *l)
         if (strcmp(said, "inserted") != 0 && strcmp(said, "uniqueKeyTaken") != 0)
             snprintf(l->wrong, sizeof(l->wrong), "event c%u-%u was answered \"%s\"", l->number,
                      first + (unsigned)i, said);
+        l->rows[first + i].matrix = matrix;
         l->rows[first + i].there = !strcmp(said, "inserted");
         atomic_fetch_add(&l->c->rows, l->rows[first + i].there);
     }
@@ -118,21 +124,19 @@ static void order(struct client *l, const char *what, const char *body)
 
     if (most - k > 200) /* rather one of the last */
         k = most - (unsigned)chaos_any(&l->seed, 200);
-    for (const char *m = "nf"; *m; m++) { /* in one of the two it is */
-        snprintf(path, sizeof(path), "/v1/rows/%c%%7C%%7C%s%%7Cc%u-%u/%s", *m,
-                 *m == 'n' ? "near" : "far", l->number, k, what);
-        if (strcmp(what, "signals/go") != 0)
-            l->rows[k].ordered = true;
-        status = chaos_ask(l, "POST", path, body, &o);
-        l->refused += status == 409;
-        if (status == 200)
-            l->rows[k].canceled = !strcmp(text_of(o, "outcome"), "canceled");
-        else if (status != 404 && status != 409 && !l->wrong[0])
-            snprintf(l->wrong, sizeof(l->wrong), "POST %.150s was answered %d", path, status);
-        json_decref(o);
-        if (status != 404)
-            break;
-    }
+    if (!l->rows[k].there) /* its unique key was taken */
+        return;
+    snprintf(path, sizeof(path), "/v1/rows/%c%%7C%%7C%s%%7Cc%u-%u/%s", l->rows[k].matrix,
+             l->rows[k].matrix == 'f' ? "far" : "near", l->number, k, what);
+    if (strcmp(what, "signals/go") != 0)
+        l->rows[k].ordered = true;
+    status = chaos_ask(l, "POST", path, body, &o);
+    l->refused += status == 409;
+    if (status == 200)
+        l->rows[k].canceled = !strcmp(text_of(o, "outcome"), "canceled");
+    else if (status != 409 && strcmp(text_of(o, "code"), "StepNotFound") != 0 && !l->wrong[0])
+        snprintf(l->wrong, sizeof(l->wrong), "POST %.150s was answered %d", path, status);
+    json_decref(o);
 }
 
 void *chaos_client(void *client)

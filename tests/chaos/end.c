@@ -7,7 +7,8 @@
 
 #include "tests/chaos/chaos.h"
 
-static const char *const matrices[] = { "n", "f" };
+static const char *const matrices[] = { "n", "f", "o" };
+#define MATRICES (sizeof(matrices) / sizeof(*matrices))
 
 static const char *text_of(const json_t *o, const char *key)
 {
@@ -56,7 +57,7 @@ static bool is_at_rest(void *user)
 
     chaos_release_plugin(d->c);
     d->rest.left = 0;
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < MATRICES; i++)
         exj_daemon_rows(&d->c->d, matrices[i], look_at, &d->rest);
     return d->rest.left == 0;
 }
@@ -64,7 +65,7 @@ static bool is_at_rest(void *user)
 bool chaos_drain(struct chaos *c, unsigned ms)
 {
     struct drain d = { .c = c, .rest = { .as = { .c = c, .number = 999 } } };
-    bool good = exj_until(is_at_rest, &d, c->d.prog.pidfd, 50, ms);
+    bool good = exj_until(is_at_rest, &d, c->d.prog.pidfd, 250, ms);
 
     if (!good)
         printf("WRONG: %u rows did not come to rest in %u s\n", d.rest.left, ms / 1000);
@@ -122,7 +123,7 @@ static void judge_rows(struct verdict *v)
     v->seen = calloc(c->clients_len, sizeof(*v->seen));
     for (unsigned l = 0; v->seen && l < c->clients_len; l++)
         v->seen[l] = calloc(c->clients[l].rows_most, 1);
-    for (size_t i = 0; i < 2; i++)
+    for (size_t i = 0; i < MATRICES; i++)
         exj_daemon_rows(&c->d, matrices[i], judge_row, v);
     for (unsigned l = 0; l < c->clients_len; l++) {
         if (c->clients[l].wrong[0])

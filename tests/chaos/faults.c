@@ -104,12 +104,18 @@ static void jump(struct chaos *c)
     *c->clock = c->clock_at;
 }
 
-static void disk(struct chaos *c, const char *word, int error)
+/* Until something was written in vain, and some time more. */
+static bool disk(struct chaos *c, const char *word, int error)
 {
+    int64_t failed = c->disk[1], until = exj_test_now_ms() + 300;
+
     chaos_tell(c, EXJ_HIST_FAULT, word, "", 0);
-    *c->disk = error;
-    wait_ms(20 + chaos_any(&c->seed, 200));
-    *c->disk = 0;
+    c->disk[0] = error;
+    while (c->disk[1] == failed && exj_test_now_ms() < until)
+        wait_ms(5);
+    wait_ms(chaos_any(&c->seed, 150));
+    c->disk[0] = 0;
+    return c->disk[1] != failed;
 }
 
 void chaos_fault(struct chaos *c, enum fault f)
@@ -138,10 +144,10 @@ void chaos_fault(struct chaos *c, enum fault f)
         jump(c);
         break;
     case F_FULL:
-        disk(c, "full", ENOSPC);
+        done = disk(c, "full", ENOSPC);
         break;
     case F_IO:
-        disk(c, "io", EIO);
+        done = disk(c, "io", EIO);
         break;
     case F_PAUSE:
         exj_daemon_call(&c->d, "POST", "/v1/workers/pause", NULL, NULL);
@@ -158,16 +164,33 @@ void chaos_calm(struct chaos *c)
 {
     pid_t hosts[HOSTS_MOST];
 
-    *c->disk = 0;
+    c->disk[0] = 0;
     for (size_t n = hosts_of(c->d.prog.pid, hosts); n--;)
         kill(hosts[n], SIGCONT);
+}
+
+static void command(struct chaos *c, const char *const *args)
+{
+    exj_prog p;
+
+    exj_prog_run(&p, &c->d.tmp, EXJ_BINARY_DIR "/bin/exellix-jobs",
+                 (const char *const *)c->d.env, args, 10000);
 }
 
 bool chaos_keep_running(struct chaos *c)
 {
     for (int tries = 0; !exj_prog_is_running(&c->d.prog); tries++) {
-        if (tries == 20)
+        if (tries == 20) {
+            char *said = exj_slurp(c->d.prog.err, NULL);
+
+            printf("%s", said);
+            free(said);
             return false;
+        }
+        if (tries > 2) { /* as an operator would who reads why */
+            command(c, (const char *const[]){ "plugin", "release", "chaos-far", NULL });
+            command(c, (const char *const[]){ "plugin", "release", "chaos-near", NULL });
+        }
         if (c->d.prog.pid) {
             int end = exj_prog_wait(&c->d.prog, 1000);
 

@@ -50,7 +50,7 @@ static bool number(const char *text, uint64_t most, uint64_t *ret)
 
 static int read_options(int argc, char **argv, struct options *o)
 {
-    *o = (struct options){ .ms = 60000, .clients = 3 };
+    *o = (struct options){ .clients = 3 };
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i], *value = i + 1 < argc ? argv[i + 1] : "";
         uint64_t n = 0;
@@ -88,27 +88,54 @@ static int read_options(int argc, char **argv, struct options *o)
             o->has_seed = true;
         }
     }
+    if (!o->ms)
+        o->ms = o->kills ? 600 * 1000 + 1000 * (int64_t)o->kills : 60000;
     return -1;
 }
 
-/* In a hundred. */
-static enum fault choose(struct chaos *c)
+/* A worker that is killed every tenth of a second comes to nothing that takes longer: a reload has
+ * to be noticed, checked and drained. So storms of kills take turns with times in which it lives. */
+#define STORM_KILLS 40u
+#define STORM_MS 12000
+#define LIFE_MS 2000
+
+struct phase {
+    bool is_storm;
+    int64_t since;
+    unsigned kills; /* as it began */
+};
+
+static void next_phase(struct chaos *c, struct phase *p, int64_t now)
 {
-    static const unsigned shares[F_COUNT] = {
-        [F_KILL] = 46, [F_STOP] = 2, [F_KILL_HOST] = 18, [F_STOP_HOST] = 5, [F_RELOAD] = 12,
-        [F_CLOCK] = 6, [F_FULL] = 4, [F_IO] = 4, [F_PAUSE] = 3
+    if (p->is_storm ? c->faults[F_KILL] - p->kills < STORM_KILLS && now - p->since < STORM_MS
+                    : now - p->since < LIFE_MS)
+        return;
+    *p = (struct phase){ .is_storm = !p->is_storm, .since = now, .kills = c->faults[F_KILL] };
+    if (!p->is_storm) { /* once surely, and not often: it takes longer than a lease */
+        chaos_fault(c, F_STOP);
+        p->since = exj_test_now_ms();
+    }
+}
+
+static enum fault choose(struct chaos *c, bool is_storm)
+{
+    static const unsigned shares[2][F_COUNT] = { /* in a hundred */
+        { [F_KILL_HOST] = 26, [F_STOP_HOST] = 12, [F_RELOAD] = 46, [F_CLOCK] = 8, [F_PAUSE] = 8 },
+        { [F_KILL] = 60, [F_STOP] = 1, [F_KILL_HOST] = 17, [F_STOP_HOST] = 4, [F_CLOCK] = 6,
+          [F_FULL] = 5, [F_IO] = 5, [F_PAUSE] = 2 }
     };
     uint64_t at = chaos_any(&c->seed, 100);
     unsigned f = 0;
 
-    while (f + 1 < F_COUNT && at >= shares[f])
-        at -= shares[f++];
+    while (f + 1 < F_COUNT && at >= shares[is_storm][f])
+        at -= shares[is_storm][f++];
     return (enum fault)f;
 }
 
 static bool faults(struct chaos *c, const struct options *o)
 {
     int64_t began = exj_test_now_ms(), now = began, told = began;
+    struct phase phase = { .since = began };
 
     while (now - began < o->ms && (!o->kills || c->faults[F_KILL] < o->kills)) {
         poll(NULL, 0, (int)chaos_any(&c->seed, 120));
@@ -116,7 +143,8 @@ static bool faults(struct chaos *c, const struct options *o)
             return false;
         if (chaos_any(&c->seed, 8) == 0)
             chaos_release_plugin(c);
-        chaos_fault(c, choose(c));
+        next_phase(c, &phase, now);
+        chaos_fault(c, choose(c, phase.is_storm));
         now = exj_test_now_ms();
         if (o->is_tty || now - told > 60000) {
             printf("%s%3" PRId64 " s  %u kills  %" PRIu64 " rows  %" PRId64 " events%s",
@@ -144,14 +172,17 @@ static void report(const struct chaos *c, const struct options *o, int64_t ms, u
     printf("faults  ");
     for (unsigned f = 0; f < F_COUNT; f++)
         printf("%s%u %s", f ? ", " : "", c->faults[f], fault_words[f]);
-    printf("; the worker was started %u times, %u times it ended by itself\n", c->starts, c->deaths);
+    printf("; %" PRId64 " calls of the disk failed; the worker was started %u times, %u times it "
+           "ended by itself\n",
+           c->disk[1], c->starts, c->deaths);
     printf("orders  %" PRIu64 " commands, %" PRIu64 " answered again, %" PRIu64 " refused; %" PRIu64
            " rows, %" PRId64 " events read\n",
            commands, replays, refused, atomic_load(&c->rows), atomic_load(&c->read_to));
     printf("chaos: %s\n", wrong ? "WRONG" : "nothing was lost, nothing was done that must not be");
     if (wrong)
-        printf("again: chaos --seed %" PRIu64 " --seconds %" PRId64 " --clients %u --keep\n",
-               o->seed, o->ms / 1000, o->clients);
+        printf("again: chaos --seed %" PRIu64 " --kills %u --seconds %" PRId64
+               " --clients %u --keep\n",
+               o->seed, o->kills ? o->kills : 10000000, o->ms / 1000, o->clients);
 }
 
 int main(int argc, char **argv)

@@ -58,8 +58,8 @@ static volatile int64_t *control(struct chaos *c, const char *variable, const ch
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     void *at;
 
-    need(fd >= 0 && ftruncate(fd, 8) == 0, path);
-    at = mmap(NULL, 8, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    need(fd >= 0 && ftruncate(fd, 16) == 0, path);
+    at = mmap(NULL, 16, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     need(at != MAP_FAILED, path);
     close(fd);
     exj_daemon_set(&c->d, variable, "%s", path);
@@ -92,7 +92,7 @@ void chaos_prepare(struct chaos *c)
     exj_daemon_set(d, "EXELLIX_JOBS_GRAPH_ENGINE_BOOTSTRAP", "chaos-near");
     exj_daemon_set(d, "EXELLIX_JOBS_RECORD", "%s", c->history_path);
     exj_daemon_set(d, "EXELLIX_PLUGIN_RECORD", "%s", c->history_path);
-    exj_daemon_set(d, "EXELLIX_JOBS_MAX_CONCURRENT_CLAIMS", "8");
+    exj_daemon_set(d, "EXELLIX_JOBS_MAX_CONCURRENT_CLAIMS", "16");
     exj_daemon_set(d, "EXELLIX_JOBS_LEASE_SECONDS", "1");
     exj_daemon_set(d, "EXELLIX_JOBS_PREFETCH", "64");
     exj_daemon_set(d, "EXELLIX_JOBS_PLUGINS_GRACE_SECONDS", "1");
@@ -102,7 +102,13 @@ void chaos_prepare(struct chaos *c)
     exj_daemon_set(d, "LD_PRELOAD", "%s",
                    EXJ_BINARY_DIR "/tests/preload/wall-clock.so " EXJ_BINARY_DIR
                                   "/tests/preload/disk.so");
-    chaos_tell(c, EXJ_HIST_SETTINGS, "", "", 1000); /* the lease; rows come in no order */
+    exj_recorder_write(c->history,
+                       &(exj_hist_event){ .op = EXJ_HIST_SETTINGS,
+                                          .phase = EXJ_HIST_OK,
+                                          .value = 1000, /* the lease */
+                                          .attempt = 1,
+                                          .token = 64, /* of one claim */
+                                          .key = EXJ_SLICE_LITERAL("o||near") });
 }
 
 void chaos_configure(struct chaos *c)
@@ -115,6 +121,8 @@ void chaos_configure(struct chaos *c)
                                "\"retry\":{\"initialSeconds\":0,\"maxSeconds\":0}}");
     exj_daemon_matrix(d, "n", "[\"near\"]", "event", "{}", ",\"maxAttempts\":1000");
     exj_daemon_matrix(d, "f", "[\"far\"]", "event", "{}", ",\"maxAttempts\":1000");
+    /* the only one whose rows have neither priorities nor keys: they are to come in order */
+    exj_daemon_matrix(d, "o", "[\"near\"]", "event", "{}", ",\"maxAttempts\":1000");
     need(exj_daemon_call(d, "PUT", "/v1/configs/schedules/s",
                          "{\"scheduleId\":\"s\",\"payload\":{\"everySeconds\":1,\"missed\":\"all\","
                          "\"start\":{\"matrixCatalogId\":\"n\",\"input\":{\"steps\":1}}}}",

@@ -1,9 +1,10 @@
 /* A disk that fails when a test says so, for a program that knows nothing of it (LD_PRELOAD).
- * The file named by EXJ_TEST_DISK holds one int64: 0, or the errno (ENOSPC, EIO) with which
- * writes and syncs of files below EXJ_TEST_DISK_UNDER fail. */
+ * The file named by EXJ_TEST_DISK holds two int64: 0, or the errno (ENOSPC, EIO) with which
+ * writes and syncs of files below EXJ_TEST_DISK_UNDER fail; and how many did. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,19 +15,19 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-static const volatile int64_t *control;
+static _Atomic int64_t *control;
 static const char *under;
 
 __attribute__((constructor)) static void find_control(void)
 {
     const char *path = getenv("EXJ_TEST_DISK");
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     void *at;
 
     under = getenv("EXJ_TEST_DISK_UNDER");
     if (fd < 0 || !under)
         return;
-    at = mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
+    at = mmap(NULL, 2 * sizeof(int64_t), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (at != MAP_FAILED)
         control = at;
@@ -36,7 +37,7 @@ static bool fails(int fd)
 {
     char link[40], path[1000];
     ssize_t n;
-    int error = control ? (int)*control : 0;
+    int error = control ? (int)atomic_load(control) : 0;
 
     if (!error)
         return false;
@@ -47,6 +48,7 @@ static bool fails(int fd)
     path[n] = '\0';
     if (strncmp(path, under, strlen(under)) != 0)
         return false;
+    atomic_fetch_add(control + 1, 1);
     errno = error;
     return true;
 }

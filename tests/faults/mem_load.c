@@ -568,7 +568,7 @@ void load_judge(load *l)
     int status;
 
     l->case_text = "the end";
-    if (!exj_until(is_delivered, l, l->d.prog.pidfd, 20, 15000))
+    if (!exj_until(is_delivered, l, l->d.prog.pidfd, 20, 30000))
         load_wrong(l, "the sink does not get to the end");
     if (exj_daemon_call(&l->d, "GET", "/v1/journal/verify", NULL, &o) != 200 ||
         json_integer_value(json_object_get(o, "rows")) < rows_wanted(l) ||

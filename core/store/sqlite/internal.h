@@ -364,10 +364,11 @@ void exj_sqlite_offload(exj_sqlite *s, exj_op *op);
 exj_code exj_sqlite_offload_error(const exj_op *op, exj_err *err);
 /* The op is about to be answered: its values are as they came, and what nothing points to goes. */
 void exj_sqlite_offload_end(exj_sqlite *s, exj_op *op);
-/* Remove what nothing points to any more; outside of a transaction. */
 /* Count a pointer that was just written, if `value` is one. [writer] */
 bool exj_sqlite_point(exj_sqlite *s, exj_slice value);
-void exj_sqlite_collect(exj_sqlite *s);
+/* Remove what nothing points to any more; outside of a transaction. `durable`: what was committed
+ * is on the disk. Else it is put there first, if there is anything to remove. */
+void exj_sqlite_collect(exj_sqlite *s, bool durable);
 /* Bytes of a value as the store holds it, wherever it is. */
 int64_t exj_sqlite_value_bytes(exj_slice text);
 /* [any thread] Does anything point to it now? A view may be older. True when in doubt. */

@@ -14,6 +14,10 @@
  *   pointers were dropped        values whose count is 0 go, then their lines of exj_blobs; so
  *                                a crash in between is made up for when the store opens
  *
+ * A file goes for good, so what dropped its last pointer has to be durable first: with `fast`,
+ * and when the store opens, the log is synced before anything is removed. Else a loss of power
+ * could bring back the pointer, and not the value.
+ *
  * A value that is submitted is pinned from before it is looked for until its operation is
  * answered, so it is not removed as somebody else's remainder. After a commit of which nobody
  * knows whether it happened nothing is removed: doctor finds what is left.
@@ -232,6 +236,8 @@ static void drop_unless_pointed_to(exj_sqlite *s, const char *hash)
     exj_sqlite_bind(st, 1, exj_slice_of(hash));
     step = sqlite3_step(st);
     stays = step != SQLITE_DONE && !(step == SQLITE_ROW && sqlite3_column_int64(st, 0) <= 0);
+    if (step == SQLITE_ROW && !stays && s->fast)
+        stays = s->collect = true; /* its last pointer may come back yet */
     sqlite3_reset(st);
     sqlite3_clear_bindings(st);
     if (!stays)
@@ -257,14 +263,32 @@ void exj_sqlite_offload_end(exj_sqlite *s, exj_op *op)
     free(o);
 }
 
+/* Puts everything that was committed on the disk: a commit that is synced syncs all before it. It
+ * must change something, or SQLite writes nothing. Not within a transaction. */
+static bool make_durable(exj_sqlite *s)
+{
+    bool good = sqlite3_exec(s->db,
+                             "PRAGMA synchronous=FULL; BEGIN IMMEDIATE;"
+                             "INSERT INTO exj_meta(key, value) VALUES('synced', 1)"
+                             " ON CONFLICT(key) DO UPDATE SET value=value+1; COMMIT",
+                             NULL, NULL, NULL) == SQLITE_OK;
+
+    if (!sqlite3_get_autocommit(s->db))
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    if (s->fast)
+        sqlite3_exec(s->db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
+    return good;
+}
+
 /* One batch; *ret_more: there may be more. */
-static bool collect_some(exj_sqlite *s, bool *ret_more)
+static bool collect_some(exj_sqlite *s, bool *durable, bool *ret_more)
 {
     char gone[COLLECT_AT_ONCE][EXJ_BLOB_HASH_BYTES];
     sqlite3_stmt *st = s->st[W_BLOBS_FREE];
-    size_t n = 0, seen = 0;
+    size_t n = 0, seen = 0, removed = 0;
     int step;
 
+    *ret_more = false;
     sqlite3_bind_int64(st, 1, COLLECT_AT_ONCE);
     while ((step = sqlite3_step(st)) == SQLITE_ROW) {
         exj_slice hash = exj_sqlite_column(st, 0);
@@ -273,14 +297,23 @@ static bool collect_some(exj_sqlite *s, bool *ret_more)
         if (!exj_blob_hash_is_valid(hash))
             continue;
         memcpy(gone[n], hash.p, hash.n);
-        gone[n][hash.n] = '\0';
-        if (exj_blobs_remove(s->blobs, gone[n], NULL) == EXJ_OK)
-            n++;
+        gone[n++][hash.n] = '\0';
     }
     sqlite3_reset(st);
-    *ret_more = seen == COLLECT_AT_ONCE && n;
     if (step != SQLITE_DONE || !n)
         return step == SQLITE_DONE;
+    if (!*durable && !make_durable(s)) {
+        s->collect = true; /* after the next commit */
+        return true;
+    }
+    *durable = true;
+    for (size_t i = 0; i < n; i++)
+        if (exj_blobs_remove(s->blobs, gone[i], NULL) == EXJ_OK && removed++ != i)
+            memcpy(gone[removed - 1], gone[i], sizeof(gone[i]));
+    n = removed;
+    *ret_more = seen == COLLECT_AT_ONCE && n;
+    if (!n)
+        return true;
     if (!exj_sqlite_run(s, W_BEGIN, "cannot begin"))
         return false;
     for (size_t i = 0; i < n; i++) {
@@ -291,12 +324,12 @@ static bool collect_some(exj_sqlite *s, bool *ret_more)
     return exj_sqlite_run(s, W_COMMIT, "cannot commit");
 }
 
-void exj_sqlite_collect(exj_sqlite *s)
+void exj_sqlite_collect(exj_sqlite *s, bool durable)
 {
     bool more = true;
 
     s->collect = false;
-    while (more && collect_some(s, &more))
+    while (more && collect_some(s, &durable, &more))
         ;
     /* A batch that failed is left for the next time. Without memory only what is prepared
      * already ends the transaction, and nothing could be written while it stays open. */

@@ -116,7 +116,7 @@ static exj_code open_writer(exj_sqlite *s, exj_err *err)
     if (s->saved_number == 0)
         s->saved_number = 1;
     s->next_number = s->saved_number;
-    exj_sqlite_collect(s); /* what a crash left to do */
+    exj_sqlite_collect(s, false); /* what a crash left to do */
     if (!exj_sqlite_load_pools(s)) {
         rc = s->err.code;
         return exj_err_set(err, rc, "%s", s->err.text);

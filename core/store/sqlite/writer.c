@@ -279,7 +279,7 @@ static bool transact(exj_sqlite *s, exj_op *first, size_t most, size_t *ret_trie
     exj_sqlite_settle_pools(s, true);
     exj_sqlite_tell_events(s);
     if (s->collect)
-        exj_sqlite_collect(s);
+        exj_sqlite_collect(s, !s->fast);
     atomic_fetch_add_explicit(&s->commits, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&s->ops, (int64_t)*ret_tried, memory_order_relaxed);
     return true;

@@ -207,7 +207,7 @@ static exj_result suspend(struct attempt *a)
 {
     char text[128];
 
-    switch (sim_below(&a->rng, 4)) {
+    switch (sim_below(&a->rng, 5)) {
     case 0:
         snprintf(
             text, sizeof(text), "{\"status\":\"suspended\",\"resumeAt\":%lld}",
@@ -218,6 +218,7 @@ static exj_result suspend(struct attempt *a)
                  (unsigned)sim_below(&a->rng, 3) + 1);
         break;
     case 2:
+    case 3:
         snprintf(text, sizeof(text), "{\"status\":\"suspended\",\"signal\":\"go\"}");
         break;
     default:

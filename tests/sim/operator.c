@@ -94,6 +94,28 @@ bool sim_put_documents(exj_store *s)
 /* ---- orders
  * ------------------------------------------------------------------------------------ */
 
+static void rows_changed(void)
+{
+    for (int i = 0; i < sim->engines_len; i++)
+        exj_engine_rows_changed(sim->engines[i]);
+}
+
+static exj_code signal_row(exj_store *s, int64_t seq)
+{
+    exj_op op = { .kind = EXJ_OP_SIGNAL };
+    exj_code rc;
+
+    op.u.signal.seq = seq;
+    op.u.signal.name = EXJ_SLICE_LITERAL("go");
+    op.u.signal.body = EXJ_SLICE_LITERAL("{}");
+    rc = exj_store_do(s, &op, NULL);
+    if (rc == EXJ_OK) {
+        sim->t.signals++;
+        rows_changed();
+    }
+    return rc;
+}
+
 static void push(exj_store *s)
 {
     exj_admission *a = NULL;
@@ -131,6 +153,10 @@ static void push(exj_store *s)
         }
     else
         sim_note("push: %s", err.text);
+    for (size_t g = 0; g < exj_admission_graphs(a) && sim_chance(&sim->rng_load, 30); g++)
+        if (sim->records[first].acked && exj_admission_item(a, g, 0)->verdict == EXJ_OK)
+            signal_row(s,
+                       exj_admission_item(a, g, 0)->seq); /* it may not wait for it yet */
     exj_admission_free(a);
     for (int i = 1; i < sim->engines_len; i++)
         exj_engine_wake(sim->engines[i]);
@@ -166,28 +192,6 @@ static bool take_row(void *user, const exj_row_view *r)
     return false;
 }
 
-static void rows_changed(void)
-{
-    for (int i = 0; i < sim->engines_len; i++)
-        exj_engine_rows_changed(sim->engines[i]);
-}
-
-static exj_code signal_row(exj_store *s, int64_t seq)
-{
-    exj_op op = { .kind = EXJ_OP_SIGNAL };
-    exj_code rc;
-
-    op.u.signal.seq = seq;
-    op.u.signal.name = EXJ_SLICE_LITERAL("go");
-    op.u.signal.body = EXJ_SLICE_LITERAL("{}");
-    rc = exj_store_do(s, &op, NULL);
-    if (rc == EXJ_OK) {
-        sim->t.signals++;
-        rows_changed();
-    }
-    return rc;
-}
-
 static void retry_row(exj_store *s, int64_t seq)
 {
     exj_op op = { .kind = EXJ_OP_RETRY };
@@ -200,6 +204,15 @@ static void retry_row(exj_store *s, int64_t seq)
 static bool has_run_since(const struct picked *p)
 {
     return sim->seqs[p->seq].token > p->token;
+}
+
+static bool has_step(exj_store *s, int64_t seq)
+{
+    exj_buf body = EXJ_BUF_INIT;
+    bool has = s->v->step_get(s, seq, EXJ_SLICE_LITERAL("step-1"), &body, NULL) == EXJ_OK;
+
+    exj_buf_release(&body);
+    return has && sim->seqs[seq].over;
 }
 
 static void order_a_row(exj_store *s)
@@ -222,9 +235,13 @@ static void order_a_row(exj_store *s)
         retry_row(s, seq);
         break;
     case 2:
+        for (unsigned tries = 0; tries < 10 && !has_step(s, seq); tries++)
+            seq = 1 + (int64_t)sim_below(&sim->rng_load, (uint64_t)sim->seqs_most + 1);
+        if (s->v->row_by_seq(s, seq, take_row, &p, NULL) != EXJ_OK || p.seq != seq)
+            return;
         op = (exj_op){ .kind = EXJ_OP_RERUN };
         op.u.rerun.seq = seq;
-        if (sim_chance(&sim->rng_load, 50))
+        if (sim_chance(&sim->rng_load, 70))
             op.u.rerun.step = EXJ_SLICE_LITERAL("step-1");
         sim_forget_steps(p.job);
         if (exj_store_do(s, &op, NULL) == EXJ_OK) {
@@ -248,11 +265,11 @@ static void command(exj_store *s)
                       { .kind = EXJ_OP_KV_ADD },
                       { .kind = EXJ_OP_COMMAND_KEEP } };
     bool refused = sim_chance(&sim->rng_load, 30);
+    unsigned n = (unsigned)sim_below(&sim->rng_load, SIM_COMMANDS);
     char key[32];
     exj_code rc;
 
-    snprintf(key, sizeof(key), "%s-%u", refused ? "no" : "yes",
-             (unsigned)sim_below(&sim->rng_load, 8));
+    snprintf(key, sizeof(key), "%s-%u", refused ? "no" : "yes", n);
     for (unsigned i = 0; i < 3; i += 2) {
         ops[i].u.command.key = exj_slice_of(key);
         memcpy(ops[i].u.command.fingerprint, fingerprint, sizeof(fingerprint));
@@ -273,6 +290,11 @@ static void command(exj_store *s)
     rc = exj_store_do_group(s, ops, NULL);
     if (refused && rc == EXJ_OK)
         sim_fail("a group with an order for no row is done");
+    if (!refused && rc == EXJ_OK && sim->commands[n])
+        sim_fail("I18: the command %s is done again", key);
+    if (rc == EXJ_BUSY) /* its group is done or not */
+        sim_fail("I18: nobody works on the command %s: %s", key, ops[0].err.text);
+    sim->commands[n] |= !refused && rc == EXJ_OK;
     if (!refused && rc == EXJ_OK)
         sim->sum_least++;
     else if (!refused && rc != EXJ_UNKNOWN && rc != EXJ_IO)
@@ -288,11 +310,11 @@ void *sim_operator(void *arg)
     while (!sim->stopping && !sim->draining) {
         unsigned what = (unsigned)sim_below(&sim->rng_load, 100);
 
-        if (what < 45) {
+        if (what < 40) {
             push(s);
-        } else if (what < 80) {
+        } else if (what < 75) {
             order_a_row(s);
-        } else if (what < 86) {
+        } else if (what < 81) {
             put_graph(s, (unsigned)sim_below(&sim->rng_load, sim->graphs),
                       sim_chance(&sim->rng_load, 60));
             for (int i = 0; i < sim->engines_len; i++)

@@ -36,6 +36,7 @@
 #define SIM_EFFECTS 16384
 #define SIM_ENGINES 2
 #define SIM_GRAPHS 4
+#define SIM_COMMANDS 3
 #define SIM_WORDS 2048 /* a message */
 
 /* ---- faults
@@ -249,6 +250,7 @@ struct sim {
     int64_t versions[SIM_GRAPHS]; /* of graph documents, as acknowledged; 0: not known */
     int64_t sum_least, sum_most;  /* the operator's sum is between them */
     unsigned struck;              /* faults */
+    bool commands[SIM_COMMANDS];  /* that were done */
     bool has_timeouts;
     const sim_fiber *stale; /* of the life: who writes with old claims */
     const char *keys;       /* what the matrix says of keys: a literal */

@@ -9,6 +9,27 @@
 #define REAP_LIMIT 500u
 #define WAIT_MOST_MS 60000 /* in one go: a row may be due in the year 9999 */
 
+/* The store's clock is the machine's, which somebody may set forward: then leases of ours look
+ * over that are not. It has gone away from the monotonic clock since the last call: renew all of
+ * them before any is taken back. */
+static bool clock_jumped(exj_engine *e, exj_msec *skew)
+{
+    exj_msec is = e->o.store->v->now(e->o.store) - exj_clock_mono_ns() / 1000000;
+    bool jumped = is - *skew > e->o.lease_ms / 12;
+
+    if (jumped || is < *skew)
+        *skew = is;
+    return jumped;
+}
+
+static void renew_all_now(exj_engine *e)
+{
+    pthread_mutex_lock(&e->mu);
+    for (struct batch *b = e->batches; b; b = b->next)
+        b->renew_at = 0;
+    pthread_mutex_unlock(&e->mu);
+}
+
 /* A batch whose renewal is due, pinned; NULL: none. */
 static struct batch *due_batch(exj_engine *e, exj_nsec now)
 {
@@ -215,6 +236,7 @@ void *exj_run_keeper(void *engine)
 {
     exj_engine *e = engine;
     exj_nsec step = e->o.lease_ms * 1000000 / 12, reap_at = 0;
+    exj_msec skew = e->o.store->v->now(e->o.store) - exj_clock_mono_ns() / 1000000;
 
     reap(e, e->o.exclusive_store ? e->o.worker_id : NULL);
     news(e);
@@ -227,11 +249,16 @@ void *exj_run_keeper(void *engine)
 
         promote_locked(e, e->next_due && e->next_due <= e->o.store->v->now(e->o.store));
         pthread_mutex_unlock(&e->mu);
+        if (clock_jumped(e, &skew))
+            renew_all_now(e);
         while ((b = due_batch(e, now)) != NULL) {
             renew_batch(e, b);
             exj_batch_unref(e, b);
         }
-        if (now >= reap_at) {
+        if (now >= reap_at && clock_jumped(e, &skew)) {
+            renew_all_now(e); /* while we renewed */
+            until = now;
+        } else if (now >= reap_at) {
             reap(e, NULL);
             reap_at = now + e->o.lease_ms * 1000000 / 4;
         }

@@ -193,7 +193,7 @@ void load_ended(load *l, int status)
     char *said = exj_slurp(l->d.prog.err, NULL);
 
     l->ended++;
-    if (status <= 0 || status >= 128)
+    if ((status <= 0 || status >= 128) && status != 130) /* 130: told to stop while it ended */
         load_wrong(l, "the worker ended with %d (1000 and more: by a signal); it said:\n%s", status,
                    said);
     else if (!has_word(said))
@@ -415,7 +415,7 @@ struct settled {
     load *l;
     int64_t seen, open;
     bool tell;
-    char example[200];
+    char example[400];
 };
 
 static void look_at_row(struct settled *s, const json_t *row)
@@ -423,7 +423,7 @@ static void look_at_row(struct settled *s, const json_t *row)
     const char *id = json_string_value(json_object_get(row, "recordId"));
     const char *matrix = json_string_value(json_object_get(row, "matrixCatalogId"));
     const char *status = json_string_value(json_object_get(row, "status"));
-    const char *want = "completed";
+    const char *want = "completed", *message;
     bool *told = NULL;
 
     if (!id || !status || !matrix)
@@ -444,7 +444,9 @@ static void look_at_row(struct settled *s, const json_t *row)
         if (s->tell && told)
             *told = true;
         s->open++;
-        snprintf(s->example, sizeof(s->example), "%s|%s is %s, not %s", matrix, id, status, want);
+        message = json_string_value(json_object_get(json_object_get(row, "error"), "message"));
+        snprintf(s->example, sizeof(s->example), "%s|%s is %s, not %s (%.120s)", matrix, id, status,
+                 want, message ? message : "no error");
     }
 }
 
@@ -502,6 +504,9 @@ bool load_settle(load *l, unsigned ms)
     if (!exj_prog_is_running(&l->d.prog))
         revive(l);
     exj_until(is_settled, &s, l->d.prog.pidfd, 10, ms);
+    /* One whose store failed ends when what runs has ended or its grace is over. */
+    if (!s.seen)
+        exj_until(is_settled, &s, l->d.prog.pidfd, 10, 15000);
     if (!exj_prog_is_running(&l->d.prog)) {
         revive(l);
         exj_until(is_settled, &s, l->d.prog.pidfd, 10, ms);
@@ -575,7 +580,7 @@ void load_judge(load *l)
         json_integer_value(json_object_get(o, "different")) != 0)
         load_wrong(l, "the journal does not verify");
     json_decref(o);
-    status = exj_daemon_stop(&l->d, 20000);
+    status = exj_daemon_stop(&l->d, 60000);
     if (status != 0)
         load_wrong(l, "the stop: %d", status);
     judge_sink(l);

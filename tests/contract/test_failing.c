@@ -111,27 +111,29 @@ static exj_code wanted_code(void)
 
 static bool hash_row(void *user, const exj_row_view *v)
 {
-    int64_t *sum = user;
+    uint64_t *sum = user;
 
-    *sum = *sum * 31 + v->seq * 7 + (int)v->status * 5 + (int64_t)v->attempts * 3 + v->token;
+    *sum = *sum * 31 + (uint64_t)v->seq * 7 + (uint64_t)v->status * 5 +
+           (uint64_t)v->attempts * 3 + (uint64_t)v->token;
     return true;
 }
 
 /* Something of everything that a client can see: two sums differ when an op did something. */
-static int64_t sum_of(struct fixture *f)
+static uint64_t sum_of(struct fixture *f)
 {
-    int64_t first, last, sum = 0, n[EXJ_STATUS_COUNT];
+    int64_t first, last, n[EXJ_STATUS_COUNT];
+    uint64_t sum = 0;
     exj_sqlite *s = (exj_sqlite *)f->s;
 
     cr_assert_eq(f->s->v->events_span(f->s, &first, &last, NULL), EXJ_OK);
     for (int64_t p = 1; p < s->pools_len; p++) {
         counts(f, p, n);
         for (int i = 0; i < EXJ_STATUS_COUNT; i++)
-            sum = sum * 31 + n[i];
+            sum = sum * 31 + (uint64_t)n[i];
     }
     for (int64_t seq = 1; seq < s->next_seq && seq < 40; seq++)
         f->s->v->row_by_seq(f->s, seq, hash_row, &sum, NULL);
-    return sum * 31 + last;
+    return sum * 31 + (uint64_t)last;
 }
 
 /* The op, first with each of its parts failing. */
@@ -139,7 +141,7 @@ static void endure(struct fixture *f, exj_op *op)
 {
     for (long n = 1;; n++) {
         exj_err err = { 0 };
-        int64_t before = sum_of(f);
+        uint64_t before = sum_of(f);
         exj_code rc;
 
         if (fault == ALLOCATION) /* so that the first entry needs memory again */

@@ -7,6 +7,7 @@
 static exj_registry r;
 static exj_plugin_file files[4];
 static exj_guest guests[4];
+static char id[] = "a", version[] = "1";
 
 /* Four generations of a.so, the newest (3) first in the list. */
 static void make(void)
@@ -14,8 +15,8 @@ static void make(void)
     pthread_mutex_init(&r.mu, NULL);
     pthread_mutex_init(&r.loading, NULL);
     for (int i = 3; i >= 0; i--) {
-        guests[i] = (exj_guest){ .registry = &r, .file = &files[i], .id = (char[]){ "a" },
-                                 .version = (char[]){ "1" }, .path = "/p/a.so",
+        guests[i] = (exj_guest){ .registry = &r, .file = &files[i], .id = id,
+                                 .version = version, .path = "/p/a.so",
                                  .lane = EXJ_LANE_HOST };
         files[i] = (exj_plugin_file){ .source = strdup("/p/a.so"), .loaded = true,
                                       .guests = &guests[i], .guests_len = 1,

@@ -128,6 +128,7 @@ static inline void hand_log(exj_log_level level, const char *area, const char *m
 
 static inline void hand_make(void)
 {
+    static char x_name[] = "x", matrix[] = "m", run[] = "", graph[] = "g";
     struct hand *h = calloc(1, sizeof(*h));
     exj_engine *e = &h->e;
     exj_series *series;
@@ -155,13 +156,13 @@ static inline void hand_make(void)
         pthread_cond_init(conds[i], &a);
         pthread_condattr_destroy(&a);
     }
-    h->x.name = (char[]){ "x" };
+    h->x.name = x_name;
     h->spec.executor = &h->x;
     h->spec.eff.retry = (exj_retry_policy)EXJ_RETRY_DEFAULT;
     h->spec.runnable = true;
     h->pool = (struct pool){ .id = 5, .gate = &h->gate, .spec = &h->spec, .wanted = true,
-                             .matrix_id = (char[]){ "m" }, .run_id = (char[]){ "" },
-                             .graph_id = (char[]){ "g" }, .maybe_work = true, .depth = 4,
+                             .matrix_id = matrix, .run_id = run,
+                             .graph_id = graph, .maybe_work = true, .depth = 4,
                              .started = series, .failed = series, .fenced = series,
                              .retries = series, .execute = series };
     for (int i = 0; i < EXJ_STATUS_COUNT; i++)

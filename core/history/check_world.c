@@ -383,7 +383,7 @@ static void check_generations(exj_check *c)
 
 static bool is_progress(const check_rec *r)
 {
-    if (r->op == EXJ_HIST_FAULT || r->op == EXJ_HIST_CORE)
+    if (r->op == EXJ_HIST_FAULT || r->op == EXJ_HIST_CORE || r->op == EXJ_HIST_HOST)
         return true; /* no progress, but a reason to begin to count anew */
     return r->phase == EXJ_HIST_OK && r->row &&
            (r->op == EXJ_HIST_CLAIM || r->op == EXJ_HIST_RENEW || check_ends(r->op));

@@ -52,6 +52,42 @@ Test(sqlite, a_second_opening_is_refused_and_names_the_holder)
     remove_dir(dir);
 }
 
+/* ---- one connection writes --------------------------------------------------------------- */
+
+static sqlite3_vfs counting;
+static int (*real_open)(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *ret);
+static _Atomic int opened;
+
+static int counted_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int flags, int *ret)
+{
+    opened += (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READWRITE)) ==
+              (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_READWRITE);
+    return real_open(vfs, name, f, flags, ret);
+}
+
+/* A second one that checkpoints meets the bug of older SQLites by which the log is
+ * begun anew while it is read. */
+Test(sqlite, no_other_connection_is_opened_for_writing)
+{
+    struct fixture f = { .maker = &makers[0] };
+    exj_sqlite_seam seam = { .vfs = "counting" };
+    int before;
+
+    counting = *sqlite3_vfs_find(NULL);
+    real_open = counting.xOpen;
+    counting.xOpen = counted_open;
+    counting.zName = "counting";
+    cr_assert(sqlite3_vfs_register(&counting, 0) == SQLITE_OK);
+    temp_dir(f.dir, sizeof(f.dir));
+    expect_code(open_at(f.dir, "n", &seam, &f.s, NULL), EXJ_OK);
+    before = opened;
+    cr_assert(before > 0);
+    insert(&f, pool(&f, "m", "", "g"), "r");
+    f.s->v->close(f.s);
+    expect_int(opened, before);
+    remove_dir(f.dir);
+}
+
 Test(sqlite, a_newer_schema_is_refused_with_both_numbers)
 {
     char dir[256];

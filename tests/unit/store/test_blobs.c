@@ -337,6 +337,37 @@ static void open_bad_disk(size_t most, long room, int error)
     open_blobs(&bad_disk);
 }
 
+static ino_t synced; /* the file that fsync was called for at last, folders aside */
+static bool renamed_unsynced;
+
+static int watched_fsync(int fd)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+        synced = st.st_ino;
+    return fsync(fd);
+}
+
+static int watched_rename(const char *from, const char *to)
+{
+    struct stat st;
+
+    renamed_unsynced |= stat(from, &st) != 0 || st.st_ino != synced;
+    return rename(from, to);
+}
+
+Test(blobs, a_value_is_on_the_disk_before_it_has_its_name)
+{
+    static const exj_blobs_seam watched = { .fsync = watched_fsync, .rename = watched_rename };
+
+    exj_blobs_free(b);
+    open_blobs(&watched);
+    put(the_value());
+    cr_assert_neq(synced, 0);
+    cr_assert_not(renamed_unsynced);
+}
+
 Test(blobs, short_writes_make_a_whole_value)
 {
     exj_blob_ref ref;

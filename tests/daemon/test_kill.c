@@ -180,7 +180,7 @@ static int64_t completed_told(void)
 Test(kill, at_random_moments_loses_no_row_and_accepts_nothing_stale)
 {
     uint64_t seed = exj_test_seed("kill");
-    long kills = number_from("EXJ_TEST_KILLS", 200), rows = number_from("EXJ_TEST_ROWS", 20000);
+    long kills = number_from("EXJ_TEST_KILLS", 40), rows = number_from("EXJ_TEST_ROWS", 4000);
     int64_t told = 0, began = exj_test_now_ms();
     struct court c = { 0 };
     exj_effects e;

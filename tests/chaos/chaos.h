@@ -15,6 +15,7 @@
 
 #define CLIENTS_MOST 8
 #define ROWS_MOST 400000
+#define OPEN_MOST 400 /* rows that have not ended: else the end takes longer than the faults */
 
 enum fault {
     F_KILL, F_STOP, F_KILL_HOST, F_STOP_HOST, F_RELOAD, F_CLOCK, F_FULL, F_IO, F_PAUSE, F_COUNT
@@ -54,7 +55,7 @@ struct chaos {
     _Atomic bool orders_over; /* clients end */
     _Atomic bool over;        /* the reader reads to the end, then ends */
     _Atomic int64_t read_to;
-    _Atomic uint64_t rows;
+    _Atomic uint64_t rows, ended; /* ended: as the reader was told; a rerun ends once more */
     char reader_wrong[300];
     unsigned faults[F_COUNT], deaths, starts; /* deaths: that no fault of ours explains by itself */
     unsigned version;                         /* how often a plugin was replaced */

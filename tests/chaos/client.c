@@ -146,7 +146,8 @@ void *chaos_client(void *client)
     while (!atomic_load(&l->c->orders_over) && !l->wrong[0]) {
         uint64_t what = l->rows_len ? chaos_any(&l->seed, 20) : 0;
 
-        if (what < 11 && l->rows_len + BATCH < l->rows_most)
+        if (what < 11 && l->rows_len + BATCH < l->rows_most &&
+            (!l->rows_len || atomic_load(&l->c->rows) < atomic_load(&l->c->ended) + OPEN_MOST))
             push(l);
         else if (what < 15)
             order(l, "signals/go", "{\"n\":1}");
@@ -185,6 +186,9 @@ static bool read_page(struct chaos *c, exj_recorder *r, bool *ret_answered)
         line.job = (exj_slice){ text_of(e, "matrixRowId"), strlen(text_of(e, "matrixRowId")) };
         line.key = (exj_slice){ text_of(e, "kind"), strlen(text_of(e, "kind")) };
         exj_recorder_write(r, &line);
+        if (!strcmp(line.key.p, "completed") || !strcmp(line.key.p, "failed") ||
+            !strcmp(line.key.p, "canceled"))
+            atomic_fetch_add(&c->ended, strstr(text_of(e, "matrixRowId"), "|c") != NULL);
         if (number != after + 1 && !c->reader_wrong[0])
             snprintf(c->reader_wrong, sizeof(c->reader_wrong),
                      "event %" PRId64 " follows %" PRId64, number, after);

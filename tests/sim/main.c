@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -178,6 +180,7 @@ static void child(const struct setup *u, struct report *r, uint64_t first, uint6
     char dir[200];
     bool ok = true;
 
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* whoever kills the search ends all of it */
     make_folder(dir, sizeof(dir));
     snprintf(r->dir, sizeof(r->dir), "%s", dir);
     sim_world_open();

@@ -217,7 +217,7 @@ int main(int argc, char **argv)
     if (faketime && access(FAKETIME, R_OK) != 0)
         return printf("SKIPPED: clock_daemon: no %s (Debian package faketime)\n", FAKETIME), 0;
     load_init(&l, "clock_daemon", has_seed ? seed : exj_test_seed("clock_daemon"), false);
-    l.reloads = false;
+    l.reload_every = 0;
     exj_daemon_set(&l.d, "EXELLIX_JOBS_LEASE_SECONDS", "1");
     exj_daemon_set(&l.d, "EXELLIX_JOBS_MAX_CONCURRENT_CLAIMS", "12");
     open_clock();

@@ -216,7 +216,7 @@ int main(int argc, char **argv)
     if (EXJ_SHORT_SANITIZED)
         return printf("SKIPPED: fd_daemon: a sanitizer has threads and files of its own\n"), 0;
     load_init(&l, "fd_daemon", has_seed ? seed : exj_test_seed("fd_daemon"), true);
-    l.reloads = false;
+    l.reload_every = 0;
     load_start(&l);
     load_configs(&l);
     load_settle(&l, SETTLE_MS);

@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 {
     const char *lane = "in-process", *wrapper = getenv("EXJ_TEST_WRAPPER");
     int64_t began = exj_test_now_ms();
-    int rounds = 6;
+    int rounds = 4;
 
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--isolation"))
@@ -52,9 +52,11 @@ int main(int argc, char **argv)
                            "tests/faults/life_daemon.c\n", argv[i]), 2;
     }
     load_init(&l, "life_daemon", 1, false);
+    l.reload_every = 2;
     exj_daemon_set(&l.d, "EXELLIX_JOBS_PLUGINS_ISOLATION", "%s", lane);
     exj_daemon_set(&l.d, "EXELLIX_JOBS_PLUGINS_MEMORY_MB", "0"); /* who watches needs some, too */
     exj_daemon_set(&l.d, "EXELLIX_JOBS_LEASE_SECONDS", "60");
+    exj_daemon_set(&l.d, "EXELLIX_JOBS_MAX_CONCURRENT_CLAIMS", "2"); /* so many hosts */
     exj_daemon_set(&l.d, "EXELLIX_JOBS_SHUTDOWN_GRACE_SECONDS", "30");
     if (wrapper) /* valgrind does not know pidfd_open */
         exj_daemon_set(&l.d, "LD_PRELOAD", "%s", EXJ_BINARY_DIR "/tests/preload/pidfd.so");

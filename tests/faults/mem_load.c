@@ -132,7 +132,7 @@ void load_init(load *l, const char *what, uint64_t seed, bool preload)
     memset(l, 0, sizeof(*l));
     l->what = what;
     l->seed = l->first_seed = seed;
-    l->reloads = true;
+    l->reload_every = 5;
     setvbuf(stdout, NULL, _IOLBF, 0);
     exj_daemon_init(&l->d);
     if (mkdir(exj_tmp_path(&l->d.tmp, "plugins"), 0700) != 0)
@@ -396,7 +396,7 @@ void load_round(load *l, void (*midway)(load *l))
     if (midway)
         midway(l);
     must(l, "POST", "/v1/schedules/s/trigger", NULL, 200, 200);
-    if (l->reloads && l->round % 5 == 0) {
+    if (l->reload_every && l->round % l->reload_every == 0) {
         copy(EXJ_BINARY_DIR "/tests/plugins/test-engine.so",
              exj_tmp_path(&l->d.tmp, "plugins/test-engine.so"), (unsigned)l->round);
         must(l, "POST", "/v1/plugins/test-engine/reload", NULL, 200, 200);

@@ -27,7 +27,7 @@ typedef struct load {
     uint64_t seed, first_seed;
     int round, keys, wrong;
     const char *case_text; /* what is being tried, for messages */
-    bool reloads;          /* each fifth round replaces the engine's file */
+    int reload_every;      /* rounds until the engine's file is replaced; 0: never */
     /* counted */
     int64_t requests, refused_5xx, unanswered, ended, restarts, rows_len;
     struct {

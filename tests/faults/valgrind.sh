@@ -5,7 +5,7 @@
 #
 # Start, documents, rows with steps, waits and signals, a cycle, a snapshot, sinks, every GET
 # route, commands, reloads, stop; then the same with the plugins in hosts. 0 errors, 0 blocks
-# lost (definite and indirect) in any process. About 50 s. BUILD must not be one of a sanitizer.
+# lost (definite and indirect) in any process. About 30 s. BUILD must not be one of a sanitizer.
 set -uo pipefail
 
 build=${1:-build/release}
@@ -34,12 +34,12 @@ bad=0
 total=0
 
 for lane in in-process host; do
-  rounds=$([ "$lane" = host ] && echo 2 || echo 5) # the fifth reloads
+  rounds=$([ "$lane" = host ] && echo 1 || echo 2) # the second reloads
   rm -f "$logs"/vg.*
   EXJ_TEST_WRAPPER="valgrind --quiet --leak-check=full --show-leak-kinds=definite,indirect
     --errors-for-leak-kinds=definite,indirect --error-exitcode=99 --trace-children=yes
     --trace-children-skip=*/exellix-jobs-transform --child-silent-after-fork=yes
-    --keep-debuginfo=yes --num-callers=30 --fair-sched=yes
+    --keep-debuginfo=yes --num-callers=30 --fair-sched=yes --vgdb=no
     --suppressions=$here/valgrind.supp --log-file=$logs/vg.%p" \
     timeout "$limit" "$build/tests/faults/life_daemon" --isolation "$lane" \
     --rounds "$rounds" >"$logs/out" 2>&1

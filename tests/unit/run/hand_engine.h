@@ -29,6 +29,7 @@ struct hand {
     exj_code rc;                /* of every op */
     exj_code load_rc, count_rc;
     uint32_t crashes;           /* failure_count */
+    _Atomic exj_msec ahead_ms;  /* somebody set the store's clock so far forward */
     unsigned seen[EXJ_OP_COUNT];
     bool defer;                 /* ops of all kinds are answered by hand_flush alone */
     exj_op *releases;           /* not answered yet; guarded by mu */
@@ -90,7 +91,7 @@ static inline unsigned hand_flush(void)
 static inline exj_msec hand_now(exj_store *s)
 {
     (void)s;
-    return NOW_MS;
+    return NOW_MS + atomic_load(&hand->ahead_ms);
 }
 
 static inline exj_code hand_load(exj_store *s, const exj_claim *claims, size_t n,

@@ -265,3 +265,34 @@ Test(keeper, a_batch_that_is_about_to_go_is_not_touched)
     atomic_store(&b->open, 1);
     end_rows(b);
 }
+
+static exj_op_kind jumps_at;
+
+static void jump(exj_op *op)
+{
+    keep(op);
+    if (op->kind == jumps_at && !atomic_load(&hand->ahead_ms))
+        atomic_store(&hand->ahead_ms, 3600000);
+}
+
+/* At the start, or while it renews: nothing is taken back before all of ours is renewed. */
+Test(keeper, a_clock_that_is_set_forward_has_all_leases_renewed_first)
+{
+    for (int k = 0; k < 2; k++) {
+        struct batch *b = hand_batch(1), *later = hand_batch(1);
+
+        later->renew_at = exj_clock_mono_ns() + (exj_nsec)3600 * 1000000000;
+        jumps_at = k ? EXJ_OP_RENEW : EXJ_OP_REAP;
+        atomic_store(&hand->ahead_ms, 0);
+        hand->seen[EXJ_OP_RENEW] = hand->seen[EXJ_OP_REAP] = 0;
+        hand->e.stopping = hand->e.failed = false;
+        hand->answer = jump;
+        hand->v.submit = submit_kept;
+        stop_at = k ? 3 : 2;
+        exj_run_keeper(&hand->e);
+        cr_expect_eq(hand->seen[EXJ_OP_RENEW], k ? 3 : 2);
+        cr_expect_lt(later->renew_at, exj_clock_mono_ns() + (exj_nsec)60 * 1000000000);
+        end_rows(b);
+        end_rows(later);
+    }
+}

@@ -49,7 +49,7 @@ try() {
   local began status
   began=$(now)
   # shellcheck disable=SC2086
-  (EXJ_MUTANT=$1 timeout -k 5 "$3" $2) >"$log" 2>&1
+  (EXJ_MUTANT=$1 timeout -k 5 "$3" $2; exit $?) >"$log" 2>&1
   status=$?
   took="$(seconds "$began" "$(now)") s"
   [ $status -eq 124 ] && took="$took, it hung"

@@ -10,6 +10,9 @@ static bool asked_to_stop[4];
 static exj_reaped reaped[600];
 static size_t reaped_len, reaped_at;
 static unsigned stop_at; /* the engine has no row any more at this renewal */
+static unsigned last_reap; /* nor from this look for what is over on: it finds `reaped_late`, and
+                            * until then no pool is known to have work */
+static size_t reaped_late;
 
 static void end_rows(struct batch *b)
 {
@@ -30,6 +33,12 @@ static void keep(exj_op *op)
             op->u.held.items[i].verdict = renewed[op->u.held.items[i].seq - 1];
             op->u.held.items[i].ret_cancel = asked_to_stop[op->u.held.items[i].seq - 1];
         }
+    if (op->kind == EXJ_OP_REAP && last_reap && --last_reap == 0) {
+        hand->pool.maybe_work = false;
+        hand->e.outstanding = 0;
+        hand->e.stopping = true;
+        reaped_len = reaped_late;
+    }
     if (op->kind == EXJ_OP_REAP) {
         op->u.reap.ret_len = reaped_len < op->u.reap.limit ? reaped_len : op->u.reap.limit;
         memcpy(op->u.reap.ret, reaped + reaped_at, op->u.reap.ret_len * sizeof(*reaped));
@@ -163,6 +172,22 @@ Test(keeper, what_it_takes_back_counts_and_is_asked_for_again)
     hand->rc = EXJ_IO;
     exj_run_keeper(e);
     cr_expect(e->failed);
+}
+
+/* After the look at the start all pools are told of work; after those that follow only pools
+ * that got rows back. */
+Test(keeper, what_it_takes_back_while_it_keeps_is_work_for_its_pool)
+{
+    reaped[0] = (exj_reaped){ .seq = 1, .pool = 5, .to = EXJ_QUEUED };
+    hand->answer = keep;
+    for (reaped_late = 0; reaped_late <= 1; reaped_late++) {
+        hand->e.stopping = false;
+        hand->e.outstanding = 1;
+        last_reap = 2;
+        exj_run_keeper(&hand->e);
+        cr_expect_eq(last_reap, 0);
+        cr_expect_eq(hand->pool.maybe_work, reaped_late == 1);
+    }
 }
 
 static void *let_it_keep(void *unused)

@@ -1,5 +1,6 @@
 /* The life of generations in a registry put together by hand: no file is loaded. */
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <string.h>
 
 #include "core/plugin/registry.h"
@@ -163,6 +164,24 @@ Test(generation, what_cannot_be_unmapped_is_pinned)
     cr_expect_eq(exj_registry_sweep(&r, NULL, NULL), 0);
     files[0].holds = 0;
     cr_expect_eq(exj_registry_sweep(&r, NULL, NULL), 1); /* nobody wants to know */
+}
+
+/* Closed, it is still there: somebody else has it mapped, too. */
+Test(generation, what_stays_mapped_after_it_was_closed_is_pinned)
+{
+    static char libc[] = "libc.so.6";
+
+    files[0].state = EXJ_GEN_DRAINING;
+    files[0].library = dlopen(libc, RTLD_NOW);
+    cr_assert_not_null(files[0].library);
+    files[0].closable = true;
+    files[0].copy = libc;
+    for (int i = 1; i < 4; i++)
+        files[i].state = EXJ_GEN_CURRENT;
+    cr_expect_eq(exj_registry_sweep(&r, see, NULL), 1);
+    cr_expect_eq(told, 1);
+    cr_expect_null(files[0].library);
+    cr_expect_eq(exj_registry_pinned(&r), 1);
 }
 
 /* ---- measures ------------------------------------------------------------------------------- */

@@ -101,11 +101,16 @@ void exj_sqlite_bind(sqlite3_stmt *st, int i, exj_slice text)
     sqlite3_bind_text64(st, i, text.n ? text.p : "", text.n, SQLITE_STATIC, SQLITE_UTF8);
 }
 
+/* As a blob, which is the text as it stands: sqlite3_column_text may want memory to put a zero
+ * behind it, and without that would give nothing, which looks like an empty text. */
 exj_slice exj_sqlite_column(sqlite3_stmt *st, int i)
 {
-    const void *p = sqlite3_column_text(st, i); /* first: it settles the length */
+    bool is_text = sqlite3_column_type(st, i) == SQLITE_TEXT;
+    const void *p = sqlite3_column_blob(st, i); /* first: it settles the length */
 
-    return (exj_slice){ p, p ? (size_t)sqlite3_column_bytes(st, i) : 0 };
+    if (!p)
+        return (exj_slice){ is_text ? "" : NULL, 0 };
+    return (exj_slice){ p, (size_t)sqlite3_column_bytes(st, i) };
 }
 
 exj_msec exj_sqlite_now(exj_sqlite *s)

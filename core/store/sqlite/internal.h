@@ -224,7 +224,8 @@ exj_code exj_sqlite_connect(const exj_sqlite *s, int flags, sqlite3 **ret, exj_e
 exj_code exj_sqlite_number(const exj_sqlite *s, sqlite3 *db, const char *sql, int64_t *ret,
                            exj_err *err);
 void exj_sqlite_bind(sqlite3_stmt *st, int i, exj_slice text); /* borrowed till reset */
-exj_slice exj_sqlite_column(sqlite3_stmt *st, int i);          /* valid till the next step */
+/* Valid till the next step; needs no memory, and there need not be a zero behind it. */
+exj_slice exj_sqlite_column(sqlite3_stmt *st, int i);
 exj_msec exj_sqlite_now(exj_sqlite *s);                        /* any thread */
 
 /* ---- lock.c --------------------------------------------------------------------------------- */

@@ -94,6 +94,9 @@ void chaos_prepare(struct chaos *c)
     exj_daemon_set(d, "EXELLIX_PLUGIN_RECORD", "%s", c->history_path);
     exj_daemon_set(d, "EXELLIX_JOBS_MAX_CONCURRENT_CLAIMS", "16");
     exj_daemon_set(d, "EXELLIX_JOBS_LEASE_SECONDS", "1");
+    /* A clock that is set a day forward ends what is kept for a day: the answers to commands are
+     * kept for longer than the clock ever goes. */
+    exj_daemon_set(d, "EXELLIX_JOBS_IDEMPOTENCY_HOURS", "720");
     exj_daemon_set(d, "EXELLIX_JOBS_PREFETCH", "64");
     exj_daemon_set(d, "EXELLIX_JOBS_PLUGINS_GRACE_SECONDS", "1");
     c->clock = control(c, "EXJ_TEST_CLOCK", "clock");

@@ -66,7 +66,7 @@ struct request {
     char *target; /* owned; raw, with its query */
     exj_buf body;
     size_t seen; /* of the body, kept or not */
-    bool begun, keeps_body, too_large;
+    bool begun, keeps_body, too_large, lacked_memory;
 };
 
 static exj_slice header(struct MHD_Connection *c, const char *name)
@@ -294,6 +294,8 @@ static enum MHD_Result answer(const struct door *d, struct MHD_Connection *c,
 
     if (r->too_large)
         return reply_refusal(c, 413, "BodyTooLarge", "the body is too large");
+    if (r->lacked_memory)
+        return reply_refusal(c, 500, "OutOfMemory", "no memory for the body: send it again");
     exj_api_call(d->server->api, &q, &a);
     queued = a.stream ? reply_stream(c, d->server, &a) : reply(c, &a);
     exj_response_release(&a);
@@ -305,8 +307,9 @@ static void take_body(const struct door *d, struct request *r, const char *data,
     r->seen += n;
     if (!r->keeps_body)
         return;
-    if (r->seen > d->server->body_max || !exj_buf_add(&r->body, data, n)) {
-        r->too_large = true;
+    r->too_large = r->seen > d->server->body_max;
+    r->lacked_memory = !r->too_large && !exj_buf_add(&r->body, data, n);
+    if (r->too_large || r->lacked_memory) {
         r->keeps_body = false;
         exj_buf_release(&r->body);
     }

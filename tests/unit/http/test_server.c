@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "core/http/server.h"
+#include "tests/support/fault.h"
 
 static exj_server *server;
 static char socket_path[128];
@@ -208,6 +209,33 @@ Test(server, bounds_bodies)
     cr_expect_eq(strncmp(a, "HTTP/1.1 413 ", 13), 0, "%s", a);
     free(a);
     exj_buf_release(&b);
+}
+
+/* Each allocation of ours around a request fails once: whoever sent it is not to blame. */
+Test(server, lack_of_memory_is_no_fault_of_the_request)
+{
+    static const char text[] =
+        "PUT /v1/configs/graphs/g9 HTTP/1.1\r\n" H "X-Exellix-Jobs-Api-Key: " KEY "\r\n"
+        "Content-Type: application/json\r\nContent-Length: 104\r\n\r\n"
+        "{\"graphId\":\"g9\",\"payload\":{\"graphId\":\"g9\"},"
+        "\"publicationStatus\":\"Published\",\"operationalState\":\"Running\"}";
+    bool tried = true;
+    long n, refused = 0;
+
+    exj_fault_spare(true);
+    for (n = 1; tried && n < 10000; n++) {
+        char *a;
+
+        exj_fault_arm(n);
+        a = ask(text);
+        tried = exj_fault_disarm() >= n;
+        cr_expect(!*a || !strncmp(a, "HTTP/1.1 2", 10) || !strncmp(a, "HTTP/1.1 5", 10),
+                  "allocation %ld: %s", n, a);
+        refused += !strncmp(a, "HTTP/1.1 5", 10);
+        cr_expect(tried || !strncmp(a, "HTTP/1.1 200 ", 13), "%s", a);
+        free(a);
+    }
+    cr_expect_gt(refused, 3);
 }
 
 Test(server, a_dribbling_client_holds_nobody_up)

@@ -353,14 +353,12 @@ void exj_reload_look_for(exj_engine *e, struct executor *x)
     pthread_mutex_unlock(&e->mu);
 }
 
-/* By its name, or by another one of the same file. */
+/* By its name, or by another one of the same file. `x` can be used. */
 static bool runs_file(const struct executor *x, const char *source)
 {
     struct stat mine, its;
     exj_guest_info i;
 
-    if (!x->current)
-        return false;
     exj_guest_describe(x->current->guest, &i);
     return strcmp(i.path, source) == 0 ||
            (stat(i.path, &mine) == 0 && stat(source, &its) == 0 && mine.st_dev == its.st_dev &&

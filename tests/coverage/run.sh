@@ -43,7 +43,7 @@ SECONDS=0
 # ---- what runs: a target and its arguments, one a line ----------------------------------------
 programs() {
   local t s lane
-  for t in tests/unit/{job,store}/test_*.c tests/unit/run/test_{admit,deck,orders,retire,schedules,trial,verify,verify_odd}.c \
+  for t in tests/unit/{job,store}/test_*.c tests/unit/run/test_{admit,deck,orders,reload,retire,schedules,trial,verify,verify_odd}.c \
     tests/unit/run/test_{claimer,keeper,outbox}.c tests/unit/plugin/test_{candidate,generation,notice,shelf,shelf_keep,shelf_memory}.c \
     tests/unit/http/test_{api,command,events_in,plugin_past,quarantine,steps}.c; do
     [ -f "$t" ] || continue

@@ -657,6 +657,33 @@ CONTRACT(failing, a_collection_that_fails_does_not_keep_the_writer)
     }
 }
 
+/* A look at the journal whose end fails leaves no view behind: a step that was not seen would be
+ * done once more, or end its row. */
+CONTRACT(failing, a_step_is_seen_after_a_look_that_failed)
+{
+    int64_t p = pool(f, "m", "", "g");
+    exj_claim c;
+    bool reached = true;
+    int64_t events = 0;
+    char key[24];
+
+    insert(f, p, "1");
+    c = claim_one(f, p, "h", 1);
+    fault = STATEMENT;
+    for (long n = 1; reached; n++) {
+        exj_buf body = EXJ_BUF_INIT;
+
+        arm(n);
+        f->s->v->events(f->s, 0, 1, count_event, &events, NULL);
+        reached = was_reached(n);
+        snprintf(key, sizeof(key), "s%ld", n);
+        expect_code(step_put(f, &c, key, "1"), EXJ_OK);
+        cr_assert_eq(f->s->v->step_get(f->s, c.seq, exj_slice_of(key), &body, NULL), EXJ_OK,
+                     "after call %ld of a look failed", n);
+        exj_buf_release(&body);
+    }
+}
+
 /* The key is quoted no longer than needed. */
 CONTRACT(failing, a_row_whose_key_is_another_rows_does_not_come_back)
 {

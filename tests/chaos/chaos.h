@@ -59,6 +59,8 @@ struct chaos {
     char reader_wrong[300];
     unsigned faults[F_COUNT], deaths, starts; /* deaths: that no fault of ours explains by itself */
     unsigned version;                         /* how often a plugin was replaced */
+    int stopped[64];                          /* pidfds of hosts that were stopped, in turn */
+    unsigned stopped_len;
 };
 
 /* main.c */

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tests/chaos/chaos.h"
@@ -77,6 +78,19 @@ static void stop_worker(struct chaos *c)
     exj_prog_signal(&c->d.prog, SIGCONT);
 }
 
+/* A stopped host does not see that its worker is killed: it goes on when the faults are over, or
+ * when many more were stopped after it. */
+static void go_on_later(struct chaos *c, pid_t host)
+{
+    int *slot = &c->stopped[c->stopped_len++ % (sizeof(c->stopped) / sizeof(*c->stopped))];
+
+    if (*slot > 0) {
+        syscall(SYS_pidfd_send_signal, *slot, SIGCONT, NULL, 0);
+        close(*slot);
+    }
+    *slot = (int)syscall(SYS_pidfd_open, host, 0);
+}
+
 static bool fault_host(struct chaos *c, bool kills)
 {
     pid_t hosts[HOSTS_MOST], host;
@@ -86,6 +100,8 @@ static bool fault_host(struct chaos *c, bool kills)
         return false;
     host = hosts[chaos_any(&c->seed, n)];
     chaos_tell(c, EXJ_HIST_FAULT, kills ? "kill" : "stop", "host", host);
+    if (!kills)
+        go_on_later(c, host);
     if (kill(host, kills ? SIGKILL : SIGSTOP) != 0)
         return false;
     if (!kills && chaos_any(&c->seed, 2)) { /* else its calls run out of time */
@@ -162,11 +178,13 @@ void chaos_fault(struct chaos *c, enum fault f)
 
 void chaos_calm(struct chaos *c)
 {
-    pid_t hosts[HOSTS_MOST];
-
     c->disk[0] = 0;
-    for (size_t n = hosts_of(c->d.prog.pid, hosts); n--;)
-        kill(hosts[n], SIGCONT);
+    for (size_t i = 0; i < sizeof(c->stopped) / sizeof(*c->stopped); i++)
+        if (c->stopped[i] > 0) {
+            syscall(SYS_pidfd_send_signal, c->stopped[i], SIGCONT, NULL, 0);
+            close(c->stopped[i]);
+            c->stopped[i] = 0;
+        }
 }
 
 static void command(struct chaos *c, const char *const *args)

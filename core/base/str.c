@@ -74,9 +74,9 @@ bool exj_buf_add_char(exj_buf *b, char c)
     return exj_buf_add(b, &c, 1);
 }
 
-bool exj_buf_add_i64(exj_buf *b, int64_t v)
+size_t exj_i64_text(int64_t v, char ret[EXJ_I64_BYTES])
 {
-    char digits[24];
+    char digits[EXJ_I64_BYTES];
     size_t at = sizeof(digits);
     uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
 
@@ -86,7 +86,15 @@ bool exj_buf_add_i64(exj_buf *b, int64_t v)
     } while (u > 0);
     if (v < 0)
         digits[--at] = '-';
-    return exj_buf_add(b, digits + at, sizeof(digits) - at);
+    memcpy(ret, digits + at, sizeof(digits) - at);
+    return sizeof(digits) - at;
+}
+
+bool exj_buf_add_i64(exj_buf *b, int64_t v)
+{
+    char digits[EXJ_I64_BYTES];
+
+    return exj_buf_add(b, digits, exj_i64_text(v, digits));
 }
 
 bool exj_buf_printf(exj_buf *b, const char *format, ...)

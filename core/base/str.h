@@ -26,6 +26,9 @@ bool exj_buf_add_slice(exj_buf *b, exj_slice s);
 bool exj_buf_add_text(exj_buf *b, const char *text);
 bool exj_buf_add_char(exj_buf *b, char c);
 bool exj_buf_add_i64(exj_buf *b, int64_t v);
+/* Its digits, without a NUL; how many bytes. */
+#define EXJ_I64_BYTES 24u
+size_t exj_i64_text(int64_t v, char ret[EXJ_I64_BYTES]);
 bool exj_buf_printf(exj_buf *b, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Append `s` as a JSON string with its quotes; control bytes are escaped and bytes that

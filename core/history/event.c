@@ -87,22 +87,6 @@ static char *put_text(char *to, const char *text)
     return to + n;
 }
 
-static char *put_i64(char *to, int64_t v)
-{
-    char digits[24];
-    size_t at = sizeof(digits);
-    uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-
-    do {
-        digits[--at] = (char)('0' + u % 10);
-        u /= 10;
-    } while (u > 0);
-    if (v < 0)
-        digits[--at] = '-';
-    memcpy(to, digits + at, sizeof(digits) - at);
-    return to + (sizeof(digits) - at);
-}
-
 static char *put_hex(char *to, uint64_t v)
 {
     *to++ = '"';
@@ -211,14 +195,14 @@ bool exj_hist_format(exj_buf *b, const exj_hist_event *e)
             break;
         case I64:
         case COUNT:
-            to = put_i64(to, *(const int64_t *)(const void *)field);
+            to += exj_i64_text(*(const int64_t *)(const void *)field, to);
             break;
         case U32:
-            to = put_i64(to, *(const uint32_t *)(const void *)field);
+            to += exj_i64_text(*(const uint32_t *)(const void *)field, to);
             break;
         case U64: /* integers of our JSON have 63 bits */
             number = *(const uint64_t *)(const void *)field & INT64_MAX;
-            to = put_i64(to, (int64_t)number);
+            to += exj_i64_text((int64_t)number, to);
             break;
         case HEX:
             to = put_hex(to, *(const uint64_t *)(const void *)field);

@@ -61,10 +61,9 @@ uint32_t *exj_check_slot(check_table *t, uint64_t hash,
     return &t->slots[at];
 }
 
-/* Room for one more in a list that doubles. */
-static bool list_room(void **list, uint32_t len, uint32_t *cap, size_t each)
+bool exj_check_room(void **list, size_t len, size_t *cap, size_t each)
 {
-    uint32_t more = *cap ? *cap * 2 : 64;
+    size_t more = *cap ? *cap * 2 : 64;
     void *p;
 
     if (len < *cap)
@@ -133,7 +132,7 @@ uint32_t exj_check_intern(exj_check *c, exj_slice s)
         return CHECK_NONE;
     if (*slot)
         return *slot - 1;
-    if (!list_room((void **)&t->at, t->len, &t->cap, sizeof *t->at) ||
+    if (!exj_check_room((void **)&t->at, t->len, &t->cap, sizeof *t->at) ||
         !(p = text_room(t, s.n)))
         return CHECK_NONE;
     memcpy(p, s.p, s.n);
@@ -180,7 +179,7 @@ static uint32_t inc_at(exj_check *c, const exj_hist_event *e)
         return CHECK_NONE;
     if (*slot)
         return *slot - 1;
-    if (!list_room((void **)&c->incs, c->incs_len, &c->incs_cap, sizeof *c->incs))
+    if (!exj_check_room((void **)&c->incs, c->incs_len, &c->incs_cap, sizeof *c->incs))
         return CHECK_NONE;
     i = &c->incs[c->incs_len];
     *i = (check_inc){ .number = e->incarnation,
@@ -219,7 +218,7 @@ uint32_t exj_check_row_at(exj_check *c, int64_t seq)
         return CHECK_NONE;
     if (*slot)
         return *slot - 1;
-    if (!list_room((void **)&c->rows, c->rows_len, &c->rows_cap, sizeof *c->rows))
+    if (!exj_check_room((void **)&c->rows, c->rows_len, &c->rows_cap, sizeof *c->rows))
         return CHECK_NONE;
     c->rows[c->rows_len] = (check_row){ .seq = seq };
     *slot = ++c->rows_len;
@@ -319,15 +318,8 @@ static check_rec *new_rec(exj_check *c)
     size_t chunk = c->recs_len >> 14;
 
     if (!(c->recs_len & 16383)) {
-        if (chunk == c->chunks_cap) {
-            size_t cap = c->chunks_cap ? c->chunks_cap * 2 : 16;
-            check_rec **p = realloc(c->chunks, cap * sizeof *p);
-
-            if (!p)
-                return NULL;
-            c->chunks = p;
-            c->chunks_cap = cap;
-        }
+        if (!exj_check_room((void **)&c->chunks, chunk, &c->chunks_cap, sizeof *c->chunks))
+            return NULL;
         c->chunks[chunk] = malloc(16384 * sizeof(check_rec));
         if (!c->chunks[chunk])
             return NULL;
@@ -376,18 +368,12 @@ static bool is_point(exj_hist_op op)
 
 static bool add_entry(exj_check *c, const exj_hist_event *e)
 {
-    check_entry *p = c->entries;
+    check_entry *p;
 
-    if (c->entries_len == c->entries_cap) {
-        size_t cap = c->entries_cap ? c->entries_cap * 2 : 1024;
-
-        p = realloc(c->entries, cap * sizeof *p);
-        if (!p)
-            return false;
-        c->entries = p;
-        c->entries_cap = cap;
-    }
-    p += c->entries_len;
+    if (!exj_check_room((void **)&c->entries, c->entries_len, &c->entries_cap,
+                        sizeof *c->entries))
+        return false;
+    p = c->entries + c->entries_len;
     *p = (check_entry){ .number = e->value,
                         .row = e->row,
                         .token = e->token,

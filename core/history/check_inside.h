@@ -79,7 +79,8 @@ typedef struct check_table { /* open addressing; indices + 1 */
 
 typedef struct check_texts {
     exj_slice *at;         /* [0]: the empty text */
-    uint32_t len, cap;
+    uint32_t len;
+    size_t cap;
     check_table table;
     char *room;            /* of the newest block; blocks are linked by their first pointer */
     size_t room_left;
@@ -93,10 +94,12 @@ struct exj_check {
     size_t chunks_cap, recs_len;
     check_table pending;   /* (inc, id) to record */
     check_inc *incs;
-    uint32_t incs_len, incs_cap;
+    uint32_t incs_len;
+    size_t incs_cap;
     check_table incs_table;
     check_row *rows;
-    uint32_t rows_len, rows_cap;
+    uint32_t rows_len;
+    size_t rows_cap;
     check_table rows_table;
     check_entry *entries;
     size_t entries_len, entries_cap;
@@ -132,6 +135,8 @@ uint32_t *exj_check_slot(check_table *t, uint64_t hash,
                          bool (*same)(const void *user, uint32_t index, const void *key),
                          const void *user, const void *key,
                          uint64_t (*hash_of)(const void *user, uint32_t index));
+/* Room for one more in a list of elements of `each` bytes, which doubles; false: no memory. */
+bool exj_check_room(void **list, size_t len, size_t *cap, size_t each);
 exj_slice exj_check_text(const exj_check *c, uint32_t id);
 uint32_t exj_check_intern(exj_check *c, exj_slice s); /* CHECK_NONE: no memory */
 /* Index of the row with this number, made where there is none; CHECK_NONE: no memory. */

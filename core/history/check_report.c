@@ -59,17 +59,8 @@ static void tell(exj_check *c, exj_buf *b, const check_rec *r)
 
 static bool room_for_finding(exj_check *c)
 {
-    size_t cap = c->findings_cap ? c->findings_cap * 2 : 32;
-    exj_check_finding *p;
-
-    if (c->findings_len < c->findings_cap)
-        return true;
-    p = realloc(c->findings, cap * sizeof *p);
-    if (!p)
-        return false;
-    c->findings = p;
-    c->findings_cap = cap;
-    return true;
+    return exj_check_room((void **)&c->findings, c->findings_len, &c->findings_cap,
+                          sizeof *c->findings);
 }
 
 void exj_check_broken(exj_check *c, unsigned invariant, const char *anomaly,

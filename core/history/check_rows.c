@@ -98,15 +98,8 @@ bool exj_check_may_have_ended(const check_life *l, const check_token *k, exj_nse
 
 static bool add_token(check_life *l, int64_t token, size_t first)
 {
-    if (l->tokens_len == l->tokens_cap) {
-        size_t cap = l->tokens_cap ? l->tokens_cap * 2 : 16;
-        check_token *p = realloc(l->tokens, cap * sizeof *p);
-
-        if (!p)
-            return false;
-        l->tokens = p;
-        l->tokens_cap = cap;
-    }
+    if (!exj_check_room((void **)&l->tokens, l->tokens_len, &l->tokens_cap, sizeof *l->tokens))
+        return false;
     l->tokens[l->tokens_len++] = (check_token){ .token = token, .first = first };
     return true;
 }

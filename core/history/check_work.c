@@ -116,24 +116,6 @@ static void check_effects_of_key(const check_life *l, check_rec **r, size_t n)
                          tokens, reasons);
 }
 
-static void check_effects(const check_life *l)
-{
-    check_rec **list = l->c->work;
-    size_t n = 0, from = 0;
-
-    for (size_t i = 0; i < l->n; i++)
-        if (l->recs[i]->op == EXJ_HIST_EFFECT && l->recs[i]->t0 != CHECK_EVER)
-            list[n++] = l->recs[i];
-    if (!n)
-        return;
-    qsort(list, n, sizeof *list, by_key);
-    for (size_t i = 1; i <= n; i++)
-        if (i == n || list[i]->key != list[from]->key) {
-            check_effects_of_key(l, list + from, i - from);
-            from = i;
-        }
-}
-
 /* ---- I17 -------------------------------------------------------------------------- */
 
 static bool was_rerun(const check_life *l, const check_rec *after,
@@ -163,7 +145,7 @@ static bool was_replayed(const check_life *l, check_rec *const *r, size_t n)
     return false;
 }
 
-static void check_step(const check_life *l, check_rec *const *r, size_t n)
+static void check_step(const check_life *l, check_rec **r, size_t n)
 {
     exj_check *c = l->c;
     const check_rec *last = NULL;
@@ -189,20 +171,34 @@ static void check_step(const check_life *l, check_rec *const *r, size_t n)
     }
 }
 
-static void check_steps(const check_life *l)
+/* ---- groups ----------------------------------------------------------------------- */
+
+static bool is_effect(const check_rec *r)
+{
+    return r->op == EXJ_HIST_EFFECT && r->t0 != CHECK_EVER;
+}
+
+static bool is_step(const check_rec *r)
+{
+    return r->op == EXJ_HIST_STEP && r->key;
+}
+
+/* Hand the records of the row that are asked for to `check`, those of one key at a time. */
+static void check_by_key(const check_life *l, bool (*is)(const check_rec *r),
+                         void (*check)(const check_life *l, check_rec **r, size_t n))
 {
     check_rec **list = l->c->work;
     size_t n = 0, from = 0;
 
     for (size_t i = 0; i < l->n; i++)
-        if (l->recs[i]->op == EXJ_HIST_STEP && l->recs[i]->key)
+        if (is(l->recs[i]))
             list[n++] = l->recs[i];
     if (!n)
         return;
     qsort(list, n, sizeof *list, by_key);
     for (size_t i = 1; i <= n; i++)
         if (i == n || list[i]->key != list[from]->key) {
-            check_step(l, list + from, i - from);
+            check(l, list + from, i - from);
             from = i;
         }
 }
@@ -212,6 +208,6 @@ void exj_check_work(const check_life *l)
     check_done(l);
     for (size_t i = 0; i < l->tokens_len; i++)
         check_executed(l, &l->tokens[i]);
-    check_effects(l);
-    check_steps(l);
+    check_by_key(l, is_effect, check_effects_of_key);
+    check_by_key(l, is_step, check_step);
 }

@@ -26,21 +26,6 @@ struct check_across {
     size_t recovery_len, recovery_cap, reclaim_len, reclaim_cap;
 };
 
-static bool list_room(void **list, size_t len, size_t *cap, size_t each)
-{
-    size_t more = *cap ? *cap * 2 : 64;
-    void *p;
-
-    if (len < *cap)
-        return true;
-    p = realloc(*list, more * each);
-    if (!p)
-        return false;
-    *list = p;
-    *cap = more;
-    return true;
-}
-
 void exj_check_across_free(exj_check *c)
 {
     if (!c->across)
@@ -70,7 +55,8 @@ static bool leave_first(const check_life *l, struct check_across *a)
     if (!e || !claim || claim->token != 1 || e->outcome == W_EXISTING || !l->row->job ||
         (e->to != TO_QUEUED && e->to != TO_NONE))
         return true;
-    if (!list_room((void **)&a->firsts, a->firsts_len, &a->firsts_cap, sizeof *a->firsts))
+    if (!exj_check_room((void **)&a->firsts, a->firsts_len, &a->firsts_cap,
+                        sizeof *a->firsts))
         return false;
     a->firsts[a->firsts_len++] = (struct first){ .pool = l->c->graph_of_job[l->row->job],
                                                  .row = (uint32_t)(l->row - l->c->rows),
@@ -98,8 +84,8 @@ static bool leave_ready(const check_life *l, struct check_across *a,
 
     if (to < from || to - from <= 3 * c->lease || (!claim && was_taken_away(l)))
         return true;
-    if (!list_room((void **)&a->readies, a->readies_len, &a->readies_cap,
-                   sizeof *a->readies))
+    if (!exj_check_room((void **)&a->readies, a->readies_len, &a->readies_cap,
+                        sizeof *a->readies))
         return false;
     a->readies[a->readies_len++] = (struct ready){
         .from = from, .to = to, .since = since, .row = (uint32_t)(l->row - c->rows)
@@ -129,7 +115,7 @@ static bool leave_readies(const check_life *l, struct check_across *a)
 
 static bool leave_gap(uint64_t **list, size_t *len, size_t *cap, exj_nsec gap)
 {
-    if (!list_room((void **)list, *len, cap, sizeof **list))
+    if (!exj_check_room((void **)list, *len, cap, sizeof **list))
         return false;
     (*list)[(*len)++] = gap > 0 ? (uint64_t)gap / 1000 : 0;
     return true;

@@ -155,11 +155,17 @@ static void write_lines(exj_recorder *r, const char *p, size_t n, size_t lines)
     }
 }
 
-static void sign(exj_recorder *r, exj_hist_event *e)
+/* Sign the event, and give it to the sink where there is one. True: it still has to be written. */
+static bool is_for_file(exj_recorder *r, exj_hist_event *e)
 {
+    if (!r)
+        return false;
     e->t = exj_clock_mono_ns();
     e->actor = r->actor_slice;
     e->incarnation = r->incarnation;
+    if (r->sink)
+        r->sink(r->user, e);
+    return !r->sink;
 }
 
 void exj_recorder_write(exj_recorder *r, exj_hist_event *e)
@@ -167,13 +173,8 @@ void exj_recorder_write(exj_recorder *r, exj_hist_event *e)
     char line[EXJ_HIST_LINE_MAX];
     exj_buf b = { .p = line, .cap = sizeof(line) };
 
-    if (!r)
+    if (!is_for_file(r, e))
         return;
-    sign(r, e);
-    if (r->sink) {
-        r->sink(r->user, e);
-        return;
-    }
     exj_hist_format(&b, e); /* there is room: it cannot fail */
     write_lines(r, line, b.n, 1);
 }
@@ -182,13 +183,8 @@ void exj_recorder_add(exj_recorder *r, exj_recorder_batch *b, exj_hist_event *e)
 {
     exj_buf line;
 
-    if (!r)
+    if (!is_for_file(r, e))
         return;
-    sign(r, e);
-    if (r->sink) {
-        r->sink(r->user, e);
-        return;
-    }
     if (sizeof(b->room) - b->n < EXJ_HIST_LINE_MAX)
         exj_recorder_flush(r, b);
     line = (exj_buf){ .p = b->room + b->n, .cap = sizeof(b->room) - b->n };

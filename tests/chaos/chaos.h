@@ -85,6 +85,8 @@ bool chaos_keep_running(struct chaos *c);
 /* client.c */
 void *chaos_client(void *client);
 void *chaos_reader(void *chaos);
+/* Of a member; "" where it is no text. */
+const char *chaos_text(const json_t *o, const char *key);
 /* Send until it is answered; the status. *ret: the body or NULL, a new reference. */
 int chaos_ask(struct client *l, const char *method, const char *path, const char *body, json_t **ret);
 

@@ -10,7 +10,7 @@
 #define BATCH 4u
 #define PATIENCE_MS 90000
 
-static const char *text_of(const json_t *o, const char *key)
+const char *chaos_text(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
 
@@ -102,7 +102,7 @@ static void push(struct client *l)
     if (status != 200)
         snprintf(l->wrong, sizeof(l->wrong), "events were answered %d", status);
     json_array_foreach(json_object_get(o, "events"), i, e) {
-        const char *said = text_of(e, "status");
+        const char *said = chaos_text(e, "status");
 
         /* Whatever was killed in between, a batch is not there in parts, nor before its answer. */
         if (strcmp(said, "inserted") != 0 && strcmp(said, "uniqueKeyTaken") != 0)
@@ -133,8 +133,8 @@ static void order(struct client *l, const char *what, const char *body)
     status = chaos_ask(l, "POST", path, body, &o);
     l->refused += status == 409;
     if (status == 200)
-        l->rows[k].canceled = !strcmp(text_of(o, "outcome"), "canceled");
-    else if (status != 409 && strcmp(text_of(o, "code"), "StepNotFound") != 0 && !l->wrong[0])
+        l->rows[k].canceled = !strcmp(chaos_text(o, "outcome"), "canceled");
+    else if (status != 409 && strcmp(chaos_text(o, "code"), "StepNotFound") != 0 && !l->wrong[0])
         snprintf(l->wrong, sizeof(l->wrong), "POST %.150s was answered %d", path, status);
     json_decref(o);
 }
@@ -183,12 +183,12 @@ static bool read_page(struct chaos *c, exj_recorder *r, bool *ret_answered)
                                 .token = json_integer_value(json_object_get(e, "token")),
                                 .value = number };
 
-        line.job = (exj_slice){ text_of(e, "matrixRowId"), strlen(text_of(e, "matrixRowId")) };
-        line.key = (exj_slice){ text_of(e, "kind"), strlen(text_of(e, "kind")) };
+        line.job = (exj_slice){ chaos_text(e, "matrixRowId"), strlen(chaos_text(e, "matrixRowId")) };
+        line.key = (exj_slice){ chaos_text(e, "kind"), strlen(chaos_text(e, "kind")) };
         exj_recorder_write(r, &line);
         if (!strcmp(line.key.p, "completed") || !strcmp(line.key.p, "failed") ||
             !strcmp(line.key.p, "canceled"))
-            atomic_fetch_add(&c->ended, strstr(text_of(e, "matrixRowId"), "|c") != NULL);
+            atomic_fetch_add(&c->ended, strstr(chaos_text(e, "matrixRowId"), "|c") != NULL);
         if (number != after + 1 && !c->reader_wrong[0])
             snprintf(c->reader_wrong, sizeof(c->reader_wrong),
                      "event %" PRId64 " follows %" PRId64, number, after);

@@ -10,13 +10,6 @@
 static const char *const matrices[] = { "n", "f", "o" };
 #define MATRICES (sizeof(matrices) / sizeof(*matrices))
 
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-
-    return s ? s : "";
-}
-
 struct rest {
     struct client as; /* signals are sent as another client */
     unsigned left;
@@ -25,7 +18,7 @@ struct rest {
 static bool look_at(void *user, const json_t *row)
 {
     struct rest *r = user;
-    const char *status = text_of(row, "status");
+    const char *status = chaos_text(row, "status");
     bool waits = !strcmp(status, "suspended"), blocked = !strcmp(status, "blocked");
     char path[300], id[200];
     json_t *o = NULL;
@@ -33,8 +26,8 @@ static bool look_at(void *user, const json_t *row)
     r->left += waits || blocked || !strcmp(status, "queued") || !strcmp(status, "running");
     if (!waits && !blocked)
         return true;
-    snprintf(id, sizeof(id), "%.1s%%7C%%7C%s%%7C%s", text_of(row, "matrixCatalogId"),
-             text_of(row, "graphId"), text_of(row, "recordId"));
+    snprintf(id, sizeof(id), "%.1s%%7C%%7C%s%%7C%s", chaos_text(row, "matrixCatalogId"),
+             chaos_text(row, "graphId"), chaos_text(row, "recordId"));
     if (blocked) { /* it ended its host too often: released, and tried anew */
         snprintf(path, sizeof(path), "/v1/rows/%s/retry", id);
         chaos_ask(&r->as, "POST", path, "{}", &o);
@@ -97,7 +90,7 @@ static void wrong(struct verdict *v, const char *format, ...)
 static bool judge_row(void *user, const json_t *row)
 {
     struct verdict *v = user;
-    const char *record = text_of(row, "recordId"), *status = text_of(row, "status");
+    const char *record = chaos_text(row, "recordId"), *status = chaos_text(row, "status");
     unsigned l, k;
 
     if (sscanf(record, "c%u-%u", &l, &k) != 2)

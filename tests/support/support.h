@@ -54,7 +54,8 @@ typedef struct exj_prog {
 } exj_prog;
 
 /* Start `file` with `args` (NULL-terminated, without argv[0]) and exactly `env` besides
- * PATH, TMPDIR (= t), HOME (= t) and the sanitizers' options. Works in folder t. */
+ * PATH, TMPDIR (= t), HOME (= t), the sanitizers' options and EXJ_MUTANT (tests/mutants).
+ * Works in folder t. */
 void exj_prog_start(exj_prog *p, const exj_tmp *t, const char *file, const char *const *env,
                     const char *const *args);
 bool exj_prog_is_running(exj_prog *p);

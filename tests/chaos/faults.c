@@ -24,6 +24,20 @@ static void wait_ms(uint64_t ms)
     poll(NULL, 0, (int)ms);
 }
 
+/* Before its exec a child has whatever its parent has, the lock of the store too: stopped then,
+ * it would hold the store of a worker that is killed. */
+static bool is_program_of_its_own(pid_t child, pid_t parent)
+{
+    char path[2][32], exe[2][512];
+    ssize_t n[2];
+
+    for (int i = 0; i < 2; i++) {
+        snprintf(path[i], sizeof(path[i]), "/proc/%d/exe", i ? parent : child);
+        n[i] = readlink(path[i], exe[i], sizeof(exe[i]));
+    }
+    return n[0] > 0 && n[1] > 0 && (n[0] != n[1] || memcmp(exe[0], exe[1], (size_t)n[0]) != 0);
+}
+
 /* Children of the worker; each is a plugin host or the transform. */
 static size_t hosts_of(pid_t parent, pid_t ret[HOSTS_MOST])
 {
@@ -44,7 +58,8 @@ static size_t hosts_of(pid_t parent, pid_t ret[HOSTS_MOST])
         if (!f)
             continue;
         if (fgets(line, sizeof(line), f) && (close = strrchr(line, ')')) != NULL &&
-            sscanf(close + 1, " %*c %d", &of) == 1 && of == parent)
+            sscanf(close + 1, " %*c %d", &of) == 1 && of == parent &&
+            is_program_of_its_own(atoi(entry->d_name), parent))
             ret[n++] = atoi(entry->d_name);
         fclose(f);
     }

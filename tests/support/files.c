@@ -27,7 +27,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return 0;
 }
 
-static void remove_tree(const char *path)
+void exj_support_remove_tree(const char *path)
 {
     (void)nftw(path, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
@@ -39,7 +39,7 @@ void exj_support_clean(void)
         return;
     for (int i = 0; i < TMPS_MAX; i++) {
         if (tmps[i][0])
-            remove_tree(tmps[i]);
+            exj_support_remove_tree(tmps[i]);
         tmps[i][0] = '\0';
     }
 }
@@ -64,6 +64,13 @@ void exj_tmp_make(exj_tmp *ret)
     if (!mkdtemp(ret->path))
         exj_support_die("mkdtemp %s", ret->path);
     memcpy(tmps[free_slot], ret->path, sizeof(ret->path));
+}
+
+void exj_support_forget_tmp(const exj_tmp *t)
+{
+    for (int i = 0; i < TMPS_MAX; i++)
+        if (strcmp(tmps[i], t->path) == 0)
+            tmps[i][0] = '\0';
 }
 
 const char *exj_tmp_path(const exj_tmp *t, const char *name)

@@ -50,7 +50,7 @@ static void remember(pid_t pid)
     exj_support_die("too many programs");
 }
 
-static void forget(pid_t pid)
+void exj_support_forget(pid_t pid)
 {
     for (int i = 0; i < PROGS_MAX; i++)
         if (progs[i] == pid)
@@ -173,7 +173,7 @@ int exj_prog_wait(exj_prog *p, unsigned ms)
     while (waitpid(p->pid, &status, 0) < 0)
         if (errno != EINTR)
             exj_support_die("waitpid");
-    forget(p->pid);
+    exj_support_forget(p->pid);
     close(p->pidfd);
     p->pid = 0;
     p->pidfd = -1;

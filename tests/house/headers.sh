@@ -6,6 +6,7 @@ cd "${1:-$(dirname "${BASH_SOURCE[0]}")/../..}" || exit 2
 rc=0
 n=0
 warn=(-Wall -Wextra -Wundef -Werror -fsyntax-only -I. -Iinclude -Isdk/include)
+read -r -a others < <(pkg-config --cflags libmongoc-1.0 | sed 's/-I/-isystem /g') # core/store/mongo
 alone() { # HEADER COMPILER...
   local h=$1
   shift
@@ -16,7 +17,7 @@ alone() { # HEADER COMPILER...
   }
 }
 for h in $(find core -name '*.h' | sort); do
-  alone "$h" gcc -std=c11 -D_GNU_SOURCE "${warn[@]}" -x c
+  alone "$h" gcc -std=c11 -D_GNU_SOURCE "${warn[@]}" "${others[@]}" -x c
 done
 for h in $(find include sdk/include -name '*.h' 2>/dev/null | sort); do
   short=${h#sdk/}

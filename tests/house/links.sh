@@ -16,6 +16,7 @@ declare -A may=(
   [base]="base"
   [job]="base job"
   [store]="base job store"
+  [mongo]="base job store mongo"
   [history]="base job store history"
   [plugin]="base plugin"
   [run]="base job store history plugin run"
@@ -27,7 +28,7 @@ declare -A only=(
   ['sqlite3_[a-z0-9_]*']="store"
   ['MHD_[a-z_]*']="http"
   ['dl(open|sym|close|mopen)']="plugin"
-  ['mongoc_[a-z_]*|bson_[a-z_]*']=""
+  ['mongoc_[a-z0-9_]*|bson_[a-z0-9_]*']="mongo"
   ['jq_[a-z_]*|jv_[a-z_]*']=""
   ['exit']=""
 )
@@ -68,7 +69,8 @@ done
 # What a room's unit tests link: that room and what it may use (run and http also link what
 # the rooms they use bring with them).
 declare -A links=(
-  [base]="base" [job]="base job" [store]="base job store" [plugin]="base plugin"
+  [base]="base" [job]="base job" [store]="base job store" [mongo]="base job store mongo"
+  [plugin]="base plugin"
   [history]="base job store history" [run]="base job store history plugin run"
   [http]="base job store history plugin run http"
   [embed]="base job store history plugin run http embed"

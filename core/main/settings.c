@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/hide.h"
 #include "core/job/config.h"
 #include "core/main/dotenv.h"
 
@@ -612,26 +613,6 @@ exj_code exj_settings_support(const exj_settings *s, exj_err *err)
     return EXJ_OK;
 }
 
-/* "mongodb://user:secret@host" -> "mongodb://user:(hidden)@host" */
-static void show_uri(const char *text, exj_buf *ret)
-{
-    const char *start = strstr(text, "://"), *at, *colon;
-
-    start = start ? start + 3 : text;
-    /* The last '@' before the path: a password with a bare '@' in it stays hidden too. */
-    at = memrchr(start, '@', strcspn(start, "/?"));
-    if (!at)
-        at = strrchr(start, '@');
-    colon = at ? memchr(start, ':', (size_t)(at - start)) : NULL;
-    if (!colon) {
-        exj_buf_add_text(ret, text);
-        return;
-    }
-    exj_buf_add(ret, text, (size_t)(colon + 1 - text));
-    exj_buf_add_text(ret, "(hidden)");
-    exj_buf_add_text(ret, at);
-}
-
 exj_code exj_settings_show(const exj_settings *s, exj_setting id, exj_buf *ret_value,
                            exj_buf *ret_origin, exj_err *err)
 {
@@ -642,7 +623,7 @@ exj_code exj_settings_show(const exj_settings *s, exj_setting id, exj_buf *ret_v
     if (text && exj_setting_infos[id].kind == EXJ_SETTING_SECRET)
         exj_buf_add_text(ret_value, "(hidden)");
     else if (text && exj_setting_infos[id].kind == EXJ_SETTING_URI)
-        show_uri(text, ret_value);
+        exj_hide_password(text, ret_value);
     else if (text)
         exj_buf_add_text(ret_value, text);
     name_origin(id, s->at[id].origin, s->at[id].where, origin, sizeof(origin));

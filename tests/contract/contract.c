@@ -5,109 +5,41 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "core/history/recorded_store.h"
-#include "core/store/sqlite/internal.h"
-
 /* ---- stores ---------------------------------------------------------------------------------- */
 
-static exj_msec fake_wall(void *t)
+extern const struct store_makers mongo_makers __attribute__((weak));
+
+static const struct store_makers *const kinds[] = { &sqlite_makers, &mongo_makers };
+
+const struct store_maker *maker_at(size_t i)
 {
-    return ((struct fake_time *)t)->wall_ms;
-}
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
+        size_t n = kinds[k] ? kinds[k]->len : 0;
 
-static exj_nsec fake_mono(void *t)
-{
-    return ((struct fake_time *)t)->mono_ms * 1000000;
-}
-
-static exj_code open_sqlite(const char *dir, const char *note, struct fake_time *t,
-                            exj_store **ret, exj_err *err)
-{
-    /* fast: no test here cuts the power */
-    exj_sqlite_options o = { .dir = dir, .lock_note = note, .fast = true };
-    exj_sqlite_seam seam = { .wall_ms = fake_wall, .mono_ns = fake_mono, .user = t };
-
-    return exj_sqlite_open_seam(&o, &seam, ret, err);
-}
-
-/* The same behind the store that records: nobody can tell the difference, and each operation
- * that began has an end. One store at a time is recorded. */
-#define RECORDED_MOST (1u << 20)
-static struct recording {
-    exj_recorder *recorder;
-    atomic_uchar state[RECORDED_MOST]; /* by id: 1 begun, 2 ended */
-    atomic_uint_least64_t last;
-} recording;
-
-static void check_event(void *user, const exj_hist_event *e)
-{
-    struct recording *r = user;
-
-    cr_assert(e->id > 0 && e->id < RECORDED_MOST);
-    if (e->phase == EXJ_HIST_INVOKE) {
-        cr_assert_eq(r->state[e->id], 0, "operation %" PRIu64 " begins twice", e->id);
-        r->state[e->id] = 1;
-        if (e->id > r->last)
-            r->last = e->id;
-        return;
+        if (i < n)
+            return &kinds[k]->list[i];
+        i -= n;
     }
-    cr_assert_neq(r->state[e->id], 0, "%s %" PRIu64 " ends before it begins",
-                  exj_hist_op_word(e->op), e->id);
-    r->state[e->id] = 2;
-    cr_assert(e->phase != EXJ_HIST_OK || e->code.n == 0);
-    if (e->op == EXJ_HIST_ENQUEUE && e->phase == EXJ_HIST_OK)
-        cr_assert(e->job.n > 4 && e->outcome.n > 0);
+    return NULL;
 }
 
-void recording_end(void)
-{
-    if (!recording.recorder)
-        return;
-    for (uint64_t id = 1; id <= recording.last; id++)
-        cr_assert_eq(recording.state[id], 2, "operation %" PRIu64 " has no end", id);
-    exj_recorder_close(recording.recorder);
-    memset(&recording, 0, sizeof(recording));
-}
-
-static exj_code open_recorded(const char *dir, const char *note, struct fake_time *t,
-                              exj_store **ret, exj_err *err)
-{
-    exj_store *inner;
-    exj_code rc = open_sqlite(dir, note, t, &inner, err);
-
-    if (rc)
-        return rc;
-    recording_end(); /* of one that a test closed by itself */
-    cr_assert_eq(exj_recorder_open_sink(check_event, &recording, "contract", 1,
-                                        &recording.recorder, err), EXJ_OK);
-    rc = exj_recorded_store(inner, recording.recorder, ret, err);
-    if (rc) {
-        inner->v->close(inner);
-        recording_end();
-    }
-    return rc;
-}
-
-const struct store_maker makers[] = {
-    { "sqlite", open_sqlite },
-    { "recorded sqlite", open_recorded },
-};
-#ifdef CONTRACT_OF_FILES
-const size_t makers_len = 1;
-#else
-const size_t makers_len = sizeof(makers) / sizeof(makers[0]);
-#endif
-
+/* What is tried is said, and a store that cannot be had is not passed over. */
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
 {
     (void)set;
-    for (size_t i = 0; i < makers_len; i++) {
+    for (size_t i = 0; maker_at(i); i++) {
+        const struct store_maker *m = maker_at(i);
+        const char *why = m->missing ? m->missing() : NULL;
         struct fixture f;
         exj_store_health h;
 
-        fixture_open(&f, &makers[i]);
+        if (why) {
+            fprintf(stderr, "contract: store \"%s\" cannot be had: %s\n", m->name, why);
+            exit(1);
+        }
+        fixture_open(&f, m);
         f.s->v->health(f.s, &h);
-        fprintf(stderr, "contract: store \"%s\", %s, schema %d\n", makers[i].name, h.backend,
+        fprintf(stderr, "contract: store \"%s\", %s, schema %d\n", m->name, h.backend,
                 h.schema_version);
         fixture_close(&f);
     }
@@ -141,12 +73,20 @@ void remove_dir(const char *dir)
     rmdir(dir);
 }
 
-static void open_store(struct fixture *f)
+static exj_store *open_store(struct fixture *f, const char *note)
 {
+    exj_store *s = NULL;
     exj_err err = { 0 };
-    exj_code rc = f->maker->open(f->dir, "the contract suite", &f->time, &f->s, &err);
+    exj_code rc = f->maker->open(f->dir, note, &f->time, &s, &err);
 
-    cr_assert(rc == EXJ_OK, "open: %s", err.text);
+    cr_assert(rc == EXJ_OK, "open \"%s\": %s", f->maker->name, err.text);
+    return s;
+}
+
+static void store_is_closed(const struct fixture *f)
+{
+    if (f->maker->closed)
+        f->maker->closed();
 }
 
 void fixture_open(struct fixture *f, const struct store_maker *m)
@@ -156,21 +96,34 @@ void fixture_open(struct fixture *f, const struct store_maker *m)
     f->time.wall_ms = START;
     f->time.mono_ms = 1000;
     temp_dir(f->dir, sizeof(f->dir));
-    open_store(f);
+    f->s = open_store(f, "the contract suite");
 }
 
 void fixture_reopen(struct fixture *f)
 {
     f->s->v->close(f->s);
-    recording_end();
-    open_store(f);
+    store_is_closed(f);
+    f->s = open_store(f, "the contract suite");
+}
+
+exj_store *fixture_second(struct fixture *f)
+{
+    cr_assert(f->maker->shared, "one worker at a time has a store \"%s\" open", f->maker->name);
+    return open_store(f, "a second worker");
 }
 
 void fixture_close(struct fixture *f)
 {
     f->s->v->close(f->s);
-    recording_end();
+    store_is_closed(f);
+    if (f->maker->wipe)
+        f->maker->wipe(f->dir);
     remove_dir(f->dir);
+}
+
+unsigned scaled(const struct fixture *f, unsigned n)
+{
+    return n / f->maker->scale;
 }
 
 void advance(struct fixture *f, exj_msec ms)

@@ -16,19 +16,45 @@
 
 #define START 1700000000000 /* where the test's clock starts */
 #define LEASE 60000
+#define NO_ROW 4711471147114711 /* neither a row nor, below, a pool has such a number */
+#define NO_POOL 471147114711
 
 struct fake_time {
     atomic_int_least64_t wall_ms, mono_ms;
 };
 
+/* One way to have a store. Each test is told of it by `f->maker`, and asks it for nothing but
+ * what store.h leaves open. */
 struct store_maker {
     const char *name;
+    /* On a server that other workers use too: to open it again is no restart of the only one, so
+     * nothing is freed or taken back by it; the clock is the server's; listeners may hear later,
+     * and once of several changes. */
+    bool shared;
+    bool of_files;     /* tried by programs that look into the store's files */
+    unsigned scale;    /* what takes thousands of operations does so many times fewer: 1.. */
+    size_t large_bytes; /* values above it are kept apart from their rows */
+    int64_t kv_keys, kv_bytes; /* the limits of one graph as it was opened with */
+    /* NULL, or: why it cannot be had here; a static text. NULL text: it can. */
+    const char *(*missing)(void);
+    /* The data of a fixture is known by its folder, which is the maker's to use. */
     exj_code (*open)(const char *dir, const char *note, struct fake_time *t, exj_store **ret,
                      exj_err *err);
+    void (*closed)(void);          /* NULL, or: after the store of the fixture was closed */
+    void (*wipe)(const char *dir); /* NULL, or: what is kept outside of the folder goes */
+    /* Takes a value of this row that is kept apart from under the store, or cuts it short.
+     * ret_name: how an error has to call it. */
+    void (*spoil)(const char *dir, int64_t seq, exj_slice value, bool cut, char ret_name[80]);
 };
 
-extern const struct store_maker makers[];
-extern const size_t makers_len;
+/* A file maker_*.c each. A program tries those that it is linked with. */
+struct store_makers {
+    const struct store_maker *list;
+    size_t len;
+};
+
+extern const struct store_makers sqlite_makers;
+const struct store_maker *maker_at(size_t i); /* of all of them; NULL: no more */
 
 struct fixture {
     const struct store_maker *maker;
@@ -39,20 +65,31 @@ struct fixture {
 
 void fixture_open(struct fixture *f, const struct store_maker *m);
 void fixture_reopen(struct fixture *f);
+/* Of a shared store: the same data, opened by another worker at the same time. The caller closes
+ * it before the fixture. */
+exj_store *fixture_second(struct fixture *f);
 void fixture_close(struct fixture *f);
-/* The recorded store was closed: everything that began has ended. */
-void recording_end(void);
+unsigned scaled(const struct fixture *f, unsigned n); /* n, or fewer where they cost much */
 void advance(struct fixture *f, exj_msec ms);
 void temp_dir(char *ret, size_t cap);
 void remove_dir(const char *dir);
+
+/* A program that looks into files takes the stores that have some, each once. */
+#ifdef CONTRACT_OF_FILES
+#define CONTRACT_TRIES(m) ((m)->of_files)
+#else
+#define CONTRACT_TRIES(m) true
+#endif
 
 #define CONTRACT(suite, name)                                                                  \
     static void suite##_##name(struct fixture *f);                                             \
     Test(suite, name)                                                                          \
     {                                                                                          \
-        for (size_t i = 0; i < makers_len; i++) {                                              \
+        for (size_t i = 0; maker_at(i); i++) {                                                 \
             struct fixture f;                                                                  \
-            fixture_open(&f, &makers[i]);                                                      \
+            if (!CONTRACT_TRIES(maker_at(i)))                                                  \
+                continue;                                                                      \
+            fixture_open(&f, maker_at(i));                                                     \
             suite##_##name(&f);                                                                \
             fixture_close(&f);                                                                 \
         }                                                                                      \

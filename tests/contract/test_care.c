@@ -315,7 +315,7 @@ Test(care, doctor_finds_what_is_planted_and_mends_what_can_be_mended)
         exj_doctor_report r;
         int64_t p;
 
-        fixture_open(&f, &makers[0]);
+        fixture_open(&f, sqlite_makers.list);
         p = fill(&f);
         sql(&f, planted[i].sql);
         r = doctor(&f, false, &t);

@@ -44,7 +44,7 @@ CONTRACT(groups, all_of_a_group_is_applied_or_nothing_of_it)
     make_insert(&op[0], &it[0], p, "a");
     make_insert(&op[1], &it[1], p, "b");
     make_cancel(&op[2], seq);
-    make_cancel(&op[3], 4711);
+    make_cancel(&op[3], NO_ROW);
     make_insert(&op[4], &it[2], p, "c");
     make_insert(&op[5], &it[3], p, "d");
     op[1].with_next = op[2].with_next = op[3].with_next = true;
@@ -261,7 +261,7 @@ CONTRACT(commands, a_command_and_its_effect_are_one)
     exj_buf_release(&op[0].u.command.ret_body);
     /* The effect is refused: the key is free for another try. */
     make_command(&op[0], EXJ_OP_COMMAND_TAKE, "l", 1, 31);
-    make_cancel(&op[1], 4711);
+    make_cancel(&op[1], NO_ROW);
     make_command(&op[2], EXJ_OP_COMMAND_KEEP, "l", 1, 31);
     op[0].with_next = op[1].with_next = true;
     do_all(f, op, 3);

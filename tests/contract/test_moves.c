@@ -388,10 +388,10 @@ CONTRACT(moves, orders_for_a_row_that_is_not_there_say_so)
 {
     exj_err err = { 0 };
 
-    expect_code(cancel(f, 4711, NULL, &err), EXJ_NOT_FOUND);
+    expect_code(cancel(f, NO_ROW, NULL, &err), EXJ_NOT_FOUND);
     cr_assert(strstr(err.text, "4711"));
-    expect_code(rerun(f, 4711, NULL, NULL, NULL, NULL), EXJ_NOT_FOUND);
+    expect_code(rerun(f, NO_ROW, NULL, NULL, NULL, NULL), EXJ_NOT_FOUND);
     err = (exj_err){ 0 };
-    expect_code(signal_to(f, 4711, "go", "1", NULL, &err), EXJ_NOT_FOUND);
+    expect_code(signal_to(f, NO_ROW, "go", "1", NULL, &err), EXJ_NOT_FOUND);
     cr_assert(strstr(err.text, "4711"));
 }

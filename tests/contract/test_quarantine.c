@@ -44,7 +44,7 @@ CONTRACT(quarantine, failures_are_counted_by_code_and_row)
     int64_t p = pool(f, "m", "", "g"), a = insert_as(f, p, "a", 0, 9, 0), b;
 
     expect_int(crashes(f, a), 0);
-    expect_int(crashes(f, 4711), 0);
+    expect_int(crashes(f, NO_ROW), 0);
     attempt(f, p, 1, EXJ_EV_FAIL_RETRY, "PluginCrashed");
     attempt(f, p, 2, EXJ_EV_FAIL_RETRY, "Timeout");
     attempt(f, p, 3, EXJ_EV_FAIL_RETRY, "PluginCrashed");
@@ -94,7 +94,7 @@ CONTRACT(quarantine, failures_are_shown_newest_first_over_a_retry)
     size_t n = 0;
 
     cr_assert_str_eq(failures(f, a, 10, 10).codes, "");
-    cr_assert_str_eq(failures(f, 4711, 10, 10).codes, "");
+    cr_assert_str_eq(failures(f, NO_ROW, 10, 10).codes, "");
     attempt(f, p, 1, EXJ_EV_FAIL_RETRY, "A");
     attempt(f, p, 2, EXJ_EV_FAIL_DEAD, "B");
     cr_assert_str_eq(failures(f, a, 10, 10).codes, "B2 A1 ");

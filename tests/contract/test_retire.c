@@ -389,6 +389,6 @@ CONTRACT(retire, a_removed_row_that_comes_back_may_be_removed_again)
     a.status = EXJ_QUEUED;
     expect_code(exj_store_do(f->s, &op, NULL), EXJ_INVALID);
     a.status = EXJ_COMPLETED;
-    op.u.restore.pool = 99;
+    op.u.restore.pool = NO_POOL;
     expect_code(exj_store_do(f->s, &op, NULL), EXJ_NOT_FOUND);
 }

@@ -43,7 +43,7 @@ CONTRACT(rows, insert_into_no_pool_is_not_found)
                            .input = EXJ_SLICE_LITERAL("{}") };
     exj_op op = { .kind = EXJ_OP_INSERT };
 
-    op.u.insert.pool = 77;
+    op.u.insert.pool = NO_POOL;
     op.u.insert.items = &it;
     op.u.insert.len = 1;
     expect_code(exj_store_do(f->s, &op, NULL), EXJ_NOT_FOUND);
@@ -78,7 +78,7 @@ CONTRACT(rows, claims_go_by_priority_then_age)
  * write that turns it `running`. */
 CONTRACT(rows, a_claim_serves_many_pools_at_once)
 {
-    int64_t p = pool(f, "m", "", "g"), q = pool(f, "m", "", "h"), none = 99;
+    int64_t p = pool(f, "m", "", "g"), q = pool(f, "m", "", "h"), none = NO_POOL;
     exj_claim c[4];
     exj_want w[3] = { { .pool = q, .want = 2 }, { .pool = none, .want = 1 },
                       { .pool = p, .want = 1 } };
@@ -134,7 +134,7 @@ CONTRACT(rows, load_gives_the_inputs_in_the_order_of_the_claims)
 
 CONTRACT(rows, load_of_a_row_that_is_not_there_is_corrupt)
 {
-    exj_claim c = { .seq = 4711 };
+    exj_claim c = { .seq = NO_ROW };
     exj_loaded l;
     exj_buf arena = EXJ_BUF_INIT;
 
@@ -335,7 +335,7 @@ CONTRACT(rows, retry_starts_anew_and_keeps_the_token)
     expect_int(c.token, 2);
     expect_code(finish(f, &c, EXJ_EV_SUCCEED, 0, "{}"), EXJ_OK);
     expect_code(retry(f, seq, NULL), EXJ_REFUSED);
-    expect_code(retry(f, 4711, NULL), EXJ_NOT_FOUND);
+    expect_code(retry(f, NO_ROW, NULL), EXJ_NOT_FOUND);
 }
 
 static bool collect(void *user, const exj_row_view *v)

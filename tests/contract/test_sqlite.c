@@ -69,7 +69,7 @@ static int counted_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *f, int
  * begun anew while it is read. */
 Test(sqlite, no_other_connection_is_opened_for_writing)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     exj_sqlite_seam seam = { .vfs = "counting" };
     int before;
 
@@ -181,7 +181,7 @@ static const char version_1[] =
 
 Test(sqlite, a_store_of_version_1_is_brought_up_to_date_and_goes_on)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     exj_err err = { 0 };
     exj_claim c;
     exj_store_health h;
@@ -230,7 +230,7 @@ static bool note_seq(void *user, const exj_row_view *v)
 
 Test(sqlite, a_store_of_version_2_is_brought_up_to_date_and_goes_on)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     exj_row_filter page = { .status = EXJ_BLOCKED, .limit = 10,
                             .error_code = EXJ_SLICE_LITERAL("Quarantined") };
     exj_op op = { .kind = EXJ_OP_KV_ADD };
@@ -291,7 +291,7 @@ static const char version_3_adds[] =
 
 Test(sqlite, a_store_of_version_3_is_brought_up_to_date_and_its_suspended_rows_wait_for_a_signal)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     int64_t first = 0, last = 0;
     bool delivered = false;
     exj_store_health h;
@@ -340,7 +340,7 @@ Test(sqlite, a_store_of_version_3_is_brought_up_to_date_and_its_suspended_rows_w
 
 Test(sqlite, an_upgrade_that_finds_no_room_leaves_the_older_store_whole)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     exj_sqlite_seam seam = { .max_pages = 1 }; /* no more than it has */
     exj_store_health h;
     exj_err err = { 0 };
@@ -383,7 +383,7 @@ Test(sqlite, a_reader_beside_the_writer_sees_rows_and_writes_nothing)
     exj_store *r = NULL;
     exj_op op = { .kind = EXJ_OP_PROMOTE };
 
-    fixture_open(&f, &makers[0]);
+    fixture_open(&f, sqlite_makers.list);
     insert(&f, pool(&f, "m", "", "g"), "a");
     expect_code(exj_sqlite_open(&(exj_sqlite_options){ .dir = f.dir, .read_only = true }, &r,
                                 NULL),
@@ -403,7 +403,7 @@ Test(sqlite, everything_answered_is_there_after_a_restart)
     exj_claim c;
     int64_t p;
 
-    fixture_open(&f, &makers[0]);
+    fixture_open(&f, sqlite_makers.list);
     p = pool(&f, "m", "", "g");
     insert(&f, p, "a");
     insert(&f, p, "b");
@@ -427,7 +427,7 @@ Test(sqlite, entries_of_rows_that_are_not_aside_do_not_hold_up_the_others)
     exj_msec next;
     int64_t p;
 
-    fixture_open(&f, &makers[0]);
+    fixture_open(&f, sqlite_makers.list);
     p = pool(&f, "m", "", "g");
     insert(&f, p, "ready"); /* seq 1 */
     insert_as(&f, p, "later", 0, 3, START + 1000);
@@ -482,7 +482,7 @@ static void fill_and_go_on(struct fixture *f)
 
 Test(sqlite, a_file_that_may_not_grow_says_full_and_loses_nothing)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     exj_sqlite_seam seam = { .max_pages = 200 };
     exj_claim c;
 
@@ -496,7 +496,7 @@ Test(sqlite, a_file_that_may_not_grow_says_full_and_loses_nothing)
 
 Test(sqlite, a_full_file_system_says_full_and_loses_nothing)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
 
     temp_dir(f.dir, sizeof(f.dir));
     if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
@@ -521,7 +521,7 @@ Test(sqlite, lack_of_memory_changes_nothing_and_passes)
     int64_t p;
     exj_code rc;
 
-    fixture_open(&f, &makers[0]);
+    fixture_open(&f, sqlite_makers.list);
     p = pool(&f, "m", "", "g");
     sqlite3_hard_heap_limit64(sqlite3_memory_used() + 4096);
     rc = insert_big(f.s, p, 1);
@@ -545,7 +545,7 @@ static exj_code kv_put(exj_store *s, const char *key, exj_slice value)
 Test(sqlite, a_key_that_finds_no_room_on_disk_or_in_memory_leaves_the_old_value)
 {
     static char big[60001];
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     exj_sqlite_seam seam = { .max_pages = 100 };
     exj_buf got = EXJ_BUF_INIT;
     exj_code rc = EXJ_OK;

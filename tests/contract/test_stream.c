@@ -169,7 +169,7 @@ CONTRACT(stream, a_long_journal_shows_its_newest_entries)
     expect_int(seen[1], 302);
     expect_folds(f, seq);
     seen[0] = 0;
-    expect_code(f->s->v->journal(f->s, 4711, 10, count_entry, seen, NULL), EXJ_OK);
+    expect_code(f->s->v->journal(f->s, NO_ROW, 10, count_entry, seen, NULL), EXJ_OK);
     expect_int(seen[0], 0);
 }
 
@@ -264,7 +264,7 @@ Test(stream, a_commit_that_finds_no_memory_leaves_no_entry_and_no_hole)
     int64_t p, calls;
     struct news n = { .mu = PTHREAD_MUTEX_INITIALIZER };
 
-    fixture_open(&f, &makers[0]);
+    fixture_open(&f, sqlite_makers.list);
     n.s = f.s;
     p = pool(&f, "m", "", "g");
     insert(&f, p, "a");
@@ -284,7 +284,7 @@ Test(stream, a_commit_that_finds_no_memory_leaves_no_entry_and_no_hole)
 
 Test(stream, a_full_disk_leaves_no_entry_and_no_hole)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     exj_sqlite_seam seam = { .max_pages = 300 };
     exj_code rc = EXJ_OK;
     int64_t p, seq, n = 0;
@@ -349,7 +349,7 @@ static int open_ours(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
 
 Test(stream, a_commit_that_the_disk_refuses_leaves_rows_and_stream_alike)
 {
-    struct fixture f = { .maker = &makers[0] };
+    struct fixture f = { .maker = sqlite_makers.list };
     static sqlite3_vfs vfs;
     exj_sqlite_seam seam = { .vfs = "breaks" };
     exj_insert_item it = { .record_id = EXJ_SLICE_LITERAL("c"),

@@ -221,14 +221,39 @@ CONTRACT(commands, keys_expire)
     expect_code(command(f, EXJ_OP_COMMAND_KEEP, "k", 3, 13, &op), EXJ_OK);
 }
 
-CONTRACT(commands, a_restart_frees_what_nobody_works_on_any_more)
+/* A store that is nobody else's knows it when it is opened; on a server only time tells. */
+CONTRACT(commands, what_nobody_works_on_any_more_is_free_again)
 {
     exj_op op;
 
     expect_code(command(f, EXJ_OP_COMMAND_TAKE, "k", 1, 11, &op), EXJ_OK);
     fixture_reopen(f);
+    if (f->maker->shared) {
+        expect_code(command(f, EXJ_OP_COMMAND_TAKE, "k", 1, 12, &op), EXJ_BUSY);
+        advance(f, DAY);
+    }
     expect_code(command(f, EXJ_OP_COMMAND_TAKE, "k", 1, 12, &op), EXJ_OK);
     expect_code(command(f, EXJ_OP_COMMAND_KEEP, "k", 1, 11, &op), EXJ_FENCED);
+    expect_code(command(f, EXJ_OP_COMMAND_KEEP, "k", 1, 12, &op), EXJ_OK);
+}
+
+CONTRACT_SHARED(commands, a_key_is_everybodys_who_uses_the_store)
+{
+    exj_store *other, *mine = f->s;
+    exj_op op;
+
+    expect_code(command(f, EXJ_OP_COMMAND_TAKE, "k", 1, 11, &op), EXJ_OK);
+    other = fixture_second(f);
+    f->s = other;
+    expect_code(command(f, EXJ_OP_COMMAND_TAKE, "k", 1, 12, &op), EXJ_BUSY);
+    f->s = mine;
+    expect_code(command(f, EXJ_OP_COMMAND_KEEP, "k", 1, 11, &op), EXJ_OK);
+    f->s = other;
+    expect_code(command(f, EXJ_OP_COMMAND_TAKE, "k", 1, 12, &op), EXJ_CANCELLED);
+    cr_assert(op.u.command.ret_replay);
+    exj_buf_release(&op.u.command.ret_body);
+    f->s = mine;
+    other->v->close(other);
 }
 
 static bool answer(exj_op *op)

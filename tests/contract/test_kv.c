@@ -1,5 +1,5 @@
 /* Keys and values of a graph: durable, bounded, fenced by the claim that writes. */
-#include "contract.h"
+#include "durable.h"
 
 #include <stdlib.h>
 
@@ -171,53 +171,36 @@ CONTRACT(kv, keys_and_values_that_are_too_long_are_refused)
     expect_value(f, "g", long_key, long_value);
 }
 
-struct fill {
-    atomic_uint left;
-    exj_op *ops;
-    char (*keys)[16];
-};
-
-static void filled(exj_op *op)
-{
-    struct fill *fill = op->user;
-
-    atomic_fetch_sub(&fill->left, 1);
-}
-
 /* Keys "k<from>" … of graph "g", in one submission. */
 static void fill_up(struct fixture *f, unsigned from, unsigned n, exj_slice value)
 {
-    struct fill fill = { .ops = calloc(n, sizeof(exj_op)), .keys = calloc(n, 16) };
-    exj_op last = { .kind = EXJ_OP_PROMOTE };
+    exj_op *ops = calloc(n, sizeof(*ops));
+    char (*keys)[16] = calloc(n, sizeof(*keys));
 
-    cr_assert(fill.ops && fill.keys);
-    atomic_store(&fill.left, n);
+    cr_assert(ops && keys);
     for (unsigned i = 0; i < n; i++) {
-        exj_op *op = &fill.ops[i];
-
-        snprintf(fill.keys[i], sizeof(fill.keys[i]), "k%05u", from + i);
-        *op = (exj_op){ .kind = EXJ_OP_KV_PUT, .done = filled, .user = &fill };
-        op->next = i + 1 < n ? &fill.ops[i + 1] : NULL;
-        op->u.kv.graph = exj_slice_of("g");
-        op->u.kv.key = exj_slice_of(fill.keys[i]);
-        op->u.kv.value = value;
+        snprintf(keys[i], sizeof(keys[i]), "k%05u", from + i);
+        ops[i].kind = EXJ_OP_KV_PUT;
+        ops[i].u.kv.graph = exj_slice_of("g");
+        ops[i].u.kv.key = exj_slice_of(keys[i]);
+        ops[i].u.kv.value = value;
     }
-    exj_store_submit(f->s, fill.ops);
-    expect_code(exj_store_do(f->s, &last, NULL), EXJ_OK); /* answered behind them all */
-    expect_int(atomic_load(&fill.left), 0);
+    do_all(f, ops, n);
     for (unsigned i = 0; i < n; i++)
-        cr_assert(fill.ops[i].rc == EXJ_OK, "%s: %s", fill.keys[i], fill.ops[i].err.text);
-    free(fill.ops);
-    free(fill.keys);
+        cr_assert(ops[i].rc == EXJ_OK, "%s: %s", keys[i], ops[i].err.text);
+    free(ops);
+    free(keys);
 }
 
 CONTRACT(kv, a_graph_has_so_many_keys_and_no_more)
 {
     exj_err err = { 0 };
+    char most[24];
 
-    fill_up(f, 0, EXJ_STORE_KV_KEYS, EXJ_SLICE_LITERAL("1"));
+    snprintf(most, sizeof(most), "%" PRId64, f->maker->kv_keys);
+    fill_up(f, 0, (unsigned)f->maker->kv_keys, EXJ_SLICE_LITERAL("1"));
     expect_code(kv(f, EXJ_OP_KV_PUT, NULL, "g", "more", "1", 0, NULL, &err), EXJ_REFUSED);
-    cr_assert(strstr(err.text, "10000") && strstr(err.text, "\"g\""), "%s", err.text);
+    cr_assert(strstr(err.text, most) && strstr(err.text, "\"g\""), "%s", err.text);
     expect_code(kv_add(f, "more", 1, NULL), EXJ_REFUSED);
     expect_code(kv_put(f, NULL, "g", "k00001", "2"), EXJ_OK); /* no new key */
     expect_code(kv_add(f, "k00001", 1, NULL), EXJ_OK);
@@ -232,14 +215,16 @@ CONTRACT(kv, a_graph_has_so_many_keys_and_no_more)
 CONTRACT(kv, a_graph_has_so_many_bytes_and_no_more)
 {
     static char big[EXJ_STORE_KV_VALUE_MAX + 1];
-    unsigned n = EXJ_STORE_KV_BYTES / (EXJ_STORE_KV_VALUE_MAX + 6);
+    unsigned n = (unsigned)(f->maker->kv_bytes / (EXJ_STORE_KV_VALUE_MAX + 6));
     exj_err err = { 0 };
+    char most[24];
 
     memset(big, '1', EXJ_STORE_KV_VALUE_MAX);
     for (unsigned i = 0; i < n; i += 64)
         fill_up(f, i, n - i < 64 ? n - i : 64, exj_slice_of(big));
     expect_code(kv(f, EXJ_OP_KV_PUT, NULL, "g", "k99999", big, 0, NULL, &err), EXJ_REFUSED);
-    cr_assert(strstr(err.text, "67108864"), "%s", err.text);
+    snprintf(most, sizeof(most), "%" PRId64, f->maker->kv_bytes);
+    cr_assert(strstr(err.text, most), "%s", err.text);
     expect_code(kv_put(f, NULL, "g", "k00000", "1"), EXJ_OK); /* smaller: always */
     expect_code(kv_put(f, NULL, "g", "k99999", big), EXJ_OK);
     expect_code(kv_put(f, NULL, "g", "k00000", big), EXJ_REFUSED);
@@ -313,7 +298,8 @@ CONTRACT(kv, pages_go_by_key_and_say_who_wrote)
 /* Random writes against a plain table; EXJ_SEED repeats a run. */
 CONTRACT(kv, random_writes_agree_with_a_plain_table)
 {
-    enum { KEYS = 12, STEPS = 1500 };
+    enum { KEYS = 12 };
+    int steps = (int)scaled(f, 1500);
     const char *given = getenv("EXJ_SEED");
     uint64_t x = given ? strtoull(given, NULL, 10) : exj_random_u64();
     struct {
@@ -323,7 +309,7 @@ CONTRACT(kv, random_writes_agree_with_a_plain_table)
 
     x = x ? x : 1;
     fprintf(stderr, "kv: EXJ_SEED=%" PRIu64 "\n", x);
-    for (int step = 0; step < STEPS; step++) {
+    for (int step = 0; step < steps; step++) {
         char key[8], text[24];
         unsigned k, what;
         int64_t v, sum;
@@ -348,7 +334,7 @@ CONTRACT(kv, random_writes_agree_with_a_plain_table)
             table[k].number += v;
             expect_int(sum, table[k].number);
         }
-        if (step == STEPS / 2)
+        if (step == steps / 2)
             fixture_reopen(f);
     }
     for (unsigned k = 0; k < KEYS; k++) {

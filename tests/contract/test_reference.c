@@ -24,14 +24,15 @@ static uint32_t draw(uint32_t below)
 CONTRACT(reference, random_operations_agree_with_a_plain_model)
 {
     const char *given = getenv("EXJ_SEED");
+    unsigned steps = scaled(f, STEPS);
     uint64_t seed = given ? strtoull(given, NULL, 10) : exj_random_u64();
 
     fprintf(stderr, "reference: EXJ_SEED=%" PRIu64 "\n", seed);
     state = seed ? seed : 1;
     reference_begin(f, draw);
-    for (int step = 0; step < STEPS; step++) {
+    for (unsigned step = 0; step < steps; step++) {
         reference_step(f);
-        if (step % (STEPS / 4) == STEPS / 4 - 1)
+        if (step % (steps / 4) == steps / 4 - 1)
             reference_reopen(f);
     }
     reference_compare(f);

@@ -291,25 +291,26 @@ CONTRACT(wait, many_rows_resume_each_at_its_time_and_within_the_limit)
 {
     int64_t p = pool(f, "m", "", "g");
     exj_op op = { .kind = EXJ_OP_PROMOTE };
+    unsigned n = scaled(f, 600) & ~1u;
     exj_claim c[600];
     char id[16];
 
-    for (int i = 0; i < 600; i++) {
-        snprintf(id, sizeof(id), "r%d", i);
+    for (unsigned i = 0; i < n; i++) {
+        snprintf(id, sizeof(id), "r%u", i);
         insert(f, p, id);
     }
-    expect_int(claim(f, p, "w", 1, 600, c), 600);
-    for (int i = 0; i < 600; i++)
+    expect_int(claim(f, p, "w", 1, n, c), n);
+    for (unsigned i = 0; i < n; i++)
         expect_code(suspend(f, &c[i], EXJ_WAIT_TIME, NULL, START + 1000 + i % 2 * 5000),
                     EXJ_OK);
     advance(f, 1000);
-    op.u.promote.limit = 299;
+    op.u.promote.limit = n / 2 - 1;
     expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
-    expect_int(op.u.promote.ret_promoted, 299);
+    expect_int(op.u.promote.ret_promoted, n / 2 - 1);
     expect_int(op.u.promote.ret_next_due, START + 1000);
     expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
     expect_int(op.u.promote.ret_promoted, 1);
     expect_int(op.u.promote.ret_next_due, START + 6000);
-    expect_int(count(f, p, EXJ_SUSPENDED), 300);
-    expect_int(count(f, p, EXJ_QUEUED), 300);
+    expect_int(count(f, p, EXJ_SUSPENDED), n / 2);
+    expect_int(count(f, p, EXJ_QUEUED), n / 2);
 }

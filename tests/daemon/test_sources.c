@@ -3,14 +3,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <sqlite3.h>
+
 #include "tests/daemon/cli_support.h"
 
 #define FILE_PLUGIN "exellix.source-file"
+#define SQL_PLUGIN "exellix.source-sql"
 
 static void setup(void)
 {
     cli_setup();
-    env[2] = NULL;
+    env[2] = env[3] = NULL;
     cr_assert_eq(mkdir(exj_tmp_path(&tmp, "in"), 0700), 0);
     exj_spit(exj_tmp_path(&tmp, "g.json"),
              "{\"graphId\":\"g\",\"payload\":{\"graphId\":\"g\"},\"publicationStatus\":"
@@ -92,6 +95,47 @@ Test(sources, a_csv_file_becomes_rows)
     runs(0, 1200, 0);
     cr_assert_eq(RUN("rows", "show", "m||g|1199"), 0, "%s", said_err);
     cr_expect(strstr(said_out, "two\\r\\nlines"), "%s", said_out);
+}
+
+Test(sources, the_rows_of_a_database_become_rows)
+{
+    char input[600];
+    sqlite3 *db = NULL;
+
+    cr_assert_eq(sqlite3_open(exj_tmp_path(&tmp, "in/a.db"), &db), SQLITE_OK);
+    cr_assert_eq(sqlite3_exec(db, "PRAGMA journal_mode=WAL; CREATE TABLE t(id INTEGER PRIMARY KEY, name);"
+                              "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE "
+                              "x < 1500) INSERT INTO t SELECT x, 'row ' || x FROM c",
+                              NULL, NULL, NULL), SQLITE_OK);
+    snprintf(input, sizeof input, "{\"database\":\"%s/in/a.db\",\"query\":\"SELECT id, name FROM t "
+             "WHERE id > ?\",\"params\":[100],\"keyColumn\":\"id\"}", tmp.path);
+    matrix("storage", SQL_PLUGIN, input);
+    runs(0, 1400, 0);
+    cr_assert_eq(sqlite3_exec(db, "INSERT INTO t VALUES(9999, 'late')", NULL, NULL, NULL), SQLITE_OK);
+    runs(0, 1, 0);
+    cr_assert_eq(RUN("rows", "show", "m||g|9999"), 0, "%s", said_err);
+    cr_expect(strstr(said_out, "late"), "%s", said_out);
+    sqlite3_close(db);
+}
+
+/* In process, where no cage hides it, and in a plugin host, where one does. */
+Test(sources, the_workers_own_store_is_no_source)
+{
+    static const char *const lanes[] = { "EXELLIX_JOBS_PLUGINS_ISOLATION=in-process",
+                                         "EXELLIX_JOBS_PLUGINS_ISOLATION=host" };
+    char input[600];
+
+    snprintf(input, sizeof input, "{\"database\":\"%s/data/exellix-jobs.db\",\"query\":\"SELECT 1 AS id\","
+             "\"idColumn\":\"id\"}", tmp.path);
+    matrix("storage", SQL_PLUGIN, input);
+    for (size_t k = 0; k < 2; k++) {
+        env[2] = lanes[k];
+        cr_expect_neq(RUN("run", "--until-idle", "--json"), 0);
+        cr_expect_eq(said("materialized"), 0, "%s", said_out);
+        cr_expect(strstr(said_err, "exellix-jobs.db: "), "%s", said_err);
+        if (k == 0)
+            cr_expect(strstr(said_err, "this is a worker's own store"), "%s", said_err);
+    }
 }
 
 Test(sources, the_files_of_a_folder_become_rows)
@@ -219,6 +263,6 @@ Test(sources, the_matrices_on_the_page_are_accepted)
         at = end + 1;
         n++;
     }
-    cr_expect_geq(n, 3u);
+    cr_expect_geq(n, 4u);
     free(page);
 }

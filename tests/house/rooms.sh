@@ -64,7 +64,7 @@ includes() {
       may["plugins"] = "include sdk plugins"
       may["examples"] = "include sdk examples"
       # A third-party or dangerous header, and the only rooms that may have it.
-      only["sqlite3.h"] = "core/store/sqlite"
+      only["sqlite3.h"] = "core/store/sqlite plugins"
       only["microhttpd.h"] = "core/http"
       only["dlfcn.h"] = "core/plugin core/host plugins"
       only["seccomp.h"] = "core/host"

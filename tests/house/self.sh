@@ -49,7 +49,7 @@ plant 'no such header' core/store/mongo/planted.c '#include "core/store/sqlite/a
 plant 'plugins may not include core/base' plugins/stub/planted.c '#include "core/base/str.h"'
 plant 'sdk may not include core/job' sdk/planted.c '#include "core/job/state.h"'
 plant 'include/ may use standard C headers only' include/exellix/planted.h '#include <pthread.h>'
-plant 'only core/store/sqlite may include sqlite3.h' core/run/planted.c '#include <sqlite3.h>'
+plant 'only core/store/sqlite plugins may include sqlite3.h' core/run/planted.c '#include <sqlite3.h>'
 plant 'only core/http may include microhttpd.h' core/main/planted.c '#include <microhttpd.h>'
 plant 'core/host may not include core/run' core/host/planted.c '#include "core/run/engine.h"'
 plant 'core/plugin may not include core/host' core/plugin/planted.c '#include "core/host/link.h"'

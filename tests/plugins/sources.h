@@ -156,7 +156,7 @@ static inline exj_result take_found(void *user, exj_slice json)
         snprintf(f->cursor, sizeof f->cursor, "%s", text);
         free(text);
     } else {
-        char *record = json_dumps(json_object_get(o, "record"), JSON_COMPACT);
+        char *record = json_dumps(json_object_get(o, "record"), JSON_COMPACT | JSON_REAL_PRECISION(15));
 
         if (f->stop_at && f->n == f->stop_at) {
             free(record);

@@ -1,5 +1,4 @@
-/* What the store makes of rows and entries that somebody else changed in its file; and reads of
- * the journal that end early. */
+/* What the store makes of rows and entries that somebody else changed in its file. */
 #include "contract.h"
 
 #include "core/store/sqlite/internal.h"
@@ -107,39 +106,4 @@ CONTRACT(damaged, a_journal_that_is_damaged_is_told_and_not_guessed)
                 "DROP TABLE kept; DROP TABLE kept_hot");
         expect_code(f->s->v->journal(f->s, 2, 1000, count_event, &n, &err), EXJ_OK);
     }
-}
-
-static bool stop_at_two(void *user, const exj_event_view *v)
-{
-    (void)v;
-    return ++*(int *)user < 2;
-}
-
-CONTRACT(journal_reads, end_where_the_reader_wants)
-{
-    int64_t p = pool(f, "m", "", "g"), all = 0;
-    int n = 0;
-
-    insert(f, p, "1");
-    for (int64_t k = 1; k < 100; k++) { /* more than one piece of what is remembered */
-        exj_claim c = claim_one(f, p, "h", k);
-
-        expect_code(release(f, &c), EXJ_OK);
-    }
-    expect_code(f->s->v->journal(f->s, 1, 0, count_event, &all, NULL), EXJ_INVALID);
-    expect_code(f->s->v->journal(f->s, 1, 100001, count_event, &all, NULL), EXJ_INVALID);
-    expect_code(f->s->v->events(f->s, 0, 0, count_event, &all, NULL), EXJ_INVALID);
-    expect_code(f->s->v->events(f->s, 0, 10001, count_event, &all, NULL), EXJ_INVALID);
-    expect_code(f->s->v->journal(f->s, 1, 1000, count_event, &all, NULL), EXJ_OK);
-    expect_int(all, 199);
-    all = 0;
-    expect_code(f->s->v->journal(f->s, 1, 3, count_event, &all, NULL), EXJ_OK);
-    expect_int(all, 3);
-    expect_code(f->s->v->journal(f->s, 1, 1000, stop_at_two, &n, NULL), EXJ_OK);
-    expect_int(n, 2);
-    n = 0;
-    expect_code(f->s->v->events(f->s, 0, 1000, stop_at_two, &n, NULL), EXJ_OK);
-    expect_int(n, 2);
-    expect_code(f->s->v->journal(f->s, 77, 1000, count_event, &all, NULL), EXJ_OK);
-    expect_int(all, 3);
 }

@@ -239,29 +239,6 @@ static exj_code finish_as(struct fixture *f, exj_outcome *items, size_t len)
     return items[0].verdict;
 }
 
-static void add_rows(struct fixture *f, int64_t p, const char *prefix, size_t len,
-                     const exj_insert_item *like)
-{
-    exj_insert_item *items = calloc(len, sizeof(*items));
-    char (*ids)[32] = calloc(len, sizeof(*ids));
-    exj_op op = { .kind = EXJ_OP_INSERT };
-
-    for (size_t i = 0; i < len; i++) {
-        snprintf(ids[i], sizeof(ids[i]), "%s%zu", prefix, i);
-        items[i] = *like;
-        items[i].record_id = exj_slice_of(ids[i]);
-        items[i].input = EXJ_SLICE_LITERAL("{}");
-    }
-    op.u.insert.pool = p;
-    op.u.insert.max_attempts = 2;
-    op.u.insert.items = items;
-    op.u.insert.len = len;
-    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
-    expect_int(op.u.insert.ret_inserted, len);
-    free(items);
-    free(ids);
-}
-
 static int64_t one_row(struct fixture *f, int64_t p, const char *id, const exj_insert_item *like)
 {
     exj_insert_item it = *like;
@@ -522,108 +499,6 @@ CONTRACT(failing, each_allocation_of_each_op)
     cr_assert_gt(tried, 3);
 }
 
-/* ---- limits ------------------------------------------------------------------------------------ */
-
-static exj_code claim_as(struct fixture *f, exj_want *w, int64_t nonce, exj_msec lease_ms,
-                         exj_claim *ret, size_t *ret_len)
-{
-    exj_op op = { .kind = EXJ_OP_CLAIM };
-    exj_code rc;
-
-    op.u.claim.wants = w;
-    op.u.claim.wants_len = 1;
-    op.u.claim.holder = "h";
-    op.u.claim.nonce = nonce;
-    op.u.claim.lease_ms = lease_ms;
-    op.u.claim.ret = ret;
-    rc = exj_store_do(f->s, &op, NULL);
-    *ret_len = op.u.claim.ret_len;
-    return rc;
-}
-
-CONTRACT(failing, a_claim_without_nonce_or_lease_is_refused)
-{
-    exj_want w = { .pool = pool(f, "m", "", "g"), .want = 1 };
-    exj_claim c;
-    size_t n;
-
-    insert(f, w.pool, "1");
-    expect_code(claim_as(f, &w, 0, LEASE, &c, &n), EXJ_INVALID);
-    expect_code(claim_as(f, &w, 1, 0, &c, &n), EXJ_INVALID);
-    expect_int(count(f, w.pool, EXJ_QUEUED), 1);
-    w.want = 0;
-    expect_code(claim_as(f, &w, 1, LEASE, &c, &n), EXJ_OK);
-    expect_int(n, 0);
-}
-
-/* So many rows of a full key that one claim does not set them all aside. */
-CONTRACT(failing, a_claim_sets_aside_a_bounded_number_of_rows)
-{
-    const exj_insert_item keyed = { .concurrency_key = EXJ_SLICE_LITERAL("k") };
-    exj_want w = { .pool = pool(f, "m", "", "g"), .want = 2000, .key_cap = 1 };
-    exj_claim *c = calloc(w.want, sizeof(*c));
-    size_t n;
-
-    add_rows(f, w.pool, "k", 9000, &keyed);
-    expect_code(claim_as(f, &w, 1, LEASE, c, &n), EXJ_OK);
-    expect_int(n, 1);
-    cr_expect(w.ret_more);
-    cr_expect_gt(count(f, w.pool, EXJ_QUEUED), 0);
-    cr_expect_gt(count(f, w.pool, EXJ_PARKED), 4095);
-    free(c);
-}
-
-CONTRACT(failing, keepers_take_more_than_one_bite_and_no_more_than_asked)
-{
-    const exj_insert_item plain = { 0 };
-    static exj_claim c[1000];
-    static exj_reaped r[1000];
-    exj_want w = { .pool = pool(f, "m", "", "g"), .want = 1000 };
-    exj_op op = { .kind = EXJ_OP_PROMOTE };
-    size_t n;
-
-    add_rows(f, w.pool, "p", 300, &plain);
-    expect_code(claim_as(f, &w, 1, LEASE, c, &n), EXJ_OK);
-    expect_int(n, 300);
-    advance(f, LEASE + 1);
-    expect_int(reap(f, NULL, 0, r, 256), 256);
-    expect_int(reap(f, NULL, 0, r, 1000), 44);
-    expect_code(claim_as(f, &w, 2, LEASE, c, &n), EXJ_OK);
-    advance(f, LEASE + 1);
-    expect_int(reap(f, NULL, 0, r, 1000), 300);
-    f->time.wall_ms = START;
-    add_rows(f, w.pool, "l", 300, &(exj_insert_item){ .run_after = START + 10 * LEASE });
-    advance(f, 20 * LEASE);
-    op.u.promote.limit = 256;
-    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
-    expect_int(op.u.promote.ret_promoted, 256);
-    op.u.promote.limit = 1000;
-    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
-    expect_int(op.u.promote.ret_promoted, 44);
-}
-
-CONTRACT(failing, progress_is_between_nothing_and_all)
-{
-    int64_t p = pool(f, "m", "", "g");
-    exj_claim c;
-
-    insert(f, p, "1");
-    c = claim_one(f, p, "h", 3);
-    for (double at = -1; at < 3; at++) {
-        exj_op op = { .kind = EXJ_OP_PROGRESS };
-
-        op.u.progress.seq = c.seq;
-        op.u.progress.nonce = c.nonce;
-        op.u.progress.token = c.token;
-        op.u.progress.at = at;
-        expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
-        expect_code(op.u.progress.verdict, EXJ_OK);
-        op.u.progress.token++;
-        expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
-        expect_code(op.u.progress.verdict, EXJ_FENCED);
-    }
-}
-
 /* A large result that nobody points to any more is removed after the commit. Where that fails
  * twice over, the next write knows nothing of it. */
 CONTRACT(failing, a_collection_that_fails_does_not_keep_the_writer)
@@ -682,25 +557,4 @@ CONTRACT(failing, a_step_is_seen_after_a_look_that_failed)
                      "after call %ld of a look failed", n);
         exj_buf_release(&body);
     }
-}
-
-/* The key is quoted no longer than needed. */
-CONTRACT(failing, a_row_whose_key_is_another_rows_does_not_come_back)
-{
-    char key[200], says[60];
-    exj_insert_item it = { .unique_key = { key, sizeof(key) } };
-    exj_op op = { .kind = EXJ_OP_RETRY };
-    int64_t p = pool(f, "m", "", "g"), by;
-    exj_claim c;
-
-    memset(key, 'u', sizeof(key));
-    one_row(f, p, "1", &it);
-    c = claim_one(f, p, "h", 3);
-    expect_code(finish(f, &c, EXJ_EV_FAIL_DEAD, 0, "no"), EXJ_OK);
-    by = one_row(f, p, "2", &it);
-    snprintf(says, sizeof(says), "belongs to row %" PRId64 " now", by);
-    op.u.retry.seq = c.seq;
-    expect_code(exj_store_do(f->s, &op, NULL), EXJ_REFUSED);
-    cr_expect(strstr(op.err.text, says), "%s", op.err.text);
-    cr_expect_lt(strlen(op.err.text), 200);
 }

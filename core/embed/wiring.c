@@ -93,7 +93,7 @@ static exj_code open_engine(exj_wiring *w, exj_err *err)
         .lease_ms = o->lease_ms,
         .running_states = o->running_states,
         .strict = o->strict,
-        .exclusive_store = true, /* the lock says so */
+        .exclusive_store = !w->store->v->shared, /* the lock says so */
         .shelf = o->shelf,
         .plugin_dirs = o->plugin_dirs,
         .snapshots_dir = w->snapshots_dir,

@@ -357,6 +357,7 @@ exj_code exj_recorded_store(exj_store *inner, exj_recorder *recorder, exj_store 
         return exj_err_set(err, EXJ_NOMEM, "out of memory");
     r->table = passing;
     r->table.name = inner->v->name; /* nobody else is to see a difference */
+    r->table.shared = inner->v->shared;
     r->base.v = &r->table;
     r->inner = inner;
     r->recorder = recorder;

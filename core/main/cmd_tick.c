@@ -12,6 +12,7 @@
 #include "core/run/schedules.h"
 
 #define AT_ONCE 500u
+#define SHARED_GRACE_MS 2000 /* a renewal may be on its way to the store */
 #define FIRE_TIMES 100 /* looks at the schedules: a tick may come while we fire */
 #define DELIVER_NS (30 * (exj_nsec)1000000000)
 
@@ -27,7 +28,8 @@ static exj_code reap(exj_store *s, const char *worker, exj_kept *ret, exj_err *e
         return exj_err_set(err, EXJ_NOMEM, "out of memory");
     do {
         op = (exj_op){ .kind = EXJ_OP_REAP };
-        op.u.reap.all_but = worker;
+        op.u.reap.all_but = s->v->shared ? NULL : worker;
+        op.u.reap.grace_ms = s->v->shared ? SHARED_GRACE_MS : 0;
         op.u.reap.ret = rows;
         op.u.reap.limit = AT_ONCE;
         rc = exj_store_do(s, &op, err);

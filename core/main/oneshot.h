@@ -12,8 +12,8 @@ typedef struct exj_kept {
     exj_msec next_due; /* of a row; 0: none waits for a time */
 } exj_kept;
 
-/* Take back all leases that are over and, as the store is ours, those of every holder but
- * `worker`; queue what is due. Errors: those of the store; EXJ_NOMEM. */
+/* Take back all leases that are over and, unless others share the store, those of every holder
+ * but `worker`; queue what is due. Errors: those of the store; EXJ_NOMEM. */
 exj_code exj_oneshot_keep(exj_store *s, const char *worker, exj_kept *ret, exj_err *err);
 
 #endif /* EXJ_CORE_MAIN_ONESHOT_H */

@@ -7,7 +7,8 @@
  * EXJ_NOT_FOUND. op->rc is the fate of the op as a whole: EXJ_OK, EXJ_UNKNOWN (the commit
  * failed half-way: may be applied), EXJ_IO/EXJ_FULL (disk; nothing applied), EXJ_NOMEM.
  * After an EXJ_IO/EXJ_UNKNOWN at commit the store is failed: every later op answers EXJ_IO
- * and the owner must restart; a retried fsync proves nothing.
+ * and the owner must restart; a retried fsync proves nothing. A shared store (see `shared` of
+ * the table) is never failed: each op is answered within bounded time, for itself.
  *
  * READS are synchronous, on connections of their own, from any thread.
  *
@@ -533,6 +534,13 @@ struct exj_archived {
 
 typedef struct exj_store_vtable {
     const char *name;                                    /* "sqlite" */
+    /* Others use the store, too, and it is reached over a network: EXJ_IO, EXJ_UNKNOWN, EXJ_BUSY,
+     * EXJ_FULL and EXJ_NOMEM of an operation pass by themselves, so its owner asks again (the
+     * engine: core/run/inside.h); rows appear, and leases end, without our doing; REAP with
+     * all_but is refused. False: we are its only user, and what the top of this file says of a
+     * store that failed holds. A store that passes operations on to another one says the same
+     * as that. */
+    bool shared;
     void (*submit)(exj_store *s, exj_op *first);          /* linked by `next`; any thread */
     exj_msec (*now)(exj_store *s);                        /* any thread */
     /* Fill `ret[i]` for claims[i]; texts are appended to `arena`, which must be kept. */

@@ -448,7 +448,8 @@ Test(recorded_store, passes_on_what_it_does_not_record)
     }
     cr_expect_eq(s->v->now(s), 4711);
     cr_expect_str_eq(s->v->name, "back");
-    for (const char *p = (const char *)s->v, *e = p + sizeof(*s->v); p < e; p += sizeof(void *))
+    for (const char *p = (const char *)&s->v->submit, *e = (const char *)(s->v + 1); p < e;
+         p += sizeof(void *))
         cr_assert_not_null(*(void *const *)(const void *)p, "slot %zu is not passed on",
                            (size_t)(p - (const char *)s->v) / sizeof(void *));
 }
@@ -502,6 +503,21 @@ Test(recorded_store, may_have_a_recorder_of_its_own)
     cr_expect_eq(back.closed, 1);
     back.closed = 0;
     cr_assert_eq(exj_recorded_store(&back.base, recorder, &s, NULL), EXJ_OK);
+}
+
+Test(recorded_store, what_is_shared_is_shared_behind_it)
+{
+    exj_store_vtable others_too = back_table;
+    exj_store shared = { .v = &others_too };
+    exj_store *other = NULL;
+
+    cr_expect_not(s->v->shared);
+    cr_expect_str_eq(s->v->name, "back");
+    others_too.shared = true;
+    cr_assert_eq(exj_recorded_store(&shared, recorder, &other, NULL), EXJ_OK);
+    cr_expect(other->v->shared);
+    other->v->close(other);
+    back.closed = 0;
 }
 
 Test(recorded_store, without_memory_an_end_is_missing_and_the_work_goes_on)

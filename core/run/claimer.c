@@ -75,8 +75,7 @@ static void given_back(exj_op *op)
     exj_engine *e = g->engine;
     struct pool *p = g->pool;
 
-    if (op->rc != EXJ_OK)
-        exj_run_store_failed(e, "releases", op);
+    exj_run_store_said(e, "releases", op); /* if not, they are left to their leases */
     for (uint32_t i = 0; i < g->len; i++)
         exj_batch_row_over(e, g->rows[i]);
     pthread_mutex_lock(&e->mu);
@@ -321,18 +320,25 @@ bool exj_run_freed_locked(exj_engine *e, const struct pool *p)
     return true;
 }
 
+/* The store answered a claim or a promotion, or what was won could be read; or not: then it has
+ * a rest, as long as nothing else is heard of it. */
+static void rest(exj_engine *e)
+{
+    e->ask_pause = exj_run_longer_pause(e->ask_pause);
+    e->ask_at = exj_clock_mono_ns() + e->ask_pause;
+}
+
 /* One answered claim: into the ring, or back. */
 static void take_in(exj_engine *e, struct batch *b)
 {
     struct pool *p = b->pool;
     uint32_t want = b->want.want;
     exj_nsec rate_at = 0;
+    enum store_said said = exj_run_store_said(e, "claims", &b->op);
     bool loaded;
 
     b->len = b->op.rc == EXJ_OK && b->want.verdict == EXJ_OK ? (uint32_t)b->op.u.claim.ret_len
                                                            : 0;
-    if (b->op.rc != EXJ_OK)
-        exj_run_store_failed(e, "claims", &b->op);
     if (b->len) {
         atomic_fetch_add(&b->open, b->len);
         exj_series_add(p->started, (double)b->len);
@@ -342,6 +348,10 @@ static void take_in(exj_engine *e, struct batch *b)
         }
     }
     loaded = b->len ? load(e, b) : true;
+    if (said == STORE_PASSES || !loaded)
+        rest(e);
+    else
+        e->ask_pause = 0;
     for (uint32_t i = 0; loaded && i < b->len; i++) {
         b->rows[i].record_id = b->loaded[i].record_id;
         b->rows[i].input = b->loaded[i].input;
@@ -354,6 +364,8 @@ static void take_in(exj_engine *e, struct batch *b)
     p->claiming = false;
     if (b->op.rc == EXJ_OK)
         note_held_back_locked(p, &b->want, rate_at);
+    else
+        p->maybe_work = true;
     p->uncommitted -= want - b->len;
     e->outstanding -= want - b->len;
     e->counts.claimed -= want - b->len;
@@ -454,10 +466,15 @@ static void promoted(exj_engine *e, const struct round *round)
     exj_msec due = round->promotion.u.promote.ret_next_due;
     size_t n = round->promotion.u.promote.ret_promoted;
 
-    if (round->promotion.rc != EXJ_OK) {
-        exj_run_store_failed(e, "promotion", &round->promotion);
+    if (exj_run_store_said(e, "promotion", &round->promotion) != STORE_OK) {
+        pthread_mutex_lock(&e->mu);
+        e->promote = true;
+        e->promote_due |= round->due;
+        pthread_mutex_unlock(&e->mu);
+        rest(e);
         return;
     }
+    e->ask_pause = 0;
     pthread_mutex_lock(&e->mu);
     /* Nobody knew, so pools that had nothing to do were not asked; or it is not known whose the
      * rest is. */
@@ -492,11 +509,12 @@ void *exj_run_claimer(void *engine)
     pthread_mutex_lock(&e->mu);
     while (!e->stopping) {
         struct round round = { .engine = e };
-        exj_nsec again = 0;
+        exj_nsec again = e->ask_at > exj_clock_mono_ns() ? e->ask_at : 0;
+        bool asks = !e->failed && !again;
 
-        if (!e->failed)
+        if (asks)
             take_promotion_locked(e, &round);
-        if (!e->paused && !e->failed)
+        if (asks && !e->paused)
             again = plan_locked(e, &round);
         if (!round.len && !round.promotes) {
             exj_run_wait_locked(e, &e->claim, again);

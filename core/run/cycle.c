@@ -92,10 +92,8 @@ static void do_asked(struct matrix *m, struct asked *a)
     if (good) {
         op.u.run.matrix = exj_slice_of(m->id);
         op.u.run.run = exj_slice_of(a->run);
-        if (exj_store_do(e->o.store, &op, NULL) != EXJ_OK) {
-            exj_run_store_failed(e, "the end of a cycle", &op);
-            good = false;
-        }
+        exj_store_do(e->o.store, &op, NULL);
+        good = exj_run_store_said(e, "the end of a cycle", &op) == STORE_OK;
     }
     pthread_mutex_lock(&e->mu);
     pause = m->config.poll_ms > ASK_AGAIN_MS ? m->config.poll_ms : ASK_AGAIN_MS;

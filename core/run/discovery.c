@@ -232,7 +232,6 @@ static struct pool *make_pool(exj_engine *e, const char *matrix, const char *run
 {
     struct pool *p = calloc(1, sizeof(*p));
     exj_op op = { .kind = EXJ_OP_POOL };
-    exj_err err = { 0 };
 
     if (!p)
         return NULL;
@@ -245,10 +244,9 @@ static struct pool *make_pool(exj_engine *e, const char *matrix, const char *run
     op.u.pool.matrix = exj_slice_of(matrix);
     op.u.pool.run = exj_slice_of(run);
     op.u.pool.graph = exj_slice_of(graph);
-    if (exj_store_do(e->o.store, &op, &err) != EXJ_OK) {
-        exj_run_store_failed(e, "pools", &op);
+    exj_store_do(e->o.store, &op, NULL);
+    if (exj_run_store_said(e, "pools", &op) != STORE_OK)
         goto fail;
-    }
     p->id = op.u.pool.ret_pool;
     p->maybe_work = true; /* rows of an earlier life */
     p->depth = e->o.prefetch < 64 ? e->o.prefetch : 64;

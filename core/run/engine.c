@@ -35,7 +35,7 @@ static void wake_all_locked(exj_engine *e)
     pthread_cond_broadcast(&e->schedule);
 }
 
-void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op)
+static void store_failed(exj_engine *e, const char *what, const exj_op *op)
 {
     bool first;
 
@@ -48,6 +48,78 @@ void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op)
         exj_log(EXJ_LOG_ERROR, "engine",
                 "the store refused %s: %s; no new claims, restart to go on", what,
                 op->err.text);
+}
+
+#define UNWELL_TOLD_NS (10 * (exj_nsec)1000000000) /* not more often: it may come and go */
+#define UNWELL_SICK_NS 1000000000                  /* shorter than that is nobody's business */
+
+static void note_unwell(exj_engine *e, const char *what, const exj_op *op)
+{
+    exj_nsec now = exj_clock_mono_ns();
+    bool tell;
+
+    pthread_mutex_lock(&e->mu);
+    if (!e->unwell_since)
+        e->unwell_since = now;
+    exj_err_clear(&e->unwell_error);
+    exj_err_set(&e->unwell_error, op->rc, "%s", op->err.text);
+    tell = !e->unwell_open && (!e->unwell_told || now - e->unwell_told >= UNWELL_TOLD_NS);
+    if (tell) {
+        e->unwell_open = true;
+        e->unwell_told = now;
+    }
+    atomic_store(&e->unwell, true);
+    pthread_mutex_unlock(&e->mu);
+    if (tell)
+        exj_log(EXJ_LOG_WARN, "engine", "the store did not do %s: %s; it is asked again", what,
+                op->err.text);
+}
+
+static void note_well(exj_engine *e)
+{
+    exj_nsec lasted;
+    bool tell;
+
+    if (!atomic_load_explicit(&e->unwell, memory_order_relaxed))
+        return;
+    pthread_mutex_lock(&e->mu);
+    lasted = e->unwell_since ? exj_clock_mono_ns() - e->unwell_since : 0;
+    tell = e->unwell_since && e->unwell_open;
+    e->unwell_since = 0;
+    e->unwell_open = false;
+    atomic_store(&e->unwell, false);
+    pthread_mutex_unlock(&e->mu);
+    if (tell)
+        exj_log(EXJ_LOG_INFO, "engine", "the store does what it is asked again, after %.1f s",
+                (double)lasted / 1e9);
+}
+
+bool exj_run_passes(const exj_engine *e, exj_code rc)
+{
+    return e->o.store->v->shared && (rc == EXJ_IO || rc == EXJ_UNKNOWN || rc == EXJ_BUSY ||
+                                     rc == EXJ_FULL || rc == EXJ_NOMEM);
+}
+
+enum store_said exj_run_store_said(exj_engine *e, const char *what, const exj_op *op)
+{
+    if (op->rc == EXJ_OK) {
+        note_well(e);
+        return STORE_OK;
+    }
+    if (exj_run_passes(e, op->rc)) {
+        note_unwell(e, what, op);
+        return STORE_PASSES;
+    }
+    store_failed(e, what, op);
+    return STORE_FAILED;
+}
+
+#define PAUSE_LEAST_NS 50000000
+#define PAUSE_MOST_NS 2000000000
+
+exj_nsec exj_run_longer_pause(exj_nsec pause)
+{
+    return !pause ? PAUSE_LEAST_NS : pause >= PAUSE_MOST_NS / 2 ? PAUSE_MOST_NS : 2 * pause;
 }
 
 /* ---- start and stop ------------------------------------------------------------------------ */
@@ -571,6 +643,11 @@ bool exj_engine_health(exj_engine *e, char *ret_text, size_t cap)
     pthread_mutex_lock(&e->mu);
     if (e->failed) {
         snprintf(ret_text, cap, "the store failed: no new claims until a restart");
+        ok = false;
+    } else if (e->unwell_since && exj_clock_mono_ns() - e->unwell_since >= UNWELL_SICK_NS) {
+        snprintf(ret_text, cap, "the store has not done what it was asked for %lld s: %s",
+                 (long long)((exj_clock_mono_ns() - e->unwell_since) / 1000000000),
+                 e->unwell_error.text);
         ok = false;
     }
     if (e->stuck && e->stuck >= e->workers_len) {

@@ -47,6 +47,36 @@ struct scan {
 
 /* ---- inserting ---------------------------------------------------------------------------- */
 
+/* Insert what `to` holds. A shared store that does not answer is asked until it does: the source
+ * would have to be asked for the same records again. False: it failed, or the loop must end. */
+static bool insert_into(struct matrix *m, struct target *to, unsigned *ret_asked)
+{
+    exj_engine *e = m->engine;
+    enum store_said said = STORE_PASSES;
+    exj_nsec pause = 0;
+
+    for (*ret_asked = 0; said == STORE_PASSES; ++*ret_asked) {
+        if (*ret_asked) {
+            exj_nsec until;
+            bool end;
+
+            pause = exj_run_longer_pause(pause);
+            until = exj_clock_mono_ns() + pause;
+            pthread_mutex_lock(&e->mu);
+            while (!(end = exj_run_must_end_locked(m)) &&
+                   exj_run_wait_locked(e, &e->cycle, until))
+                ;
+            pthread_mutex_unlock(&e->mu);
+            if (end)
+                return false;
+        }
+        exj_err_clear(&to->op.err);
+        exj_store_do(e->o.store, &to->op, NULL);
+        said = exj_run_store_said(e, "inserts", &to->op);
+    }
+    return said == STORE_OK;
+}
+
 /* Everything collected so far into every target, in one commit. */
 static bool insert_all(struct scan *s)
 {
@@ -56,7 +86,7 @@ static bool insert_all(struct scan *s)
 
     for (size_t t = 0; t < s->targets_len && s->len; t++) {
         struct target *to = &s->targets[t];
-        exj_err err = { 0 };
+        unsigned asked = 0;
 
         for (size_t i = 0; i < s->len; i++)
             to->items[i] = (exj_insert_item){
@@ -76,9 +106,8 @@ static bool insert_all(struct scan *s)
         to->op.u.insert.snapshot = s->snapshot;
         to->op.u.insert.items = to->items;
         to->op.u.insert.len = s->len;
-        if (exj_store_do(e->o.store, &to->op, &err) != EXJ_OK) {
-            exj_run_store_failed(e, "inserts", &to->op);
-            exj_err_set(&s->err, err.code, "%s", err.text);
+        if (!insert_into(s->m, to, &asked)) {
+            exj_err_set(&s->err, to->op.rc, "%s", to->op.err.text);
             return false;
         }
         s->inserted += to->op.u.insert.ret_inserted;
@@ -88,7 +117,8 @@ static bool insert_all(struct scan *s)
                 due = to->items[i].run_after;
         pthread_mutex_lock(&e->mu);
         e->counts.materialized += to->op.u.insert.ret_inserted;
-        if (to->op.u.insert.ret_inserted) {
+        /* What a lost answer was about had come already, and does not count. */
+        if (to->op.u.insert.ret_inserted || asked > 1) {
             to->pool->maybe_work = true;
             pthread_cond_signal(&e->claim);
         }

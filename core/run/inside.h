@@ -255,7 +255,15 @@ struct exj_engine {
     uint64_t answers;       /* mu; answers of the store to rows, for wait_idle */
     bool paused, stopping, no_more_claims; /* mu */
     bool look_now;          /* mu */
-    bool failed;            /* mu; the store failed */
+    bool failed;            /* mu; the store failed: it is ours alone, or what it said does not pass */
+    atomic_bool unwell;     /* written under mu: `unwell_since` is set */
+    exj_nsec unwell_since;  /* mu; monotonic: a shared store did not do what we asked, and has done
+                               nothing since. 0: it is well */
+    exj_nsec unwell_told;   /* mu; when that was last said in the log; 0: never */
+    bool unwell_open;       /* mu; it was said of this time: its end is said, too */
+    exj_err unwell_error;   /* mu; what it said last */
+    exj_nsec ask_at, ask_pause; /* claimer only; monotonic: no claim and no promotion before; how
+                               long the last such rest was. 0: none */
     bool discovered;        /* mu; a look is done since the start and the last wake */
     exj_msec next_due;      /* mu; store time when a waiting row is due; 0: none known */
     bool promote;           /* mu; the claimer is to promote what is due before it claims */
@@ -360,7 +368,16 @@ void *exj_run_retirer(void *engine);
 /* schedules.c */
 void *exj_run_scheduler(void *engine);
 /* engine.c */
-void exj_run_store_failed(exj_engine *e, const char *what, const exj_op *op);
+/* What an answered operation means for the engine. OK: it was done (items have verdicts of their
+ * own). PASSES: the store is shared and may be well again soon; nothing is known of what was
+ * asked: ask again. FAILED: the engine claims no more until a restart (`failed`).
+ * Any thread, without mu. `what` is for the log: "claims". */
+enum store_said { STORE_OK, STORE_PASSES, STORE_FAILED };
+enum store_said exj_run_store_said(exj_engine *e, const char *what, const exj_op *op);
+/* Whether an error of the store is one that passes. */
+bool exj_run_passes(const exj_engine *e, exj_code rc);
+/* The next rest before a store is asked again: 50 ms, twice as long each time, 2 s at most. */
+exj_nsec exj_run_longer_pause(exj_nsec pause);
 /* Discovery shall look at configs and executors now. */
 void exj_run_look_again_locked(exj_engine *e);
 /* Wait on `c` until `until` (monotonic; 0: for ever). False when the time passed. */

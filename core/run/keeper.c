@@ -82,13 +82,14 @@ static bool is_overdue(exj_engine *e, struct row *r)
     return true;
 }
 
-static void renew_batch(exj_engine *e, struct batch *b)
+/* False: the store does not do it now; the others would wait for the same. */
+static bool renew_batch(exj_engine *e, struct batch *b)
 {
     exj_op op = { .kind = EXJ_OP_RENEW };
     exj_held *items = malloc(b->len * sizeof(*items));
     struct row **rows = malloc(b->len * sizeof(struct row *));
     uint32_t n = 0, lost = 0;
-    exj_err err = { 0 };
+    enum store_said said = STORE_OK;
 
     if (!items || !rows) {
         exj_log(EXJ_LOG_ERROR, "keeper", "no memory to renew %u leases", b->len);
@@ -107,8 +108,10 @@ static void renew_batch(exj_engine *e, struct batch *b)
     op.u.held.items = items;
     op.u.held.len = n;
     op.u.held.lease_ms = e->o.lease_ms;
-    if (exj_store_do(e->o.store, &op, &err) != EXJ_OK) {
-        exj_run_store_failed(e, "renewals", &op);
+    exj_store_do(e->o.store, &op, NULL);
+    said = exj_run_store_said(e, "renewals", &op);
+    if (said != STORE_OK) {
+        b->renew_at = 0; /* with the next step, and some more before the lease is over */
         goto out;
     }
     for (uint32_t i = 0; i < n; i++) {
@@ -132,6 +135,7 @@ static void renew_batch(exj_engine *e, struct batch *b)
 out:
     free(items);
     free(rows);
+    return said == STORE_OK;
 }
 
 /* Rows became claimable, we do not know whose. */
@@ -205,11 +209,8 @@ static void reap(exj_engine *e, const char *all_but)
         op.u.reap.grace_ms = grace < 2000 ? grace : 2000;
         op.u.reap.ret = rows;
         op.u.reap.limit = REAP_LIMIT;
-        if (exj_store_do(e->o.store, &op, NULL) != EXJ_OK) {
-            exj_run_store_failed(e, "reaping", &op);
-            break;
-        }
-        if (!op.u.reap.ret_len)
+        exj_store_do(e->o.store, &op, NULL);
+        if (exj_run_store_said(e, "reaping", &op) != STORE_OK || !op.u.reap.ret_len)
             break;
         exj_series_add(e->m_expiries, (double)op.u.reap.ret_len);
         exj_log(EXJ_LOG_WARN, "keeper", "%zu leases without an outcome are over%s",
@@ -251,8 +252,8 @@ void *exj_run_keeper(void *engine)
         pthread_mutex_unlock(&e->mu);
         if (clock_jumped(e, &skew))
             renew_all_now(e);
-        while ((b = due_batch(e, now)) != NULL) {
-            renew_batch(e, b);
+        for (bool answers = true; answers && (b = due_batch(e, now)) != NULL;) {
+            answers = renew_batch(e, b);
             exj_batch_unref(e, b);
         }
         if (now >= reap_at && clock_jumped(e, &skew)) {

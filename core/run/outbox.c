@@ -65,8 +65,7 @@ static void box_done(exj_op *op)
     exj_msec due = 0;
     bool came_back = false, freed;
 
-    if (op->rc != EXJ_OK)
-        exj_run_store_failed(e, "outcomes", op);
+    exj_run_store_said(e, "outcomes", op);
     for (uint32_t i = 0; i < box->len; i++) {
         const exj_outcome *o = &box->items[i];
 

@@ -58,10 +58,26 @@ static exj_code get_step(void *user, exj_slice key, exj_buf *ret, exj_err *err)
                                            err);
 }
 
+/* A rest, and whether the call may go on after it. */
+static bool may_ask_again(struct execution *x, exj_nsec *pause)
+{
+    exj_engine *e = x->engine;
+    exj_nsec until;
+
+    *pause = exj_run_longer_pause(*pause);
+    until = exj_clock_mono_ns() + *pause;
+    pthread_mutex_lock(&e->mu);
+    while (!is_cancelled(x) && exj_run_wait_locked(e, &e->idle, until))
+        ;
+    pthread_mutex_unlock(&e->mu);
+    return !is_cancelled(x);
+}
+
 /* Do one journal op of the row. */
 static exj_code step_op(struct execution *x, exj_op *op, exj_slice key, exj_err *err)
 {
     const exj_claim *c = &x->row->claim;
+    exj_nsec pause = 0;
     exj_code rc;
 
     op->u.step.seq = c->seq;
@@ -69,7 +85,12 @@ static exj_code step_op(struct execution *x, exj_op *op, exj_slice key, exj_err 
     op->u.step.token = c->token;
     op->u.step.attempt = c->attempt;
     op->u.step.key = key;
-    rc = exj_store_do(x->engine->o.store, op, err);
+    /* Done twice is done once: of a step that is there already the store says so, and that is as
+     * good. */
+    while (exj_run_passes(x->engine, exj_store_do(x->engine->o.store, op, NULL)) &&
+           may_ask_again(x, &pause))
+        exj_err_clear(&op->err);
+    rc = op->rc == EXJ_OK ? EXJ_OK : exj_err_set(err, op->rc, "%s", op->err.text);
     if (rc == EXJ_OK && op->u.step.verdict == EXJ_FENCED) {
         atomic_store(&x->row->lost, true);
         return exj_err_set(err, EXJ_FENCED, "row %lld: a newer claim exists",

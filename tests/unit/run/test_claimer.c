@@ -149,6 +149,7 @@ Test(claimer, rows_that_cannot_be_read_go_back_unstarted)
     claim_rounds(1);
     cr_expect_eq(hand->seen[EXJ_OP_RELEASE], 1);
     cr_expect(strstr(hand->said, "rows of pool 5 could not be read"), "%s", hand->said);
+    cr_expect_gt(hand->e.ask_at, exj_clock_mono_ns()); /* not again at once */
 }
 
 Test(claimer, a_changed_config_is_looked_at_before_the_next_claim)
@@ -173,6 +174,47 @@ Test(claimer, a_store_that_fails_ends_claims)
     claim_rounds(1);
     cr_expect(hand->e.failed);
     cr_expect(strstr(hand->said, "refused promotion"), "%s", hand->said);
+}
+
+Test(claimer, a_shared_store_that_fails_has_a_rest_and_is_asked_again)
+{
+    exj_engine *e = &hand->e;
+    exj_nsec began = exj_clock_mono_ns();
+
+    hand->v.shared = true;
+    hand->rc = EXJ_UNKNOWN;
+    give = 2;
+    claim_rounds(1);
+    cr_expect_not(e->failed);
+    cr_expect(hand->pool.maybe_work);
+    cr_expect_eq(e->outstanding, 0);
+    cr_expect_eq(e->ask_pause, 50000000);
+    cr_expect_geq(e->ask_at, began + 50000000);
+    cr_expect(strstr(hand->said, "the store did not do claims: the store of the test"), "%s",
+              hand->said);
+    claim_rounds(1); /* it waited */
+    cr_expect_eq(e->ask_pause, 100000000);
+    cr_expect_geq(exj_clock_mono_ns(), began + 50000000);
+    e->ask_at = 0;
+    e->promote = e->promote_due = true;
+    hand->pool.maybe_work = false;
+    claim_rounds(1);
+    cr_expect(e->promote);
+    cr_expect(e->promote_due);
+    cr_expect_eq(e->ask_pause, 200000000);
+    e->ask_at = 0;
+    hand->rc = EXJ_OK;
+    claim_rounds(1);
+    cr_expect_not(e->promote);
+    cr_expect_eq(e->ask_pause, 0);
+    cr_expect(strstr(hand->said, "does what it is asked again"), "%s", hand->said);
+    e->ask_pause = 1;
+    hand->pool.maybe_work = true;
+    claim_rounds(1);
+    cr_expect_eq(e->ask_pause, 0);
+    hand->rc = EXJ_CORRUPT; /* this does not pass */
+    claim_rounds(1);
+    cr_expect(e->failed);
 }
 
 Test(claimer, a_rate_limit_holds_until_the_store_says_when)

@@ -141,6 +141,30 @@ Test(keeper, a_store_that_fails_or_no_memory_renews_nothing)
     end_rows(b);
 }
 
+/* The other batch would wait for the same. */
+Test(keeper, a_shared_store_that_fails_is_asked_again_with_the_next_step)
+{
+    struct batch *b = hand_batch(1), *other = hand_batch(1);
+
+    hand->e.stopping = hand->v.shared = true;
+    hand->rc = EXJ_IO;
+    keep_until(1);
+    cr_expect_eq(hand->seen[EXJ_OP_REAP], 2);
+    cr_expect_eq(hand->seen[EXJ_OP_RENEW], 1);
+    cr_expect_eq(b->renew_at, 0);
+    cr_expect_eq(other->renew_at, 0);
+    cr_expect_not(atomic_load(&b->rows[0].lost));
+    cr_expect(strstr(hand->said, "the store did not do reaping"), "%s", hand->said);
+    hand->rc = EXJ_OK;
+    keep_until(2);
+    cr_expect_eq(hand->seen[EXJ_OP_RENEW], 3);
+    cr_expect_gt(b->renew_at, exj_clock_mono_ns());
+    cr_expect_gt(other->renew_at, exj_clock_mono_ns());
+    cr_expect(strstr(hand->said, "does what it is asked again"), "%s", hand->said);
+    end_rows(b);
+    end_rows(other);
+}
+
 Test(keeper, what_it_takes_back_counts_and_is_asked_for_again)
 {
     exj_engine *e = &hand->e;

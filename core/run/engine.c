@@ -393,6 +393,8 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
         pthread_join(e->workers[i], NULL);
     for (struct matrix *m = e->matrices; m; m = m->next)
         join(m->thread, &m->has_thread);
+    if (e->o.store->v->shared) /* it had its time; each answer that is still to come is near */
+        exj_box_give_up(e);
     pthread_mutex_lock(&e->mu);
     while (e->outstanding && !e->failed)
         pthread_cond_wait(&e->idle, &e->mu);

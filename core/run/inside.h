@@ -194,7 +194,7 @@ struct execution {
 
 /* One bite's outcomes on their way to the store. */
 struct outbox {
-    struct outbox *next; /* mu; free list */
+    struct outbox *next; /* mu; free list, late ones */
     exj_engine *engine;
     struct pool *pool;
     exj_op op;
@@ -246,6 +246,10 @@ struct exj_engine {
     struct batch *batches;  /* mu */
     struct outbox *outboxes; /* mu; free ones, no more than two a worker: */
     uint32_t outboxes_len;   /* mu */
+    struct outbox *late;    /* mu; outcomes that a shared store did not take yet */
+    exj_nsec late_at;       /* mu; monotonic: when they go to it again; 0: there are none */
+    exj_nsec late_pause;    /* mu; how long they wait; 0: it took the last ones */
+    bool gives_up;          /* mu; stop's grace is over: what is late now is left to its lease */
     uint32_t sleeping;      /* mu; workers waiting */
     bool starved;           /* mu; one of them for memory, that is for an outbox */
     uint32_t executing;     /* mu; over all pools */
@@ -327,6 +331,11 @@ void exj_box_give_locked(exj_engine *e, struct outbox *box); /* empty again; acc
  * is to blame. */
 bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end);
 void exj_box_submit(struct outbox *box); /* not an empty one; comes back by itself */
+/* Late outcomes go to the store again, if their time has come. True: it had, and mu was free
+ * meanwhile. Keeper. */
+bool exj_box_retry_locked(exj_engine *e);
+/* No outcome is kept any more: those that are late, or will be, are left to their leases. */
+void exj_box_give_up(exj_engine *e);
 /* worker.c */
 bool exj_run_start_worker(exj_engine *e, pthread_t *ret, uint32_t index);
 /* The row's name (= job id) and the runtime object of spec 1.4. False: no memory. */

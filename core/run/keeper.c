@@ -269,6 +269,10 @@ void *exj_run_keeper(void *engine)
         while ((!e->stopping || e->outstanding) && !e->failed) {
             exj_nsec wake = until;
 
+            if (exj_box_retry_locked(e))
+                continue;
+            if (e->late_at && e->late_at < wake)
+                wake = e->late_at;
             if (e->next_due) {
                 wait = e->next_due - e->o.store->v->now(e->o.store);
                 if (wait <= 0)
@@ -278,7 +282,8 @@ void *exj_run_keeper(void *engine)
                 if (exj_clock_mono_ns() + wait * 1000000 < wake)
                     wake = exj_clock_mono_ns() + wait * 1000000;
             }
-            if (!exj_run_wait_locked(e, &e->keep, wake))
+            exj_run_wait_locked(e, &e->keep, wake);
+            if (exj_clock_mono_ns() >= until)
                 break;
         }
     }

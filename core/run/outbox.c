@@ -56,16 +56,38 @@ struct outbox *exj_box_take_locked(exj_engine *e)
     return box;
 }
 
-static void box_done(exj_op *op)
+/* A shared store did not take it, or nobody knows: it waits for its next try. Its rows are not
+ * over, so their leases are renewed, and they count as outstanding, so not too many wait. The
+ * same outcomes again are safe: of those that it has the store says so. False: no more tries. */
+static bool keep_late(exj_engine *e, struct outbox *box)
 {
-    struct outbox *box = op->user;
+    bool kept;
+
+    pthread_mutex_lock(&e->mu);
+    kept = !e->gives_up;
+    if (kept) {
+        box->next = e->late;
+        e->late = box;
+    }
+    if (kept && !e->late_at) {
+        e->late_pause = exj_run_longer_pause(e->late_pause);
+        e->late_at = exj_clock_mono_ns() + e->late_pause;
+        pthread_cond_signal(&e->keep);
+    }
+    pthread_mutex_unlock(&e->mu);
+    return kept;
+}
+
+/* The box comes back, with what became of its rows. */
+static void box_end(struct outbox *box)
+{
+    const exj_op *op = &box->op;
     exj_engine *e = box->engine;
     struct pool *p = box->pool;
     uint64_t by_status[EXJ_STATUS_COUNT] = { 0 }, fenced = 0, failed = 0;
     exj_msec due = 0;
     bool came_back = false, freed;
 
-    exj_run_store_said(e, "outcomes", op);
     for (uint32_t i = 0; i < box->len; i++) {
         const exj_outcome *o = &box->items[i];
 
@@ -126,7 +148,73 @@ static void box_done(exj_op *op)
     if (e->starved)
         pthread_cond_broadcast(&e->work);
     e->starved = false;
+    if (op->rc == EXJ_OK)
+        e->late_pause = 0;
     pthread_mutex_unlock(&e->mu);
+}
+
+static void box_done(exj_op *op)
+{
+    struct outbox *box = op->user;
+
+    if (exj_run_store_said(box->engine, "outcomes", op) == STORE_PASSES &&
+        keep_late(box->engine, box))
+        return;
+    box_end(box);
+}
+
+static exj_op *ask(struct outbox *box)
+{
+    box->op = (exj_op){ .kind = EXJ_OP_FINISH, .done = box_done, .user = box };
+    box->op.u.finish.items = box->items;
+    box->op.u.finish.len = box->len;
+    return &box->op;
+}
+
+bool exj_box_retry_locked(exj_engine *e)
+{
+    exj_op *first = NULL;
+    struct outbox *box, *next;
+
+    if (!e->late || e->late_at > exj_clock_mono_ns())
+        return false;
+    box = e->late;
+    e->late = NULL;
+    e->late_at = 0;
+    pthread_mutex_unlock(&e->mu);
+    for (; box; box = next) {
+        exj_op *op = ask(box);
+
+        next = box->next;
+        op->next = first;
+        first = op;
+    }
+    exj_store_submit(e->o.store, first);
+    pthread_mutex_lock(&e->mu);
+    return true;
+}
+
+void exj_box_give_up(exj_engine *e)
+{
+    struct outbox *box, *next;
+    uint32_t rows = 0;
+
+    pthread_mutex_lock(&e->mu);
+    e->gives_up = true;
+    box = e->late;
+    e->late = NULL;
+    e->late_at = 0;
+    pthread_mutex_unlock(&e->mu);
+    for (; box; box = next) {
+        next = box->next;
+        rows += box->len;
+        box_end(box);
+    }
+    if (rows)
+        exj_log(EXJ_LOG_WARN, "engine",
+                "the store did not take the outcomes of %u rows in time: they are left to their "
+                "leases and run again",
+                rows);
 }
 
 /* Texts were noted as offsets while the buffer could still move. */
@@ -140,10 +228,7 @@ void exj_box_submit(struct outbox *box)
             if (texts[t]->n)
                 texts[t]->p = box->text.p + (uintptr_t)texts[t]->p;
     }
-    box->op = (exj_op){ .kind = EXJ_OP_FINISH, .done = box_done, .user = box };
-    box->op.u.finish.items = box->items;
-    box->op.u.finish.len = box->len;
-    exj_store_submit(box->engine->o.store, &box->op);
+    exj_store_submit(box->engine->o.store, ask(box));
 }
 
 static exj_slice box_keep(struct outbox *box, const char *prefix, exj_slice text)

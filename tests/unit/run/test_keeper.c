@@ -277,6 +277,37 @@ Test(keeper, ends_when_the_store_failed)
     cr_expect_eq(hand->seen[EXJ_OP_RENEW], 0);
 }
 
+/* With steps that are longer, and shorter, than the rest of what is late. */
+Test(keeper, brings_late_outcomes_to_the_store_until_it_takes_them)
+{
+    hand->v.shared = true;
+    for (exj_msec lease_ms = 60000; lease_ms; lease_ms = lease_ms == 60000 ? 240 : 0) {
+        exj_call_end end = { .result = EXJ_R_FAILED };
+        struct batch *b = hand_batch(1);
+        struct outbox *box;
+
+        hand->e.o.lease_ms = lease_ms;
+        hand->e.stopping = false;
+        hand->rc = EXJ_IO;
+        hand->answer = keep;
+        pthread_mutex_lock(&hand->e.mu);
+        box = exj_box_take_locked(&hand->e);
+        pthread_mutex_unlock(&hand->e.mu);
+        box->pool = &hand->pool;
+        exj_box_add(box, &b->rows[0], &end);
+        exj_box_submit(box);
+        cr_assert_eq(hand->e.outstanding, 1);
+        hand->rc = EXJ_OK;
+        hand->e.stopping = true;
+        hand->v.submit = hand_submit;
+        hand->seen[EXJ_OP_FINISH] = 0;
+        exj_run_keeper(&hand->e);
+        cr_expect_eq(hand->seen[EXJ_OP_FINISH], 1);
+        cr_expect_eq(hand->e.outstanding, 0);
+        cr_expect_null(hand->e.batches);
+    }
+}
+
 static struct batch *ends_meanwhile;
 
 static void end_one_meanwhile(exj_op *op)

@@ -347,6 +347,76 @@ Test(outbox, a_store_that_fails_counts_nothing_and_stops_claims)
     cr_expect(strstr(hand->said, "the store refused outcomes"), "%s", hand->said);
 }
 
+static void retry_now(bool expected)
+{
+    pthread_mutex_lock(&hand->e.mu);
+    hand->e.late_at = expected;
+    cr_expect_eq(exj_box_retry_locked(&hand->e), expected);
+    pthread_mutex_unlock(&hand->e.mu);
+}
+
+/* Nothing that was executed is forgotten, however often the store is asked. */
+Test(outbox, what_a_shared_store_does_not_take_goes_to_it_again)
+{
+    exj_engine *e = &hand->e;
+    const char *answer = "{\"status\":\"completed\",\"outputsByNodeId\":{}}";
+
+    hand->v.shared = true;
+    hand->rc = EXJ_UNKNOWN;
+    finish_four(answer);
+    cr_expect_not(e->failed);
+    cr_expect_eq(e->outstanding, 4);
+    cr_expect_eq(hand->pool.uncommitted, 4);
+    cr_expect_eq(e->late_pause, 50000000);
+    cr_expect_gt(e->late_at, exj_clock_mono_ns() - 1000000000);
+    cr_expect(strstr(hand->said, "the store did not do outcomes"), "%s", hand->said);
+    finish_four(answer); /* waits with the others */
+    cr_expect_eq(e->outstanding, 8);
+    cr_expect_eq(e->late_pause, 50000000);
+    e->late_at = exj_clock_mono_ns() + (exj_nsec)3600 * 1000000000;
+    pthread_mutex_lock(&e->mu);
+    cr_expect_not(exj_box_retry_locked(e)); /* not yet */
+    pthread_mutex_unlock(&e->mu);
+    cr_expect_eq(hand->seen[EXJ_OP_FINISH], 2);
+    retry_now(true);
+    cr_expect_eq(hand->seen[EXJ_OP_FINISH], 4);
+    cr_expect_eq(e->late_pause, 100000000);
+    cr_expect_eq(e->outstanding, 8);
+    hand->rc = EXJ_OK;
+    hand->answer = keep_outcome;
+    to[0] = to[1] = to[2] = to[3] = EXJ_COMPLETED;
+    retry_now(true);
+    cr_expect_str_eq(got_text[0], answer);
+    cr_expect_eq(got.nonce, 7);
+    cr_expect_eq(e->outstanding, 0);
+    cr_expect_eq(hand->pool.uncommitted, 0);
+    cr_expect_eq(e->counts.completed, 2); /* keep_outcome says it of the first of each box */
+    cr_expect_eq(e->late_pause, 0);
+    cr_expect_null(e->batches);
+    retry_now(false);
+}
+
+Test(outbox, what_is_late_at_the_end_is_left_to_its_lease)
+{
+    exj_engine *e = &hand->e;
+
+    hand->v.shared = true;
+    hand->rc = EXJ_IO;
+    exj_box_give_up(e); /* none is late */
+    cr_expect_str_empty(hand->said);
+    e->gives_up = false;
+    finish_four("{\"status\":\"completed\"}");
+    cr_expect_eq(e->outstanding, 4);
+    exj_box_give_up(e);
+    cr_expect_eq(e->outstanding, 0);
+    cr_expect_eq(e->counts.completed, 0);
+    cr_expect(strstr(hand->said, "the outcomes of 4 rows"), "%s", hand->said);
+    finish_four("{\"status\":\"completed\"}"); /* was on its way */
+    cr_expect_eq(e->outstanding, 0);
+    cr_expect_null(e->late);
+    cr_expect_not(e->failed);
+}
+
 /* ---- boxes ---------------------------------------------------------------------------------- */
 
 Test(outbox, no_more_boxes_are_kept_than_are_of_use)

@@ -60,8 +60,8 @@ trap 'rm -rf "$TMPDIR"' EXIT
 
 flags=(-std=c11 -D_GNU_SOURCE "-DEXJ_VERSION=\"fuzz\"" -g1 -O1 -fno-omit-frame-pointer -I. -Iinclude -Isdk/include
   -fsanitize=address,undefined -fno-sanitize-recover=all)
-read -r -a cflags < <(pkg-config --cflags jansson sqlite3 libmicrohttpd)
-read -r -a libs < <(pkg-config --libs jansson sqlite3 libmicrohttpd)
+read -r -a cflags < <(pkg-config --cflags jansson sqlite3 libmicrohttpd libmongoc-1.0)
+read -r -a libs < <(pkg-config --libs jansson sqlite3 libmicrohttpd libmongoc-1.0)
 stamp="$(clang --version | head -n 1) ${flags[*]} ${cflags[*]}"
 if [ "$(cat "$build/stamp" 2>/dev/null)" != "$stamp" ]; then
   rm -f "$build"/*.o "$build"/librooms.a

@@ -412,7 +412,9 @@ static exj_code encode(exj_slice text, const char *key, const exj_bson_limits *l
                                                      : "a number, true, false or null");
     e.most = l.bson_bytes > before ? l.bson_bytes - before : 0;
     skip_space(&e);
-    if (key) {
+    if (!exj_buf_reserve(out, text.n + text.n / 4)) { /* most documents, at once */
+        rc = no_memory(&e);
+    } else if (key) {
         rc = put_alone(&e, key);
     } else {
         e.at++; /* the brace */

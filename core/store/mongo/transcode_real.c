@@ -11,7 +11,8 @@
 #endif
 
 #define DIGITS_MAX 17u /* as many are always enough */
-#define FRACTION_MAX 19u /* no double from 0.0001 on has more before it has 15 digits */
+#define FEW_DECIMALS 4u
+#define DECIMALS_MAX 19u /* from 0.0001 on there are no more before there are 15 digits */
 
 static const double tens[] = { 1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
@@ -24,25 +25,6 @@ struct decimal { /* 0.d1d2d3… × 10^point */
     int n, point;
 };
 
-/* `v` with `precision` digits, without zeros at the end; does it read back as v? */
-static bool digits_of(double v, int precision, struct decimal *ret)
-{
-    char text[64];
-    const char *p = text;
-    double back;
-
-    snprintf(text, sizeof(text), "%.*e", precision - 1, v);
-    back = strtod(text, NULL); /* in the spelling of the same locale */
-    ret->n = 0;
-    for (; *p != 'e'; p++)
-        if (*p >= '0' && *p <= '9')
-            ret->digits[ret->n++] = *p;
-    ret->point = (int)strtol(p + 1, NULL, 10) + 1;
-    while (ret->n > 1 && ret->digits[ret->n - 1] == '0')
-        ret->n--;
-    return back == v;
-}
-
 static size_t put_exponent(char *to, int e)
 {
     char text[EXJ_I64_BYTES];
@@ -51,6 +33,74 @@ static size_t put_exponent(char *to, int e)
     to[0] = 'e';
     memcpy(to + 1, text, n);
     return n + 1;
+}
+
+/* The `precision` digits nearest to `v`, without zeros at the end. */
+static void print_digits(double v, int precision, struct decimal *ret)
+{
+    char text[64];
+    const char *p = text;
+
+    snprintf(text, sizeof(text), "%.*e", precision - 1, v);
+    ret->n = 0;
+    for (; *p != 'e'; p++)
+        if (*p >= '0' && *p <= '9')
+            ret->digits[ret->n++] = *p;
+    ret->point = (int)strtol(p + 1, NULL, 10) + 1;
+    while (ret->n > 1 && ret->digits[ret->n - 1] == '0')
+        ret->n--;
+}
+
+/* The same out of all 17, which costs less. Where what goes is just a half, those were rounded
+ * themselves: false. */
+static bool round_digits(const struct decimal *all, int precision, struct decimal *ret)
+{
+    int n = precision;
+
+    *ret = *all;
+    if (all->n <= precision)
+        return true;
+    if (all->digits[n] == '5' && all->n == n + 1)
+        return false;
+    if (all->digits[n] >= '5') {
+        while (n > 0 && ret->digits[n - 1] == '9')
+            n--;
+        if (n == 0) { /* 99… */
+            ret->digits[0] = '1';
+            ret->n = 1;
+            ret->point++;
+            return true;
+        }
+        ret->digits[n - 1]++;
+    }
+    while (n > 1 && ret->digits[n - 1] == '0')
+        n--;
+    ret->n = n;
+    return true;
+}
+
+static bool reads_back(const struct decimal *d, double v)
+{
+    char text[64];
+
+    memcpy(text, d->digits, (size_t)d->n);
+    text[(size_t)d->n + put_exponent(text + d->n, d->point - d->n)] = '\0';
+    return strtod(text, NULL) == v;
+}
+
+/* The fewest digits, at least `precision`, that read back as v. */
+static void find_digits(double v, int precision, struct decimal *ret)
+{
+    struct decimal all;
+
+    print_digits(v, (int)DIGITS_MAX, &all);
+    for (; precision < (int)DIGITS_MAX; precision++) {
+        if (!round_digits(&all, precision, ret))
+            print_digits(v, precision, ret);
+        if (reads_back(ret, v))
+            return;
+    }
+    *ret = all;
 }
 
 /* The layout of %.17g with the digits that are there. */
@@ -85,27 +135,36 @@ static size_t lay_out(const struct decimal *d, char *to)
     return at + n - whole;
 }
 
-/* Of at most 15 digits and neither large nor small, as most numbers that people write are: an integer
- * over a power of ten. Both are exact, so their quotient is the double nearest to that decimal. */
+/* v is the double nearest to r / 10^k: both are exact, so their quotient is rounded once. */
+static bool is_quotient(double v, unsigned k, uint64_t *ret)
+{
+    *ret = (uint64_t)(v * tens[k] + 0.5); /* below 10^15 the error of that is too small to matter */
+    return (double)*ret / tens[k] == v;
+}
+
+/* Of at most 15 digits and neither large nor small, as most numbers that people write are. */
 static bool is_plain(double v, struct decimal *ret)
 {
-    for (unsigned k = 0; k <= FRACTION_MAX; k++) {
-        double scaled = v * tens[k];
-        uint64_t r;
+    char text[EXJ_I64_BYTES];
+    unsigned k = 0;
+    uint64_t r = 0;
 
-        if (scaled >= 1e15)
+    while (k < FEW_DECIMALS && v * tens[k] < 1e15 && !is_quotient(v, k, &r))
+        k++;
+    if (k == FEW_DECIMALS || v * tens[k] >= 1e15) {
+        /* With all 15, then; if not even those, then none. */
+        k = v < 1 ? DECIMALS_MAX : 15;
+        while (v * tens[k] >= 1e15)
+            k--;
+        if (!is_quotient(v, k, &r))
             return false;
-        r = (uint64_t)(scaled + 0.5);
-        if ((double)r / tens[k] == v) {
-            char text[EXJ_I64_BYTES];
-
-            ret->n = (int)exj_i64_text((int64_t)r, text);
-            memcpy(ret->digits, text, (size_t)ret->n);
-            ret->point = ret->n - (int)k;
-            return true;
-        }
+        for (; r % 10 == 0; r /= 10)
+            k--;
     }
-    return false;
+    ret->n = (int)exj_i64_text((int64_t)r, text);
+    memcpy(ret->digits, text, (size_t)ret->n);
+    ret->point = ret->n - (int)k;
+    return true;
 }
 
 size_t exj_real_text(double v, char ret[EXJ_REAL_TEXT_BYTES])
@@ -129,8 +188,7 @@ size_t exj_real_text(double v, char ret[EXJ_REAL_TEXT_BYTES])
             precision = 16; /* fewer were tried */
         else if (v < DBL_MIN)
             precision = 1; /* there the digits become fewer */
-        while (!digits_of(v, precision, &d) && precision < (int)DIGITS_MAX)
-            precision++;
+        find_digits(v, precision, &d);
     }
     return at + lay_out(&d, ret + at);
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/mongo/install_server.sh - gives the tests a MongoDB server where the machine has none.
+# tests/mongo/install_server.sh - gives the tests a MongoDB server where there is none.
 #
 #   bash tests/mongo/install_server.sh [--force] [FOLDER]     FOLDER: build/mongo-venv
 #
@@ -54,7 +54,7 @@ fi
 
 fail() {
   [ ! -f "$log" ] || { echo "---- the end of $log:"; tail -n 15 "$log"; echo "----"; } >&2
-  printf 'install_server.sh: %s\n' "$@" >&2
+  echo "install_server.sh: $*" >&2
   echo "or give the tests another server: EXELLIX_TEST_MONGODB_URI=mongodb://...," \
     "or EXELLIX_TEST_MONGOD=/path/of/mongod" >&2
   exit 1
@@ -68,7 +68,7 @@ import sys
 sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { python=$p; break; }
 done
 : >"$log" || exit 1
-[ -n "$python" ] || fail "no python3 of 3.11 or newer; install Debian's python3 and python3-venv"
+[ -n "$python" ] || fail "no python3 of 3.11 or newer; install python3 and python3-venv"
 "$python" -c 'import venv, ensurepip' >>"$log" 2>&1 ||
   fail "$python has no venv module; install Debian's package python3-venv"
 
@@ -77,7 +77,7 @@ if [ -e "$folder" ]; then
     fail "$folder is there and is no virtual environment; name another"
   rm -rf "$folder"
 fi
-# The stamp comes first: it says whose folder this is; an empty one is never what is wanted.
+# The stamp comes first: it says whose folder this is. An empty one is never wanted.
 mkdir -p "$folder" && : >"$stamp" || exit 1
 "$python" -m venv "$folder" >>"$log" 2>&1 ||
   fail "$python -m venv $folder failed; is Debian's package python3-venv there?"

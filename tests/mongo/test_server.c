@@ -1,39 +1,8 @@
-#include <criterion/criterion.h>
-#include <mongoc/mongoc.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "tests/support/mongo_server.h"
-
-static mongoc_client_t *client(const char *uri, const char *options)
-{
-    char text[EXJ_TEST_MONGO_URI_MAX];
-    bson_error_t why;
-    mongoc_client_t *c = NULL;
-    mongoc_uri_t *u;
-
-    mongoc_init();
-    cr_assert(exj_test_mongo_uri(uri, "exjt_server", options, text));
-    u = mongoc_uri_new_with_error(text, &why);
-    cr_assert(u, "%s", why.message);
-    c = mongoc_client_new_from_uri_with_error(u, &why);
-    cr_assert(c, "%s", why.message);
-    mongoc_client_set_error_api(c, 2);
-    mongoc_uri_destroy(u);
-    return c;
-}
-
-static bool insert(mongoc_client_t *c, const char *database, int id, bson_error_t *ret_why)
-{
-    mongoc_collection_t *rows = mongoc_client_get_collection(c, database, "rows");
-    bson_t *doc = BCON_NEW("_id", BCON_INT32(id));
-    bool ok = mongoc_collection_insert_one(rows, doc, NULL, NULL, ret_why);
-
-    bson_destroy(doc);
-    mongoc_collection_destroy(rows);
-    return ok;
-}
+#include "tests/mongo/client.h"
 
 static int64_t count(mongoc_client_t *c, const char *database)
 {
@@ -55,13 +24,14 @@ Test(server, a_shared_one_is_told_by_its_uri_and_each_test_has_its_database)
 
     cr_assert(uri);
     cr_assert(exj_test_mongo_ask(uri, what, sizeof(what)));
-    cr_assert(strncmp(getenv("EXJ_TEST_MONGO_SERVER"), what, strlen(what)) == 0, "%s", what);
+    cr_assert(strncmp(getenv("EXJ_TEST_MONGO_SERVER"), what, strlen(what)) == 0, "%s",
+              what);
     exj_test_mongo_database("a test", one);
     exj_test_mongo_database("a test", other);
     cr_assert(strcmp(one, other) != 0);
     cr_assert(strncmp(one, "exjt_a_test_", 12) == 0, "%s", one);
-    c = client(uri, NULL);
-    cr_assert(insert(c, one, 1, &why), "%s", why.message);
+    c = client_of(uri, NULL);
+    cr_assert(insert_row(c, one, 1, &why), "%s", why.message);
     cr_assert_eq(count(c, one), 1);
     cr_assert_eq(count(c, other), 0);
     cr_assert(exj_test_mongo_drop(uri, one));
@@ -82,17 +52,17 @@ Test(server, what_was_acknowledged_is_there_after_kill_9_and_restart)
         cr_skip("skipped: needs a server that may be killed\n");
     before = m.nodes[0].prog.pid;
     port = m.nodes[0].port;
-    c = client(m.uri, "serverSelectionTimeoutMS=10000");
-    cr_assert(insert(c, "exjt_kill", 1, &why), "%s", why.message);
+    c = client_of(m.uri, "serverSelectionTimeoutMS=10000");
+    cr_assert(insert_row(c, "exjt_kill", 1, &why), "%s", why.message);
 
     exj_test_mongo_kill_9(&m, 0);
     cr_assert(kill(before, 0) != 0);
-    cr_assert(!insert(c, "exjt_kill", 2, &why));
+    cr_assert(!insert_row(c, "exjt_kill", 2, &why));
     cr_assert(exj_test_mongo_restart(&m, 0));
     cr_assert_eq(m.nodes[0].port, port);
     cr_assert_neq(m.nodes[0].prog.pid, before);
     mongoc_client_destroy(c);
-    c = client(m.uri, NULL);
+    c = client_of(m.uri, NULL);
     cr_assert_eq(count(c, "exjt_kill"), 1);
     mongoc_client_destroy(c);
     exj_test_mongo_end(&m);
@@ -107,16 +77,16 @@ Test(server, a_stopped_one_is_silent_and_goes_on)
     cr_assert(exj_test_mongo_start(&m, NULL));
     if (!m.can_kill)
         cr_skip("skipped: needs a server that may be stopped\n");
-    c = client(m.uri, "socketTimeoutMS=300&retryWrites=false");
-    cr_assert(insert(c, "exjt_stop", 1, &why), "%s", why.message);
+    c = client_of(m.uri, "socketTimeoutMS=300");
+    cr_assert(insert_row(c, "exjt_stop", 1, &why), "%s", why.message);
     exj_test_mongo_stop(&m, 0);
-    cr_assert(!insert(c, "exjt_stop", 2, &why));
+    cr_assert(!insert_row(c, "exjt_stop", 2, &why));
     cr_assert_eq(why.domain, MONGOC_ERROR_STREAM, "%u %s", why.domain, why.message);
     exj_test_mongo_cont(&m, 0);
     cr_assert(exj_test_mongo_wait_primary(&m, 10000));
     mongoc_client_destroy(c);
-    c = client(m.uri, NULL);
-    cr_assert(insert(c, "exjt_stop", 3, &why), "%s", why.message);
+    c = client_of(m.uri, NULL);
+    cr_assert(insert_row(c, "exjt_stop", 3, &why), "%s", why.message);
     mongoc_client_destroy(c);
     exj_test_mongo_end(&m);
 }
@@ -151,13 +121,13 @@ Test(server, lets_in_who_has_the_password_only)
     cr_assert(exj_test_mongo_start(&m, &(exj_test_mongo_opts){ .auth = true }));
     if (!m.can_kill)
         cr_skip("skipped: needs a server of our own\n");
-    c = client(m.uri, NULL);
-    cr_assert(insert(c, "exjt_auth", 1, &why), "%s", why.message);
+    c = client_of(m.uri, NULL);
+    cr_assert(insert_row(c, "exjt_auth", 1, &why), "%s", why.message);
     mongoc_client_destroy(c);
     snprintf(uri, sizeof(uri), "mongodb://127.0.0.1:%u/?directConnection=true",
              (unsigned)m.nodes[0].port);
-    c = client(uri, NULL);
-    cr_assert(!insert(c, "exjt_auth", 2, &why));
+    c = client_of(uri, NULL);
+    cr_assert(!insert_row(c, "exjt_auth", 2, &why));
     cr_assert_eq(why.code, 13, "%u %s", why.code, why.message);
     mongoc_client_destroy(c);
     exj_test_mongo_end(&m);
@@ -180,11 +150,12 @@ Test(server, uris_take_a_database_and_options_and_another_port)
 
     cr_assert(exj_test_mongo_uri("mongodb://h:1", "d", NULL, r));
     cr_assert_str_eq(r, "mongodb://h:1/d");
-    cr_assert(exj_test_mongo_uri("mongodb://u:p@h:1,i:2/old?w=1&appName=x", "d", "w=2", r));
+    cr_assert(
+        exj_test_mongo_uri("mongodb://u:p@h:1,i:2/old?w=1&appName=x", "d", "w=2", r));
     cr_assert_str_eq(r, "mongodb://u:p@h:1,i:2/d?authSource=old&appName=x&w=2");
     cr_assert(exj_test_mongo_via("mongodb://u:p@h:1,i:2/?replicaSet=s&w=1", 77, r));
-    cr_assert_str_eq(r,
-                     "mongodb://u:p@127.0.0.1:77/?authSource=admin&w=1&directConnection=true");
+    cr_assert_str_eq(
+        r, "mongodb://u:p@127.0.0.1:77/?authSource=admin&w=1&directConnection=true");
     cr_assert(!exj_test_mongo_uri("not a uri", "d", NULL, r));
     cr_assert(!exj_test_mongo_uri("mongodb://", "d", NULL, r));
 }

@@ -27,7 +27,8 @@ static mongoc_client_t *client_new(const char *uri, unsigned ms, bson_error_t *r
     exj_mongo_once();
     u = mongoc_uri_new_with_error(uri, ret_why);
     if (u) {
-        mongoc_uri_set_option_as_int32(u, MONGOC_URI_SERVERSELECTIONTIMEOUTMS, (int32_t)ms);
+        mongoc_uri_set_option_as_int32(u, MONGOC_URI_SERVERSELECTIONTIMEOUTMS,
+                                       (int32_t)ms);
         mongoc_uri_set_option_as_int32(u, MONGOC_URI_CONNECTTIMEOUTMS, (int32_t)ms);
         mongoc_uri_set_option_as_int32(u, MONGOC_URI_SOCKETTIMEOUTMS, (int32_t)ms);
         c = mongoc_client_new_from_uri_with_error(u, ret_why);
@@ -45,7 +46,8 @@ bool exj_mongo_admin(const char *uri, const bson_t *command, unsigned ms, bson_t
     bool ok = false;
 
     if (c)
-        ok = mongoc_client_command_with_opts(c, "admin", command, NULL, NULL, reply, ret_why);
+        ok = mongoc_client_command_with_opts(c, "admin", command, NULL, NULL, reply,
+                                             ret_why);
     else if (reply)
         bson_init(reply);
     mongoc_client_destroy(c);
@@ -90,9 +92,11 @@ bool exj_test_mongo_drop(const char *uri, const char *database)
     bool ok = false;
 
     if (c)
-        ok = mongoc_client_command_with_opts(c, database, command, NULL, NULL, NULL, &why);
+        ok =
+            mongoc_client_command_with_opts(c, database, command, NULL, NULL, NULL, &why);
     if (!ok)
-        fprintf(stderr, "mongo: database %s was not dropped: %s\n", database, why.message);
+        fprintf(stderr, "mongo: database %s was not dropped: %s\n", database,
+                why.message);
     bson_destroy(command);
     mongoc_client_destroy(c);
     return ok;
@@ -110,7 +114,8 @@ void exj_test_mongo_database(const char *of, char ret[static 64])
             *p = '_';
 }
 
-/* A URI in its parts, each a piece of the text: scheme://[user@]hosts[/[database]][?options]. */
+/* A URI in its parts, each a piece of the text:
+ * scheme://[user@]hosts[/[database]][?options]. */
 struct parts {
     const char *user, *hosts, *database, *options;
     int user_n, hosts_n, database_n;
@@ -173,8 +178,9 @@ static void put_option(struct builder *b, const char *text, size_t n)
     b->glue = '&';
 }
 
-static bool join(const struct parts *p, const char *hosts, size_t hosts_n, const char *database,
-                 const char *more, char ret[static EXJ_TEST_MONGO_URI_MAX])
+static bool join(const struct parts *p, const char *hosts, size_t hosts_n,
+                 const char *database, const char *more,
+                 char ret[static EXJ_TEST_MONGO_URI_MAX])
 {
     struct builder b = { .glue = '?' };
     bson_error_t why = { 0 };
@@ -186,7 +192,8 @@ static bool join(const struct parts *p, const char *hosts, size_t hosts_n, const
     put(&b, "/", 1);
     if (database)
         put(&b, database, strlen(database));
-    /* The user is one of the database that the URI had: another name must not change it. */
+    /* The user is one of the database that the URI had: another name must not change it.
+     */
     if (p->user && !has_option(p->options, "authSource", 10) &&
         !has_option(more, "authSource", 10)) {
         put_option(&b, "authSource=", 11);
@@ -203,7 +210,8 @@ static bool join(const struct parts *p, const char *hosts, size_t hosts_n, const
     if (more && *more)
         put_option(&b, more, strlen(more));
     if (b.n >= sizeof(b.text)) {
-        fprintf(stderr, "mongo: a URI of %zu bytes does not fit %zu\n", b.n, sizeof(b.text));
+        fprintf(stderr, "mongo: a URI of %zu bytes does not fit %zu\n", b.n,
+                sizeof(b.text));
         return false;
     }
     b.text[b.n] = '\0';
@@ -223,8 +231,7 @@ bool exj_test_mongo_uri(const char *uri, const char *database, const char *optio
 {
     struct parts p;
 
-    return split(uri, &p) &&
-           join(&p, p.hosts, (size_t)p.hosts_n, database, options, ret);
+    return split(uri, &p) && join(&p, p.hosts, (size_t)p.hosts_n, database, options, ret);
 }
 
 bool exj_test_mongo_via(const char *uri, uint16_t port,

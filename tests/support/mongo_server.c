@@ -48,7 +48,7 @@ static void remember(exj_test_mongo *m)
     exj_support_die("more than %d servers", SERVERS_MAX);
 }
 
-/* ---- which server ----------------------------------------------------------------------- */
+/* ---- which server ---------------------------------------------------------------- */
 
 static bool is_program(const char *path)
 {
@@ -82,7 +82,8 @@ static bool named(const char *variable, char *ret, size_t ret_n, bool *ret_wrong
     snprintf(ret, ret_n, "%s", path);
     *ret_wrong = !is_program(path);
     if (*ret_wrong)
-        fprintf(stderr, "mongo: %s=\"%s\" is not a program; set the path of one, or unset it\n",
+        fprintf(stderr,
+                "mongo: %s=\"%s\" is not a program; set the path of one, or unset it\n",
                 variable, path);
     return !*ret_wrong;
 }
@@ -111,20 +112,21 @@ static bool choose(exj_test_mongo *m)
     snprintf(m->program, sizeof(m->program), "%s", EXJ_MONGO_VENV "/bin/secantusd-py");
     if (is_program(m->program))
         return true;
-    fprintf(stderr,
-            "mongo: there is no MongoDB server to test against. One of these gives one:\n"
-            "  1. EXELLIX_TEST_MONGODB_URI=mongodb://... : a server that runs already;\n"
-            "  2. EXELLIX_TEST_MONGOD=/path/of/mongod, or mongod on PATH: tests start it;\n"
-            "  3. bash tests/mongo/install_server.sh : installs SecantusDB as %s\n"
-            "     (or EXELLIX_TEST_SECANTUSD=/path/of/secantusd-py).\n",
-            m->program);
+    fprintf(
+        stderr,
+        "mongo: there is no MongoDB server to test against. One of these gives one:\n"
+        "  1. EXELLIX_TEST_MONGODB_URI=mongodb://... : a server that runs already;\n"
+        "  2. EXELLIX_TEST_MONGOD=/path/of/mongod, or mongod on PATH: tests start it;\n"
+        "  3. bash tests/mongo/install_server.sh : installs SecantusDB as %s\n"
+        "     (or EXELLIX_TEST_SECANTUSD=/path/of/secantusd-py).\n",
+        m->program);
     return false;
 }
 
-/* ---- starting one node ------------------------------------------------------------------ */
+/* ---- starting one node ----------------------------------------------------------- */
 
-/* Not from the range that the kernel gives to outgoing connections: a server that is killed
- * and started again on its port must find it free. */
+/* Not from the range that the kernel gives to outgoing connections: a server that is
+ * killed and started again on its port must find it free. */
 static uint16_t free_port(void)
 {
     uint64_t random = (uint64_t)exj_test_now_ms() ^ ((uint64_t)getpid() << 20);
@@ -180,7 +182,8 @@ static void node_path(const exj_test_mongo *m, int node, const char *name, char 
 
 static void spawn(exj_test_mongo *m, int node, bool auth)
 {
-    static const char *const env[] = { "PYTHONUNBUFFERED=1", "OPENBLAS_NUM_THREADS=1", NULL };
+    static const char *const env[] = { "PYTHONUNBUFFERED=1", "OPENBLAS_NUM_THREADS=1",
+                                       NULL };
     exj_test_mongo_node *at = &m->nodes[node];
     const char *args[32];
     char port[8], data[400], key[400];
@@ -230,7 +233,8 @@ static void spawn(exj_test_mongo *m, int node, bool auth)
     }
     args[n] = NULL;
     exj_prog_start(&at->prog, &m->tmp, m->program, env, args);
-    exj_support_forget(at->prog.pid); /* exj_support_clean of some daemon must not end it */
+    exj_support_forget(
+        at->prog.pid); /* exj_support_clean of some daemon must not end it */
     at->stopped = false;
 }
 
@@ -299,7 +303,7 @@ static void end_node(exj_test_mongo_node *at, bool gently)
     at->stopped = false;
 }
 
-/* ---- the set and the user --------------------------------------------------------------- */
+/* ---- the set and the user -------------------------------------------------------- */
 
 static void node_uri(const exj_test_mongo *m, int node, bool with_user, char ret[200])
 {
@@ -325,9 +329,10 @@ static bool initiate(exj_test_mongo *m)
         bson_append_document(members, key, -1, member);
         bson_destroy(member);
     }
-    command = BCON_NEW("replSetInitiate", "{", "_id", "exj", "members", BCON_ARRAY(members),
-                       "settings", "{", "electionTimeoutMillis", BCON_INT32(2000),
-                       "heartbeatIntervalMillis", BCON_INT32(500), "}", "}");
+    command =
+        BCON_NEW("replSetInitiate", "{", "_id", "exj", "members", BCON_ARRAY(members),
+                 "settings", "{", "electionTimeoutMillis", BCON_INT32(2000),
+                 "heartbeatIntervalMillis", BCON_INT32(500), "}", "}");
     node_uri(m, 0, false, uri);
     ok = exj_mongo_admin(uri, command, 20000, NULL, &why);
     if (!ok)
@@ -340,8 +345,8 @@ static bool initiate(exj_test_mongo *m)
 static bool create_user(exj_test_mongo *m, int node)
 {
     bson_t *command =
-        BCON_NEW("createUser", EXJ_TEST_MONGO_USER, "pwd", EXJ_TEST_MONGO_PASSWORD, "roles",
-                 "[", "{", "role", "root", "db", "admin", "}", "]");
+        BCON_NEW("createUser", EXJ_TEST_MONGO_USER, "pwd", EXJ_TEST_MONGO_PASSWORD,
+                 "roles", "[", "{", "role", "root", "db", "admin", "}", "]");
     bson_error_t why = { 0 };
     char uri[200];
     bool ok;
@@ -433,7 +438,7 @@ static bool start_all(exj_test_mongo *m)
     return true;
 }
 
-/* ---- the whole --------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------- */
 
 static void make_uri(exj_test_mongo *m)
 {
@@ -444,8 +449,8 @@ static void make_uri(exj_test_mongo *m)
         node_uri(m, 0, m->opts.auth, m->uri);
     else
         snprintf(m->uri, sizeof(m->uri),
-                 "mongodb://%s127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u/?replicaSet=exj", user,
-                 (unsigned)m->nodes[0].port, (unsigned)m->nodes[1].port,
+                 "mongodb://%s127.0.0.1:%u,127.0.0.1:%u,127.0.0.1:%u/?replicaSet=exj",
+                 user, (unsigned)m->nodes[0].port, (unsigned)m->nodes[1].port,
                  (unsigned)m->nodes[2].port);
 }
 
@@ -534,7 +539,8 @@ void exj_test_mongo_stop(exj_test_mongo *m, int node)
         return;
     exj_prog_signal(&m->nodes[node].prog, SIGSTOP);
     /* On a busy machine a thread of it may go on answering for a while. */
-    while (waitid(P_PID, (id_t)m->nodes[node].prog.pid, &info, WSTOPPED | WEXITED | WNOWAIT) < 0)
+    while (waitid(P_PID, (id_t)m->nodes[node].prog.pid, &info,
+                  WSTOPPED | WEXITED | WNOWAIT) < 0)
         if (errno != EINTR)
             exj_support_die("waitid");
     m->nodes[node].stopped = true;
@@ -563,7 +569,8 @@ const char *exj_test_mongo_shared(const exj_test_mongo_opts *opts)
         return uri;
     if (!exj_test_mongo_start(&own, opts))
         return NULL;
-    fprintf(stderr, "mongo: %s, started in %lld ms\n", own.server, (long long)own.start_ms);
+    fprintf(stderr, "mongo: %s, started in %lld ms\n", own.server,
+            (long long)own.start_ms);
     setenv("EXJ_TEST_MONGO_URI", own.uri, 1);
     setenv("EXJ_TEST_MONGO_SERVER", own.server, 1);
     return own.uri;

@@ -3,7 +3,7 @@
  * The first of these that is there is taken:
  *   1. EXELLIX_TEST_MONGODB_URI: somebody's server; nothing of it is started, stopped or
  *      killed, and tests leave no database behind;
- *   2. EXELLIX_TEST_MONGOD (a path), or mongod on PATH: a replica set of one or three nodes;
+ *   2. EXELLIX_TEST_MONGOD (a path), or mongod on PATH: a replica set of one or three;
  *   3. EXELLIX_TEST_SECANTUSD (a path), or what tests/mongo/install_server.sh made:
  *      SecantusDB, one node.
  * None: the start fails and says so; tests that need a server fail, they do not skip.
@@ -18,10 +18,11 @@
  * from one that outlives the server. exj_support_clean leaves them alone;
  * exj_test_mongo_end or the end of the program removes them.
  *
- * Errors:  a function that returns false has printed why to stderr; what fails for reasons
- *          that are not the subject of a test (no fork, no folder) aborts.
+ * Errors:  a function that returns false has printed why to stderr; what fails for
+ *          reasons that are not the subject of a test (no fork, no folder) aborts.
  * Memory:  an exj_test_mongo is the caller's storage; texts in it live as long.
- * Threads: one thread at a time uses an exj_test_mongo; the functions on URIs need nothing.
+ * Threads: one thread at a time uses an exj_test_mongo; the functions on URIs need
+ *          nothing.
  */
 #ifndef EXJ_TESTS_SUPPORT_MONGO_SERVER_H
 #define EXJ_TESTS_SUPPORT_MONGO_SERVER_H
@@ -35,18 +36,18 @@
 #define EXJ_TEST_MONGO_URI_MAX 512 /* bytes, with the NUL */
 
 typedef enum exj_test_mongo_kind {
-    EXJ_TEST_MONGO_OWN,    /* the operator's, by URI */
+    EXJ_TEST_MONGO_OWN, /* the operator's, by URI */
     EXJ_TEST_MONGO_MONGOD,
     EXJ_TEST_MONGO_SECANTUS,
 } exj_test_mongo_kind;
 
 typedef struct exj_test_mongo_opts {
-    int nodes;           /* 0 and 1: one; 3: a replica set of three where there is a mongod,
-                          * elsewhere one (can_elect tells) */
-    bool fail_points;    /* test commands on (tests/support/mongo_fail.h) */
-    bool sync_on_commit; /* SecantusDB: a write is on disk before it is acknowledged (slow);
-                          * a mongod does so for w:majority anyhow */
-    bool auth;           /* a user EXJ_TEST_MONGO_USER who may do everything; the URI has it */
+    int nodes;        /* 0 and 1: one; 3: a replica set of three where there is a mongod,
+                       * elsewhere one (can_elect tells) */
+    bool fail_points; /* test commands on (tests/support/mongo_fail.h) */
+    bool sync_on_commit; /* SecantusDB: a write is on disk before it is acknowledged
+                          * (slow); a mongod does so for w:majority anyhow */
+    bool auth; /* a user EXJ_TEST_MONGO_USER who may do everything; the URI has it */
 } exj_test_mongo_opts;
 
 #define EXJ_TEST_MONGO_USER "exj"
@@ -55,7 +56,7 @@ typedef struct exj_test_mongo_opts {
 typedef struct exj_test_mongo_node {
     exj_prog prog; /* pid 0: not running, or not ours */
     uint16_t port;
-    bool stopped;  /* SIGSTOP */
+    bool stopped; /* SIGSTOP */
 } exj_test_mongo_node;
 
 typedef struct exj_test_mongo {
@@ -93,7 +94,7 @@ bool exj_test_mongo_restart(exj_test_mongo *m, int node);
 int exj_test_mongo_primary(exj_test_mongo *m);
 bool exj_test_mongo_wait_primary(exj_test_mongo *m, unsigned ms);
 
-/* ---- the server of a whole test program ------------------------------------------------- */
+/* ---- the server of a whole test program ------------------------------------------- */
 
 /* Its URI, as with_mongo told it (EXJ_TEST_MONGO_URI), else of one started now with
  * `opts`, which lives as long as this process. NULL: there is none; stderr says why. The
@@ -102,8 +103,8 @@ const char *exj_test_mongo_shared(const exj_test_mongo_opts *opts);
 /* A name that no other test uses, on any machine: "exjt_<of>_<hex>". `of`: at most 20 of
  * [a-z0-9_] are taken. */
 void exj_test_mongo_database(const char *of, char ret[static 64]);
-/* `uri` with a database and more options ("a=b&c=d" or NULL). False: it does not fit or is
- * not a URI. */
+/* `uri` with a database and more options ("a=b&c=d" or NULL). False: it does not fit or
+ * is not a URI. */
 bool exj_test_mongo_uri(const char *uri, const char *database, const char *options,
                         char ret[static EXJ_TEST_MONGO_URI_MAX]);
 /* `uri` with host and port replaced by 127.0.0.1:`port`, connecting directly. */

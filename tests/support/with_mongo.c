@@ -2,10 +2,10 @@
  *
  *   with_mongo [--nodes 3] [--fail-points] [--sync-on-commit] [--auth] [--] COMMAND...
  *
- * The command finds EXJ_TEST_MONGO_URI and EXJ_TEST_MONGO_SERVER (a line for people) in its
- * environment; the first line of the output names the server. It dies with with_mongo, and
- * the server too. The exit status is the command's; 128 + signal; 2: wrong arguments;
- * 3: there is no server.
+ * The command finds EXJ_TEST_MONGO_URI and EXJ_TEST_MONGO_SERVER (a line for people) in
+ * its environment; the first line of the output names the server. It dies with
+ * with_mongo, and the server too. The exit status is the command's; 128 + signal; 2:
+ * wrong arguments; 3: there is no server.
  *
  * Inside another with_mongo whose server can do what is wanted, no other one is started.
  */
@@ -38,17 +38,18 @@ static int usage(const char *word)
     return 2;
 }
 
-/* "nodes=1 fail-points=1 sync=0 auth=0": what the server of an outer with_mongo can do. */
+/* "nodes=1 fail-points=1 sync=0 auth=0": what the server of an outer with_mongo can do.
+ */
 static bool outer_will_do(const exj_test_mongo_opts *o)
 {
     const char *can = getenv("EXJ_TEST_MONGO_CAN"), *uri = getenv("EXJ_TEST_MONGO_URI");
     int nodes, fail_points, sync, auth;
 
     return uri && *uri && can &&
-           sscanf(can, "nodes=%d fail-points=%d sync=%d auth=%d", &nodes, &fail_points, &sync,
-                  &auth) == 4 &&
-           nodes >= o->nodes && fail_points >= o->fail_points && sync >= o->sync_on_commit &&
-           auth == o->auth;
+           sscanf(can, "nodes=%d fail-points=%d sync=%d auth=%d", &nodes, &fail_points,
+                  &sync, &auth) == 4 &&
+           nodes >= o->nodes && fail_points >= o->fail_points &&
+           sync >= o->sync_on_commit && auth == o->auth;
 }
 
 static void tell(const exj_test_mongo *m)

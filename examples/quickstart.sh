@@ -60,7 +60,7 @@ esac
 
 # ---- what is missing ------------------------------------------------------------------
 packages="gcc libc6-dev cmake ninja-build pkg-config libjansson-dev libsqlite3-dev
-  libmicrohttpd-dev libseccomp-dev libjq-dev tzdata"
+  libmicrohttpd-dev libseccomp-dev libjq-dev libmongoc-dev tzdata"
 missing=()
 if command -v dpkg-query >/dev/null; then
   for p in $packages; do

@@ -20,7 +20,8 @@ for word in "$@"; do
 done
 
 PACKAGES="gcc g++ libc6-dev clang libclang-rt-14-dev binutils make cmake ninja-build pkg-config
-  libjansson-dev libsqlite3-dev libmicrohttpd-dev libcriterion-dev libffi-dev libdw-dev libseccomp-dev libjq-dev libcurl4-openssl-dev libssl-dev spin valgrind faketime curl
+  libjansson-dev libsqlite3-dev libmicrohttpd-dev libcriterion-dev libffi-dev
+  libdw-dev libseccomp-dev libjq-dev libmongoc-dev libcurl4-openssl-dev libssl-dev spin valgrind faketime curl python3-venv
   ca-certificates file procps abigail-tools tzdata"
 JOBS=2  # compilers
 TESTS=3 # tests: most of them wait most of the time

@@ -287,6 +287,40 @@ CONTRACT(retire, numbers_of_entries_never_come_twice)
     expect_int(compact(f, 100), 0);
 }
 
+/* What a sink has not delivered yet may be told by nothing but the journal. */
+CONTRACT(retire, compacting_leaves_what_a_sink_has_still_to_deliver)
+{
+    exj_op op = { .kind = EXJ_OP_SINK_SAVE };
+    int64_t p = pool(f, "m", "", "g");
+    struct stream before, after;
+    size_t k = 0, half;
+
+    run(f, p, "a", EXJ_EV_SUCCEED);
+    run(f, p, "b", EXJ_EV_SUCCEED);
+    before = events(f);
+    half = before.len / 2;
+    op.u.sink.name = EXJ_SLICE_LITERAL("slow");
+    op.u.sink.position = before.numbers[half - 1];
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    op.u.sink.name = EXJ_SLICE_LITERAL("quick");
+    op.u.sink.position = before.numbers[before.len - 1];
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    remove_all(f);
+    compact(f, 100);
+    after = events(f);
+    while (k < after.len && after.numbers[k] < before.numbers[half])
+        k++;
+    expect_int(after.len - k, before.len - half);
+    for (size_t i = half; i < before.len; i++) {
+        expect_int(after.numbers[k], before.numbers[i]);
+        expect_int(after.kinds[k++], before.kinds[i]);
+    }
+    op.u.sink.name = EXJ_SLICE_LITERAL("slow");
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    compact(f, 100);
+    expect_int(events(f).len, 0);
+}
+
 /* ---- back from an archive ------------------------------------------------------------------- */
 
 CONTRACT(retire, an_archived_row_comes_back_with_steps_failures_and_journal)

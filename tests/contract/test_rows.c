@@ -401,3 +401,50 @@ CONTRACT(rows, pages_filter_and_go_on_after_a_seq)
     one.limit = 0;
     expect_code(f->s->v->row_page(f->s, &one, collect, seen, NULL), EXJ_INVALID);
 }
+
+CONTRACT(rows, the_newest_of_a_pool_that_ended_so_come_first)
+{
+    int64_t p = pool(f, "m", "", "g"), q = pool(f, "m", "r", "g"), seen[16], seq[5];
+    exj_claim c[5];
+    char id[16];
+
+    for (int i = 0; i < 5; i++) {
+        snprintf(id, sizeof(id), "r%d", i);
+        seq[i] = insert(f, i < 4 ? p : q, id);
+    }
+    expect_int(claim(f, p, "w", 1, 4, c), 4);
+    expect_int(claim(f, q, "w", 2, 1, c + 4), 1);
+    for (int i = 0; i < 5; i++) {
+        expect_code(finish(f, &c[i], i == 2 ? EXJ_EV_FAIL_DEAD : EXJ_EV_SUCCEED, 0, "1"), EXJ_OK);
+        advance(f, 10);
+    }
+    seen[0] = 0;
+    expect_code(f->s->v->row_recent(f->s, p, EXJ_COMPLETED, 10, collect, seen, NULL), EXJ_OK);
+    expect_int(seen[0], 3);
+    expect_int(seen[1], seq[3]);
+    expect_int(seen[2], seq[1]);
+    expect_int(seen[3], seq[0]);
+    seen[0] = 0;
+    expect_code(f->s->v->row_recent(f->s, p, EXJ_COMPLETED, 1, collect, seen, NULL), EXJ_OK);
+    expect_int(seen[0], 1);
+    expect_int(seen[1], seq[3]);
+    seen[0] = 0;
+    expect_code(f->s->v->row_recent(f->s, p, EXJ_FAILED, 10, collect, seen, NULL), EXJ_OK);
+    expect_int(seen[0], 1);
+    expect_int(seen[1], seq[2]);
+    for (size_t limit = 0; limit <= 1001; limit += 1001)
+        expect_code(f->s->v->row_recent(f->s, p, EXJ_FAILED, limit, collect, seen, NULL),
+                    EXJ_INVALID);
+    expect_int(seen[0], 1);
+}
+
+CONTRACT(rows, a_store_that_works_says_so)
+{
+    exj_store_health h = { .schema_version = -1 };
+
+    expect_code(f->s->v->health(f->s, &h), EXJ_OK);
+    cr_assert(h.config_ok && h.execution_ok);
+    cr_assert_str_eq(h.text, "ok");
+    cr_assert(h.where[0] && h.backend[0]);
+    cr_assert(h.schema_version > 0);
+}

@@ -90,8 +90,8 @@ CONTRACT(schedules, a_document_comes_without_a_state_and_a_state_survives_a_rest
     expect_code(tick(f, &s, START + 1, START + 60), EXJ_OK);
     fixture_reopen(f);
     s = look(f, "a");
-    expect_int(s.v.turn, 1);
-    expect_int(s.v.seen_version, 1);
+    cr_assert(s.v.turn > 0);
+    expect_int(s.v.seen_version, s.v.version);
     expect_int(s.v.last_tick, START + 1);
     expect_int(s.v.next_due, START + 60);
     cr_assert_str_eq(s.times, "0 * * * *");
@@ -179,11 +179,10 @@ CONTRACT(schedules, an_error_is_kept_with_the_time_of_its_first)
 /* ---- one tick, many workers ---------------------------------------------------------------- */
 
 #define WORKERS 8
-#define TICKS 40
 
 struct racer {
-    struct fixture *f;
-    int64_t pool;
+    exj_store *s;
+    int64_t pool, ticks;
     int won;
 };
 
@@ -215,9 +214,9 @@ static void *race(void *user)
         char name[64];
         exj_op ops[2];
 
-        if (r->f->s->v->schedule_get(r->f->s, exj_slice_of("a"), copy, &s, NULL) != EXJ_OK)
+        if (r->s->v->schedule_get(r->s, exj_slice_of("a"), copy, &s, NULL) != EXJ_OK)
             return NULL;
-        if (s.v.last_tick == TICKS)
+        if (s.v.last_tick == r->ticks)
             return NULL;
         /* The worker is in the name: were a tick to fire twice, there would be two rows. */
         snprintf(name, sizeof(name), "a@%d-%p", (int)s.v.last_tick + 1, (void *)r);
@@ -232,7 +231,7 @@ static void *race(void *user)
         ops[0].user = &b;
         ops[0].next = &ops[1];
         ops[0].with_next = true;
-        exj_store_submit(r->f->s, ops);
+        exj_store_submit(r->s, ops);
         pthread_mutex_lock(&b.mu);
         while (b.left)
             pthread_cond_wait(&b.over, &b.mu);
@@ -248,21 +247,24 @@ CONTRACT(schedules, of_workers_that_fire_a_tick_one_wins_and_none_is_lost)
     pthread_t threads[WORKERS];
     struct seen s;
     int64_t p = pool(f, "m", "", "g");
-    int won = 0;
+    exj_store *other = f->maker->shared ? fixture_second(f) : f->s;
+    int won = 0, ticks = (int)scaled(f, 40);
 
     put(f, EXJ_DOC_SCHEDULE, "a", 0, "{}", NULL);
     s = look(f, "a");
     expect_code(tick(f, &s, 0, 1), EXJ_OK);
     for (int i = 0; i < WORKERS; i++) {
-        racers[i] = (struct racer){ .f = f, .pool = p };
+        racers[i] = (struct racer){ .s = i % 2 ? other : f->s, .pool = p, .ticks = ticks };
         cr_assert(pthread_create(&threads[i], NULL, race, &racers[i]) == 0);
     }
     for (int i = 0; i < WORKERS; i++) {
         pthread_join(threads[i], NULL);
         won += racers[i].won;
     }
-    expect_int(won, TICKS);
-    expect_int(count(f, p, EXJ_QUEUED), TICKS);
+    expect_int(won, ticks);
+    expect_int(count(f, p, EXJ_QUEUED), ticks);
+    if (f->maker->shared)
+        other->v->close(other);
 }
 
 /* ---- runs ------------------------------------------------------------------------------------ */
@@ -299,6 +301,7 @@ CONTRACT(schedules, a_run_is_asked_for_once_and_found_while_it_or_a_row_of_it_is
     int64_t p;
 
     expect_code(run_op(f, EXJ_OP_RUN_ASK, "m", "r2"), EXJ_OK);
+    advance(f, 1); /* the oldest first */
     expect_code(run_op(f, EXJ_OP_RUN_ASK, "m", "r1"), EXJ_OK);
     expect_code(run_op(f, EXJ_OP_RUN_ASK, "m", "r2"), EXJ_OK);
     expect_code(run_op(f, EXJ_OP_RUN_ASK, "m", ""), EXJ_INVALID);

@@ -265,7 +265,10 @@ static bool look_at(int fd, const char *path, exj_src_kept *kept, int64_t *ret_s
         exj_src_kept_release(kept);
         if (!read_keys(kept, fd, st.st_size)) {
             exj_src_kept_release(kept);
-            return no(why, path, "cannot be read: ", strerrordesc_np(errno));
+            if (errno != ENOMEM)
+                return no(why, path, "cannot be read: ", strerrordesc_np(errno));
+            snprintf(why, EXJ_SRC_WHY_BYTES, EXJ_SRC_NO_MEMORY);
+            return false;
         }
         kept->dev = st.st_dev;
         kept->ino = st.st_ino;

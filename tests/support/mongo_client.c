@@ -166,7 +166,7 @@ struct builder {
 
 static void put(struct builder *b, const char *text, size_t n)
 {
-    if (b->n + n < sizeof(b->text))
+    if (n > 0 && b->n + n < sizeof(b->text))
         memcpy(b->text + b->n, text, n);
     b->n += n;
 }

@@ -11,15 +11,19 @@ extern const struct store_makers mongo_makers __attribute__((weak));
 
 static const struct store_makers *const kinds[] = { &sqlite_makers, &mongo_makers };
 
+static bool is_tried(const struct store_maker *m)
+{
+    const char *wanted = getenv("EXJ_CONTRACT_STORE");
+
+    return wanted && wanted[0] ? strstr(m->name, wanted) != NULL : !m->needs_server;
+}
+
 const struct store_maker *maker_at(size_t i)
 {
-    for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
-        size_t n = kinds[k] ? kinds[k]->len : 0;
-
-        if (i < n)
-            return &kinds[k]->list[i];
-        i -= n;
-    }
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++)
+        for (size_t n = 0; kinds[k] && n < kinds[k]->len; n++)
+            if (is_tried(&kinds[k]->list[n]) && i-- == 0)
+                return &kinds[k]->list[n];
     return NULL;
 }
 
@@ -27,6 +31,11 @@ const struct store_maker *maker_at(size_t i)
 ReportHook(PRE_ALL)(struct criterion_test_set *set)
 {
     (void)set;
+    if (!maker_at(0)) {
+        fprintf(stderr, "contract: this program knows no store \"%s\": EXJ_CONTRACT_STORE is a part"
+                        " of the name of one\n", getenv("EXJ_CONTRACT_STORE"));
+        exit(1);
+    }
     for (size_t i = 0; maker_at(i); i++) {
         const struct store_maker *m = maker_at(i);
         const char *why = m->missing ? m->missing() : NULL;

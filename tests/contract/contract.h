@@ -37,7 +37,9 @@ struct store_maker {
     unsigned scale;    /* what takes thousands of operations does so many times fewer: 1.. */
     size_t large_bytes; /* values above it are kept apart from their rows */
     int64_t kv_keys, kv_bytes; /* the limits of one graph as it was opened with */
-    /* NULL, or: why it cannot be had here; a static text. NULL text: it can. */
+    bool needs_server; /* tried only when EXJ_CONTRACT_STORE asks for it, and then: */
+    /* NULL, or: why it cannot be had here, which fails the program; a static text. It returns
+     * NULL: it can. */
     const char *(*missing)(void);
     /* The data of a fixture is known by its folder, which is the maker's to use. */
     exj_code (*open)(const char *dir, const char *note, struct fake_time *t, exj_store **ret,
@@ -56,7 +58,9 @@ struct store_makers {
 };
 
 extern const struct store_makers sqlite_makers;
-const struct store_maker *maker_at(size_t i); /* of all of them; NULL: no more */
+/* Those that are tried: whose names EXJ_CONTRACT_STORE is a part of ("mongo"); where it is not
+ * set, all that need no server. NULL: no more. */
+const struct store_maker *maker_at(size_t i);
 
 struct fixture {
     const struct store_maker *maker;

@@ -85,6 +85,11 @@ void exj_mongo_client_give(exj_mongo_client *c)
     free(c);
 }
 
+const exj_mongo_uri *exj_mongo_client_settings(const exj_mongo_client *c)
+{
+    return &c->m->uri;
+}
+
 uint32_t exj_mongo_client_code(const exj_mongo_client *c)
 {
     return c->code;
@@ -171,6 +176,7 @@ exj_code exj_mongo_read(exj_mongo_client *c, const char *db, const bson_t *comma
     bool ok;
 
     name_command(command, &what, &collection);
+    c->code = 0;
     exj_mongo_begin(c);
     ok = mongoc_client_read_command_with_opts(c->driver, db, command, NULL, NULL, ret_reply,
                                               &why);
@@ -220,6 +226,7 @@ exj_code exj_mongo_find(exj_mongo_client *c, const char *db, const char *collect
     bson_t bounded;
     exj_code rc;
 
+    c->code = 0;
     bound_time(c, opts, &bounded);
     exj_mongo_begin(c);
     cursor = mongoc_collection_find_with_opts(of, filter, &bounded, NULL);
@@ -238,6 +245,7 @@ exj_code exj_mongo_aggregate(exj_mongo_client *c, const char *db, const char *co
     bson_t bounded;
     exj_code rc;
 
+    c->code = 0;
     bound_time(c, opts, &bounded);
     exj_mongo_begin(c);
     cursor = mongoc_collection_aggregate(of, MONGOC_QUERY_NONE, pipeline, &bounded, NULL);

@@ -39,6 +39,7 @@ const exj_mongo_uri *exj_mongo_settings(const exj_mongo *m); /* borrowed, lives 
  * EXJ_BUG (after a fork). */
 exj_code exj_mongo_client_take(exj_mongo *m, exj_mongo_client **ret, exj_err *err);
 void exj_mongo_client_give(exj_mongo_client *c); /* NULL is fine */
+const exj_mongo_uri *exj_mongo_client_settings(const exj_mongo_client *c); /* borrowed */
 /* The server's number for the last failed call of this client; 0: it had none. */
 uint32_t exj_mongo_client_code(const exj_mongo_client *c);
 /* "h:27017", who answered last; "" before that. */

@@ -16,6 +16,7 @@
 #define SELECT_MS 5000
 #define CONNECT_MS 3000
 #define SOCKET_LEAST_MS 5000
+#define SOCKET_FEWEST_MS 250
 #define TIMEOUT_MOST_MS 300000
 
 /* ---- the options ----------------------------------------------------------------------- */
@@ -350,7 +351,7 @@ static exj_code judge_scheme(struct judged *j, const char *text, bool *ret_srv,
 
 static exj_code judge_text(struct judged *j, const char *text)
 {
-    const char *p, *end, *at, *path;
+    const char *p = text, *end, *at, *path;
     bool srv;
     char *copy;
     exj_code rc = judge_scheme(j, text, &srv, &p);
@@ -404,10 +405,11 @@ static exj_code choose_times(struct judged *j, exj_msec lease_ms, exj_mongo_uri 
     u->connect_ms = CONNECT_MS;
     given(j, "connectTimeoutMS", &u->connect_ms);
     u->socket_ms = lease_ms / 3 > SOCKET_LEAST_MS ? lease_ms / 3 : SOCKET_LEAST_MS;
-    if (given(j, "socketTimeoutMS", &u->socket_ms) && (u->socket_ms < 1000 || u->socket_ms > most))
-        return wrong(j, "socketTimeoutMS=%" PRId64 ": wanted 1000 to %" PRId64
+    if (given(j, "socketTimeoutMS", &u->socket_ms) &&
+        (u->socket_ms < SOCKET_FEWEST_MS || u->socket_ms > most))
+        return wrong(j, "socketTimeoutMS=%" PRId64 ": wanted %d to %" PRId64
                         ", so that a lost answer is noticed within a lease",
-                     u->socket_ms, most);
+                     u->socket_ms, SOCKET_FEWEST_MS, most);
     u->wtimeout_ms = u->socket_ms > 4000 ? u->socket_ms - 2000 : u->socket_ms / 2;
     if (given(j, "wTimeoutMS", &u->wtimeout_ms) && u->wtimeout_ms >= u->socket_ms)
         return wrong(j, "wTimeoutMS=%" PRId64 ": wanted less than socketTimeoutMS=%" PRId64

@@ -58,9 +58,11 @@
  * UTF-8, a NUL in a string, a key twice in one object, a double that is not finite, more levels than
  * allowed.
  *
- * WHAT A STORE HAS TO KNOW. libmongoc refuses empty keys in inserts and replacements unless it is
- * called with {"validate": false}. In an update that is a pipeline, values that are somebody's
- * data belong into $literal: servers would take keys with $ for operators.
+ * WHAT A STORE HAS TO KNOW. libmongoc refuses empty keys, in inserts and updates, unless it is called
+ * with {"validate": false}. In an update that is a pipeline, values that are somebody's data
+ * belong into $literal: servers would take keys and strings with $ for operators and fields.
+ * A MongoDB before 5.0 refuses keys that begin with $ in some writes, and every version does so
+ * at the top of a document in updates: somebody's data is a field's value, never the document.
  *
  * Bounds:  a text has at most EXJ_JSON_MAX_BYTES; the rest is in exj_bson_limits. Time and memory are
  *          linear in the text or the document, but for the keys of large objects (sorted).

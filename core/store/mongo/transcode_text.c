@@ -361,9 +361,9 @@ static exj_code open_frame(struct decoder *d, const uint8_t *data, uint32_t n,
 
     if (rc != EXJ_OK)
         return rc;
-    /* It compares the length inside with n, and wants the NUL at the end: without that, an
+    /* It compares the length inside with n, and wants a NUL at the end: without that, an
      * iterator's end could not be told from a key that does not end. */
-    if (n < 5 || data[n - 1] != 0 || !bson_iter_init_from_data(&f->it, data, n))
+    if (!bson_iter_init_from_data(&f->it, data, n))
         return refuse(d, EXJ_CORRUPT, "bytes that are no BSON document");
     f->key = NULL;
     f->close = like->close;

@@ -298,6 +298,29 @@ Test(transcode_others, depth_counts_the_levels_of_the_text)
     }
 }
 
+Test(transcode_others, what_was_closed_is_no_depth_any_more)
+{
+    bson_t b = BSON_INITIALIZER, scope = BSON_INITIALIZER;
+    exj_buf out = EXJ_BUF_INIT;
+    exj_err err = { 0 };
+    char key[8];
+
+    BSON_APPEND_INT32(&scope, "x", 1);
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(key, sizeof(key), "%u", i);
+        if (i % 3 == 0)
+            BSON_APPEND_CODE_WITH_SCOPE(&b, key, "x", &scope);
+        else if (i % 3 == 1)
+            BSON_APPEND_DOCUMENT(&b, key, &scope);
+        else
+            BSON_APPEND_TIMESTAMP(&b, key, 1, 1);
+    }
+    cr_expect_eq(exj_bson_to_json(&b, NULL, &out, &err), EXJ_OK, "%s", err.text);
+    exj_buf_release(&out);
+    bson_destroy(&scope);
+    bson_destroy(&b);
+}
+
 /* ---- bytes that are no BSON ------------------------------------------------------------------ */
 
 static void add_every_type(bson_t *b)

@@ -31,14 +31,15 @@ static void mix(exj_src_hash *s)
                (turn(w[k - 2], 17) ^ turn(w[k - 2], 19) ^ w[k - 2] >> 10);
     memcpy(v, s->h, sizeof v);
     for (size_t k = 0; k < 64; k++) {
-        uint32_t a = v[7] + (turn(v[4], 6) ^ turn(v[4], 11) ^ turn(v[4], 25)) +
-                     ((v[4] & v[5]) ^ (~v[4] & v[6])) + round_words[k] + w[k];
-        uint32_t b = (turn(v[0], 2) ^ turn(v[0], 13) ^ turn(v[0], 22)) +
-                     ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+        /* v[j] of the standard stands at (j - k) mod 8: nothing is moved */
+        uint32_t *h = &v[(7 - k) & 7], *d = &v[(3 - k) & 7];
+        uint32_t x = v[(0 - k) & 7], y = v[(1 - k) & 7], z = v[(2 - k) & 7];
+        uint32_t e = v[(4 - k) & 7], f = v[(5 - k) & 7], g = v[(6 - k) & 7];
+        uint32_t t = *h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & f) ^ (~e & g)) +
+                     round_words[k] + w[k];
 
-        memmove(v + 1, v, 7 * sizeof *v);
-        v[4] += a;
-        v[0] = a + b;
+        *d += t;
+        *h = t + (turn(x, 2) ^ turn(x, 13) ^ turn(x, 22)) + ((x & y) ^ (x & z) ^ (y & z));
     }
     for (size_t k = 0; k < 8; k++)
         s->h[k] += v[k];

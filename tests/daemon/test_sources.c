@@ -118,6 +118,22 @@ Test(sources, the_rows_of_a_database_become_rows)
     sqlite3_close(db);
 }
 
+Test(sources, the_operators_root_holds_in_a_plugin_host)
+{
+    char root[300];
+
+    snprintf(root, sizeof root, "EXELLIX_PLUGIN_SOURCE_ROOT=%s/in", tmp.path);
+    env[2] = root;
+    lines("in/a.jsonl", 3, false);
+    lines("secret.jsonl", 3, false);
+    matrix("storage", FILE_PLUGIN, "{\"path\":\"a.jsonl\",\"format\":\"jsonl\"}");
+    runs(0, 3, 0);
+    file_matrix("../secret.jsonl", "jsonl", "");
+    cr_expect_neq(RUN("run", "--until-idle", "--json"), 0);
+    cr_expect_eq(said("materialized"), 0, "%s", said_out);
+    cr_expect(strstr(said_err, "is refused below a root: EXELLIX_PLUGIN_SOURCE_ROOT"), "%s", said_err);
+}
+
 /* In process, where no cage hides it, and in a plugin host, where one does. */
 Test(sources, the_workers_own_store_is_no_source)
 {

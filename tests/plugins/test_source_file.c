@@ -1,4 +1,5 @@
 /* exellix.source-file: each record once, each bad line with its place, nothing held whole. */
+#include "core/base/sha256.h"
 #include "tests/plugins/sources.h"
 
 static struct found f;
@@ -74,7 +75,7 @@ Test(source_file, an_empty_file_has_no_records)
 
 Test(source_file, without_a_field_the_content_or_the_line_names_a_record)
 {
-    char *first;
+    char *first, first_hash[40], hash[65];
 
     jsonl("{\"a\":1}\n{\"a\":2}\n{\"a\":1}\n", "");
     found_is_good(&f, 3);
@@ -84,7 +85,10 @@ Test(source_file, without_a_field_the_content_or_the_line_names_a_record)
     jsonl("{\"a\":3}\n{\"a\":1}\n", ""); /* moved: the same record */
     found_is_good(&f, 2);
     cr_expect_str_eq(f.ids[1], first);
+    snprintf(first_hash, sizeof first_hash, "%s", first);
     free(first);
+    exj_sha256_hex("{\"a\":1}", 7, hash); /* what the page says that it is */
+    cr_expect_eq(strncmp(first_hash, hash, 32), 0, "%s %s", first_hash, hash);
     jsonl("{\"a\":1}\n\n{\"a\":1}\n", "\"ids\":\"line\"");
     found_is_good(&f, 2);
     cr_expect_str_eq(f.ids[0], "a.jsonl:1");

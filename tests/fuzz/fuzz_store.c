@@ -1,7 +1,7 @@
 /* The store by operations that the input chooses, against the contract suite's model in memory:
  * what every operation answers, what each row is then, what its journal tells, and the same again
  * once the store was closed and opened.
- * sources: tests/contract/reference.c tests/contract/contract.c tests/contract/durable.c
+ * sources: tests/contract/reference.c tests/contract/contract.c tests/contract/durable.c tests/contract/maker_sqlite.c
  * flags: -Itests/fuzz/shim
  * options: -max_len=700 */
 #include "kept_store.h"
@@ -43,16 +43,16 @@ static exj_code open_copy(const char *dir, const char *note, struct fake_time *t
     snprintf(path, sizeof path, "%s/exellix-jobs.db", dir);
     if (access(path, F_OK) != 0)
         copy_files(first.dir, dir);
-    return makers[0].open(dir, note, t, ret, err);
+    return sqlite_makers.list->open(dir, note, t, ret, err);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct store_maker copied = { "copied", open_copy };
+    static const struct store_maker copied = { .name = "copied", .scale = 1, .open = open_copy };
     struct fixture f;
 
     if (!first.s) {
-        fixture_open(&first, &makers[0]);
+        fixture_open(&first, sqlite_makers.list);
         first.s->v->close(first.s);
         atexit(drop_first);
     }

@@ -100,7 +100,7 @@ static exj_code judge_hello(const bson_t *reply, const exj_mongo_probed *p, exj_
                            p->server);
     if (!is_true(reply, "isWritablePrimary") && !is_true(reply, "ismaster"))
         return exj_err_set(err, EXJ_REFUSED,
-                           "%s is not the primary of replica set %s; name it and leave "
+                           "%s is not the primary of replica set %s; name its servers and leave "
                            "directConnection out of MONGO_URI",
                            p->server, *p->set_name ? p->set_name : "(none)");
     return EXJ_OK;

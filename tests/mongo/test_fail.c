@@ -75,7 +75,14 @@ Test(fail, points_do_what_they_are_told_once_to_one_client)
     cr_assert_eq(why.domain, MONGOC_ERROR_STREAM, "%u %s", why.domain, why.message);
     cr_assert_eq(look(), 3);
 
+    cr_assert(!exj_test_mongo_fail_on(uri, &(exj_test_mongo_fail){
+                                               .commands = { "update" },
+                                               .times = 1,
+                                               .skip = 1,
+                                               .error_code = 1,
+                                           }));
     /* after one that passes; the second fails, slowly */
+    f.times = 0;
     f.close_connection = false;
     f.error_code = 11600;
     f.skip = 1;

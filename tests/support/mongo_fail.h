@@ -9,6 +9,10 @@
  *                        this code (64, 79, 91, ...)
  *   .block_ms            so long it waits first, alone or with one of the others
  *
+ * A driver that was told 10107, 11600, 91 or 189 does not use the server before it looked
+ * at it again: a client alone at once or after 500 ms, a pool after heartbeatFrequencyMS
+ * (10 s; a test sets 500).
+ *
  * A fail point is the server's, not a client's: where tests share a server, give app_name
  * and have the client under test connect with appName=... of the same text. There is one
  * fail point at a time: the next replaces it, and a test ends with
@@ -24,8 +28,8 @@
 
 typedef struct exj_test_mongo_fail {
     const char *commands[8]; /* "insert", "update", "findAndModify", ...; then NULL */
-    int skip;                /* so many pass first */
-    int times;               /* then so many fail; 0: all, until it is off */
+    int times;               /* so many fail; 0: all, until it is off */
+    int skip;                /* so many pass first, then all fail; only with times 0 */
     int error_code;
     bool close_connection;
     int write_concern_code;

@@ -83,7 +83,9 @@ bool exj_test_mongo_start(exj_test_mongo *m, const exj_test_mongo_opts *opts);
 /* Ends the server and removes its folder. Does nothing to an operator's. */
 void exj_test_mongo_end(exj_test_mongo *m);
 
-/* Only where can_kill. `node` counts from 0. */
+/* Only where can_kill. `node` counts from 0. SecantusDB without sync_on_commit loses what
+ * it acknowledged with w:majority when it is killed (some of the last writes; not those
+ * with j:true): a test that counts on them asks for it. */
 void exj_test_mongo_kill_9(exj_test_mongo *m, int node); /* and waits for its end */
 void exj_test_mongo_stop(exj_test_mongo *m, int node);   /* SIGSTOP, until it is still */
 void exj_test_mongo_cont(exj_test_mongo *m, int node);   /* SIGCONT */

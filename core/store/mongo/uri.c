@@ -351,7 +351,7 @@ static exj_code judge_scheme(struct judged *j, const char *text, bool *ret_srv,
 
 static exj_code judge_text(struct judged *j, const char *text)
 {
-    const char *p = text, *end, *at, *path;
+    const char *p = text, *at, *path;
     bool srv;
     char *copy;
     exj_code rc = judge_scheme(j, text, &srv, &p);
@@ -365,8 +365,7 @@ static exj_code judge_text(struct judged *j, const char *text)
     at = memrchr(p, '@', (size_t)(path - p));
     if (!at) {
         /* "ann:p/w@h": what looks like a path is the rest of a password. */
-        end = path + strcspn(path, "=");
-        if (memchr(path, '@', (size_t)(end - path)))
+        if (strchr(path, '@'))
             return wrong(j, "the user's name or password has a bare '%c' in it: write %%%02X",
                          *path, (unsigned)*path);
     } else {
@@ -374,9 +373,9 @@ static exj_code judge_text(struct judged *j, const char *text)
         if (rc != EXJ_OK)
             return rc;
         p = at + 1;
-        end = path + strcspn(path, "=");
-        if (memchr(path, '@', (size_t)(end - path)))
-            return wrong(j, "the password has a bare '@' in it: write %%40");
+        /* Nothing of what may be a password is looked at, and quoted, as an option. */
+        if (strchr(path, '@'))
+            return wrong(j, "the password has a bare '@' in it, or an option: write %%40");
     }
     rc = judge_hosts(j, p, (size_t)(path - p), srv, !at);
     if (rc != EXJ_OK)

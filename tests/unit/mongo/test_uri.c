@@ -1,6 +1,9 @@
 #include "core/store/mongo/uri.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "core/base/log.h"
 
 #define LEASE_MS 60000
 
@@ -131,7 +134,9 @@ Test(mongo_uri, a_password_with_bare_signs_is_refused_and_not_shown)
     refuses("mongodb://ann:p:secret@h", "the password has a bare ':' in it: write %3A");
     refuses("mongodb://ann:p#secret@h", "the password has a bare '#' in it: write %23");
     refuses("mongodb://ann:p%secret@h", "the password has a bare '%' in it: write %25");
-    refuses("mongodb://ann:p@x/secret@h/db", "the password has a bare '@' in it: write %40");
+    refuses("mongodb://ann:p@x/secret@h/db", "the password has a bare '@' in it");
+    refuses("mongodb://ann:p@secret?secret=1@h/db", "the password has a bare '@' in it");
+    refuses("mongodb://ann:1/?secret=p@h/db", "has a bare '/' in it: write %2F");
     refuses("mongodb://ann/b:secret@h", "has a bare '/' in it: write %2F");
     refuses("mongodb://ann:@h", "the password is empty");
     refuses("mongodb://:secret@h", "no user's name in front of '@'");
@@ -188,4 +193,57 @@ Test(mongo_uri, what_the_driver_refuses_is_refused)
     refuses("mongodb://h,i/?directConnection=true", "directConnection");
     refuses("mongodb://ann:secret@h,i/?directConnection=true", "the driver does not accept it");
     refuses("mongodb://h/a.b", "database");
+}
+
+static char said[512];
+
+static void keep(exj_log_level level, const char *area, const char *message)
+{
+    cr_expect_eq(level, EXJ_LOG_DEBUG);
+    snprintf(said, sizeof(said), "%s: %s", area, message);
+}
+
+Test(mongo_uri, no_part_of_a_password_is_ever_said)
+{
+    static const char signs[] = "@:/?#[]%&=,;. a1";
+    static const char *const forms[][2] = { { "mongodb://ann:", "@h" },
+                                            { "mongodb://ann:", "@h:1,i/db?w=0" },
+                                            { "mongodb+srv://ann:", "@h.x.y/?tls=1" },
+                                            { "mongodb:/ann:", "@h/" } };
+    uint64_t seed = 20260102;
+
+    exj_log_setup(EXJ_LOG_DEBUG, false);
+    exj_log_divert(keep);
+    fprintf(stderr, "seed %lu\n", (unsigned long)seed);
+    for (int i = 0; i < 20000; i++) {
+        char text[80], password[24];
+        size_t n = 0, form;
+
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        for (uint64_t bits = seed >> 8; n < 8; bits >>= 4)
+            password[n++] = signs[bits & 15];
+        memcpy(password + (seed >> 60) % 9, "QZX", 4);
+        n = strlen(password);
+        for (uint64_t bits = seed >> 20; n < 14; bits >>= 5)
+            password[n++] = signs[bits & 15];
+        password[n] = '\0';
+        form = (seed >> 40) % 4;
+        snprintf(text, sizeof(text), "%s%s%s", forms[form][0], password, forms[form][1]);
+        if (judge(text) == EXJ_OK)
+            cr_assert_null(strstr(u.shown, "QZX"), "%s: %s", text, u.shown);
+        else
+            cr_assert_null(strstr(err.text, "QZX"), "%s: %s", text, err.text);
+        cr_assert_null(strstr(said, "QZX"), "%s: %s", text, said);
+    }
+    exj_mongo_uri_release(&u);
+}
+
+Test(mongo_uri, what_the_driver_says_goes_to_the_log)
+{
+    exj_log_setup(EXJ_LOG_DEBUG, false);
+    exj_log_divert(keep);
+    cr_assert_eq(judge("mongodb://h/?compressors=frob"), EXJ_OK, "%s", err.text);
+    cr_expect_not_null(strstr(said, "mongo: the driver says"), "%s", said);
+    cr_expect_not_null(strstr(said, "frob"), "%s", said);
+    exj_mongo_uri_release(&u);
 }

@@ -275,18 +275,110 @@ static exj_nsec plan_locked(exj_engine *e, struct round *round)
     return again;
 }
 
-/* Inputs of what was won. Without them the rows go back unstarted. */
-static bool load(exj_engine *e, struct batch *b)
+/* One row of b is beyond reading: into a box. False: no memory. */
+static bool set_aside(exj_engine *e, struct row *r, const exj_err *why, struct outbox **boxes)
+{
+    struct outbox *box = *boxes;
+
+    if (!box || box->len == BITE_MAX) {
+        pthread_mutex_lock(&e->mu);
+        box = exj_box_take_locked(e);
+        pthread_mutex_unlock(&e->mu);
+        if (!box)
+            return false;
+        box->pool = r->batch->pool;
+        box->next = *boxes;
+        *boxes = box;
+    }
+    exj_box_add_unreadable(box, r, why);
+    r->unreadable = true;
+    exj_log(EXJ_LOG_ERROR, "claimer", "row %lld of graph %s fails, its input cannot be read: %s",
+            (long long)r->claim.seq, r->batch->pool->graph_id, why->text);
+    return true;
+}
+
+static void move_texts(exj_loaded *l, uintptr_t by)
+{
+    l->record_id.p = (const char *)((uintptr_t)l->record_id.p + by);
+    l->input.p = (const char *)((uintptr_t)l->input.p + by);
+}
+
+/* One by one, because one of them is damaged: the others are not held up by it. */
+static exj_code load_singly(exj_engine *e, struct batch *b, struct outbox **boxes, exj_err *err)
+{
+    exj_store *s = e->o.store;
+    exj_code rc = EXJ_OK;
+
+    exj_buf_reset(&b->arena);
+    for (uint32_t i = 0; i < b->len && rc == EXJ_OK; i++) {
+        b->loaded[i] = (exj_loaded){ 0 };
+        exj_err_clear(err);
+        rc = s->v->load(s, &b->claims[i], 1, &b->loaded[i], &b->arena, err);
+        if (rc == EXJ_CORRUPT)
+            rc = set_aside(e, &b->rows[i], err, boxes) ? EXJ_OK : EXJ_NOMEM;
+        else /* as offsets: the arena may move with the next one */
+            move_texts(&b->loaded[i], -(uintptr_t)b->arena.p);
+    }
+    for (uint32_t i = 0; rc == EXJ_OK && i < b->len; i++)
+        if (!b->rows[i].unreadable)
+            move_texts(&b->loaded[i], (uintptr_t)b->arena.p);
+    return rc;
+}
+
+static void drop_boxes(exj_engine *e, struct outbox *boxes)
+{
+    struct outbox *next;
+
+    pthread_mutex_lock(&e->mu);
+    for (; boxes; boxes = next) {
+        next = boxes->next;
+        exj_box_give_locked(e, boxes);
+    }
+    pthread_mutex_unlock(&e->mu);
+}
+
+/* Inputs of what was won. Without them the rows go back unstarted. *boxes: rows that have none. */
+static bool load(exj_engine *e, struct batch *b, struct outbox **boxes)
 {
     exj_err err = { 0 };
+    exj_code rc = e->o.store->v->load(e->o.store, b->claims, b->len, b->loaded, &b->arena, &err);
 
-    if (e->o.store->v->load(e->o.store, b->claims, b->len, b->loaded, &b->arena, &err) !=
-        EXJ_OK) {
-        exj_log(EXJ_LOG_ERROR, "claimer", "rows of pool %lld could not be read: %s",
-                (long long)b->pool->id, err.text);
-        return false;
+    if (rc == EXJ_CORRUPT)
+        rc = load_singly(e, b, boxes, &err);
+    for (uint32_t i = 0; rc == EXJ_OK && i < b->len; i++) {
+        b->rows[i].record_id = b->loaded[i].record_id;
+        b->rows[i].input = b->loaded[i].input;
     }
-    return true;
+    if (rc == EXJ_OK)
+        return true;
+    drop_boxes(e, *boxes);
+    *boxes = NULL;
+    for (uint32_t i = 0; i < b->len; i++)
+        b->rows[i].unreadable = false;
+    exj_log(EXJ_LOG_ERROR, "claimer", "rows of pool %lld could not be read: %s",
+            (long long)b->pool->id, err.text);
+    return false;
+}
+
+/* Rows of b that have their inputs, or are to go back, lie in the ring now. */
+static void put_in_ring_locked(exj_engine *e, struct batch *b)
+{
+    struct pool *p = b->pool;
+
+    for (uint32_t i = 0; i < b->len; i++) {
+        struct row *r = &b->rows[i];
+
+        if (r->unreadable)
+            continue;
+        r->next = NULL;
+        if (p->tail)
+            p->tail->next = r;
+        else
+            p->head = r;
+        p->tail = r;
+        p->ready++;
+        e->ready++;
+    }
 }
 
 static void list_locked(exj_engine *e, struct batch *b)
@@ -335,6 +427,7 @@ static void take_in(exj_engine *e, struct batch *b)
     uint32_t want = b->want.want;
     exj_nsec rate_at = 0;
     enum store_said said = exj_run_store_said(e, "claims", &b->op);
+    struct outbox *unreadable = NULL, *next;
     bool loaded;
 
     b->len = b->op.rc == EXJ_OK && b->want.verdict == EXJ_OK ? (uint32_t)b->op.u.claim.ret_len
@@ -347,15 +440,11 @@ static void take_in(exj_engine *e, struct batch *b)
             b->rows[i].batch = b;
         }
     }
-    loaded = b->len ? load(e, b) : true;
+    loaded = b->len ? load(e, b, &unreadable) : true;
     if (said == STORE_PASSES || !loaded)
         rest(e);
     else
         e->ask_pause = 0;
-    for (uint32_t i = 0; loaded && i < b->len; i++) {
-        b->rows[i].record_id = b->loaded[i].record_id;
-        b->rows[i].input = b->loaded[i].input;
-    }
 
     if (b->want.ret_again)
         rate_at = exj_clock_mono_ns() +
@@ -380,18 +469,7 @@ static void take_in(exj_engine *e, struct batch *b)
         p->maybe_work = true;
     if (b->len) {
         list_locked(e, b);
-        for (uint32_t i = 0; i < b->len; i++) {
-            struct row *r = &b->rows[i];
-
-            r->next = NULL;
-            if (p->tail)
-                p->tail->next = r;
-            else
-                p->head = r;
-            p->tail = r;
-        }
-        p->ready += b->len;
-        e->ready += b->len;
+        put_in_ring_locked(e, b);
         p->filled_at = exj_clock_mono_ns();
         if (!loaded || e->paused || e->stopping || !p->wanted || !p->spec->runnable)
             exj_run_release_locked(e, p);
@@ -402,6 +480,10 @@ static void take_in(exj_engine *e, struct batch *b)
     }
     pthread_cond_broadcast(&e->idle);
     pthread_mutex_unlock(&e->mu);
+    for (; unreadable; unreadable = next) {
+        next = unreadable->next;
+        exj_box_submit(unreadable);
+    }
     exj_batch_unref(e, b);
 }
 

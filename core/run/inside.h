@@ -147,6 +147,7 @@ struct row {
      * included. Afterwards its lease is not renewed and its worker is written off. 0: never. */
     _Atomic int64_t overdue_at;
     bool written_off; /* keeper, and who ends it; guarded by mu */
+    bool unreadable;  /* claimer only; its input is lost: it fails and never lies in a ring */
 };
 
 /* Rows of one claim: one allocation, one arena. In the engine's list until all are over. */
@@ -330,6 +331,8 @@ void exj_box_give_locked(exj_engine *e, struct outbox *box); /* empty again; acc
 /* The one place where the end of an execution becomes an outcome. Returns whether the plugin
  * is to blame. */
 bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end);
+/* A row whose input cannot be had, today or tomorrow: it is failed, and `why` says so. */
+void exj_box_add_unreadable(struct outbox *box, struct row *r, const exj_err *why);
 void exj_box_submit(struct outbox *box); /* not an empty one; comes back by itself */
 /* Late outcomes go to the store again, if their time has come. True: it had, and mu was free
  * meanwhile. Keeper. */

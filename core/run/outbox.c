@@ -312,6 +312,33 @@ static void add_wait(struct outbox *box, exj_outcome *o, const exj_answer_wait *
     }
 }
 
+/* The outcome at the end of the box is r's, unless there was no memory for its texts. */
+static void add_checked(struct outbox *box, struct row *r)
+{
+    if (box->text.failed) { /* without its text the outcome would lie: let it be retried */
+        box->items[box->len] = (exj_outcome){ .seq = r->claim.seq,
+                                              .nonce = r->claim.nonce,
+                                              .token = r->claim.token,
+                                              .event = EXJ_EV_FAIL_RETRY,
+                                              .run_after = box_now(box) + 1000 };
+        box->text.failed = false;
+    }
+    box->rows[box->len++] = r;
+}
+
+void exj_box_add_unreadable(struct outbox *box, struct row *r, const exj_err *why)
+{
+    exj_outcome *o = &box->items[box->len];
+
+    *o = (exj_outcome){ .seq = r->claim.seq,
+                        .nonce = r->claim.nonce,
+                        .token = r->claim.token,
+                        .event = EXJ_EV_FAIL_DEAD };
+    o->error_code = box_keep(box, "", EXJ_SLICE_LITERAL("InputUnreadable"));
+    o->error_text = box_keep(box, "the row's input cannot be read: ", exj_slice_of(why->text));
+    add_checked(box, r);
+}
+
 /* The one place where the end of an execution becomes an outcome. Returns whether the plugin
  * is to blame. */
 bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
@@ -401,15 +428,7 @@ bool exj_box_add(struct outbox *box, struct row *r, const exj_call_end *end)
         o->error_code = code;
         o->error_text = text;
     }
-    if (box->text.failed) { /* without its text the outcome would lie: let it be retried */
-        *o = (exj_outcome){ .seq = r->claim.seq,
-                            .nonce = r->claim.nonce,
-                            .token = r->claim.token,
-                            .event = EXJ_EV_FAIL_RETRY,
-                            .run_after = box_now(box) + 1000 };
-        box->text.failed = false;
-    }
-    box->rows[box->len++] = r;
+    add_checked(box, r);
     exj_buf_release(&plain);
     return failed && end->result != EXJ_R_INPUT && end->result != EXJ_R_CANCELLED;
 }

@@ -18,10 +18,20 @@ static exj_want last_want;
 static int64_t last_nonce;
 static void (*meanwhile)(void); /* before an op is answered */
 
+static char why[2][256]; /* code and text of the outcome that came last */
+
 static void answer(exj_op *op)
 {
     if (meanwhile)
         meanwhile();
+    for (size_t i = 0; op->kind == EXJ_OP_FINISH && i < op->u.finish.len; i++) {
+        exj_outcome *o = &op->u.finish.items[i];
+
+        o->to = o->event == EXJ_EV_FAIL_DEAD ? EXJ_FAILED : EXJ_WAITING;
+        o->verdict = EXJ_OK;
+        snprintf(why[0], sizeof(why[0]), "%.*s", (int)o->error_code.n, o->error_code.p);
+        snprintf(why[1], sizeof(why[1]), "%.*s", (int)o->error_text.n, o->error_text.p);
+    }
     if (op->kind == EXJ_OP_PROMOTE) {
         op->u.promote.ret_promoted = promoted;
         op->u.promote.ret_next_due = next_due;
@@ -150,6 +160,106 @@ Test(claimer, rows_that_cannot_be_read_go_back_unstarted)
     cr_expect_eq(hand->seen[EXJ_OP_RELEASE], 1);
     cr_expect(strstr(hand->said, "rows of pool 5 could not be read"), "%s", hand->said);
     cr_expect_gt(hand->e.ask_at, exj_clock_mono_ns()); /* not again at once */
+}
+
+/* Rows from `damaged_from` to `damaged_to` cannot be read; `broken` says so of all, and of one
+ * alone something else. */
+static int64_t damaged_from, damaged_to, broken;
+
+static exj_code load_damaged(exj_store *s, const exj_claim *claims, size_t n, exj_loaded *ret,
+                             exj_buf *arena, exj_err *err)
+{
+    static char text[5000];
+
+    (void)s;
+    memset(text, 'x', sizeof(text));
+    for (size_t i = 0; i < n; i++) {
+        size_t at = arena->n;
+
+        if (claims[i].seq == broken)
+            return exj_err_set(err, n > 1 ? EXJ_CORRUPT : EXJ_IO, "no disk");
+        if (claims[i].seq >= damaged_from && claims[i].seq <= damaged_to)
+            return exj_err_set(err, EXJ_CORRUPT, "row %d has no input", (int)claims[i].seq);
+        text[0] = (char)('0' + claims[i].seq);
+        exj_buf_add(arena, text, sizeof(text));
+        ret[i] = (exj_loaded){ .record_id = { arena->p + at, 1 },
+                               .input = { arena->p + at, sizeof(text) } };
+    }
+    return EXJ_OK;
+}
+
+static void *let_it_claim(void *unused);
+
+Test(claimer, a_row_that_cannot_be_read_fails_and_the_others_run)
+{
+    exj_engine *e = &hand->e;
+    pthread_t thread;
+
+    give = 3;
+    damaged_from = damaged_to = 2;
+    hand->v.load = load_damaged;
+    hand->answer = answer;
+    hand->v.submit = hand_submit;
+    cr_assert_eq(pthread_create(&thread, NULL, let_it_claim, NULL), 0);
+    pthread_mutex_lock(&e->mu);
+    while (!e->counts.failed) /* nobody is told of it while others are not over */
+        exj_run_wait_locked(e, &e->idle, exj_clock_mono_ns() + 1000000);
+    e->stopping = true;
+    pthread_cond_signal(&e->claim);
+    cr_expect_eq(e->outstanding, 2);
+    pthread_mutex_unlock(&e->mu);
+    pthread_join(thread, NULL);
+    cr_assert_eq(hand->pool.ready, 2);
+    cr_expect(exj_slice_is(hand->pool.head->record_id, "1"));
+    cr_expect(exj_slice_is(hand->pool.tail->record_id, "3"));
+    cr_expect_eq(hand->pool.tail->input.n, 5000);
+    cr_expect_eq(hand->pool.tail->input.p[4999], 'x');
+    cr_expect_eq(hand->seen[EXJ_OP_RELEASE], 0);
+    cr_expect_eq(hand->seen[EXJ_OP_CLAIM], 1, "without an end");
+    cr_expect_str_eq(why[0], "InputUnreadable");
+    cr_expect_str_eq(why[1], "the row's input cannot be read: row 2 has no input");
+    cr_expect(strstr(hand->said, "row 2 of graph g fails"), "%s", hand->said);
+    drop_ring();
+}
+
+Test(claimer, many_rows_that_cannot_be_read_fail_in_some_boxes)
+{
+    give = 70;
+    damaged_from = 1;
+    damaged_to = 70;
+    hand->v.load = load_damaged;
+    hand->pool.depth = hand->e.o.prefetch = 70;
+    claim_rounds(1);
+    cr_expect_eq(hand->e.counts.failed, 70);
+    cr_expect_eq(hand->seen[EXJ_OP_FINISH], 2);
+    cr_expect_eq(hand->e.outstanding, 0);
+    cr_expect_null(hand->e.batches);
+}
+
+Test(claimer, without_memory_or_a_disk_none_of_them_fails)
+{
+    give = 3;
+    damaged_from = damaged_to = 1;
+    hand->v.load = load_damaged;
+    rounds = 1;
+    hand->answer = answer;
+    hand->v.submit = submit_some;
+    exj_fault_arm(4); /* a batch is three */
+    exj_run_claimer(&hand->e);
+    exj_fault_disarm();
+    hand_flush();
+    cr_expect_eq(hand->seen[EXJ_OP_FINISH], 0);
+    cr_expect_eq(hand->seen[EXJ_OP_RELEASE], 1);
+    cr_expect_eq(hand->e.outstanding, 0);
+    hand->e.ask_at = 0;
+    hand->pool.maybe_work = true;
+    broken = 2;
+    claim_rounds(1);
+    cr_expect_eq(hand->seen[EXJ_OP_FINISH], 0);
+    cr_expect_eq(hand->seen[EXJ_OP_RELEASE], 2);
+    cr_expect_eq(hand->e.outstanding, 0);
+    cr_expect_eq(hand->e.outboxes_len, 1, "the box of the first one is free again");
+    cr_expect(strstr(hand->said, "could not be read: no disk"), "%s", hand->said);
 }
 
 Test(claimer, a_changed_config_is_looked_at_before_the_next_claim)

@@ -11,6 +11,7 @@
 
 #define PAGE 100u
 #define RETRY_MS 30000 /* until a tick that could not start is tried again */
+#define AGAIN_MS 1000 /* after a look that failed; twice as long each time, RETRY_MS at most */
 /* The store's clock may be set forward while we wait by another one. */
 #define WAIT_MOST_MS 60000
 
@@ -532,6 +533,7 @@ static void tell_fired(const exj_fired *n)
 void *exj_run_scheduler(void *engine)
 {
     exj_engine *e = engine;
+    exj_msec pause = 0; /* after looks that failed */
 
     pthread_mutex_lock(&e->mu);
     while (!e->stopping && !e->failed) {
@@ -546,8 +548,12 @@ void *exj_run_scheduler(void *engine)
         rc = exj_schedules_fire(e->o.store, e, &fired, &next, &err);
         tell_fired(&fired);
         if (rc != EXJ_OK) {
-            exj_log(EXJ_LOG_ERROR, "schedules", "ticks could not be fired: %s", err.text);
-            next = e->o.store->v->now(e->o.store) + RETRY_MS;
+            if (!pause || pause == RETRY_MS)
+                exj_log(EXJ_LOG_ERROR, "schedules", "ticks could not be fired: %s", err.text);
+            pause = !pause ? AGAIN_MS : 2 * pause < RETRY_MS ? 2 * pause : RETRY_MS;
+            next = e->o.store->v->now(e->o.store) + pause;
+        } else {
+            pause = 0;
         }
         pthread_mutex_lock(&e->mu);
         wait = next ? next - e->o.store->v->now(e->o.store) : WAIT_MOST_MS;

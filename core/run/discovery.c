@@ -257,6 +257,12 @@ fail:
     return NULL;
 }
 
+/* Errors of a look are said; those of the looks soon after it would be the same ones. */
+static bool may_tell(exj_engine *e)
+{
+    return exj_clock_mono_ns() >= e->look_tell_at;
+}
+
 /* The pool of one graph of one matrix and run, with a spec of what the documents say now.
  * False: memory was short; it stays as it was. */
 static bool refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *matrix_id,
@@ -275,8 +281,11 @@ static bool refresh_pool(exj_engine *e, const exj_matrix_config *m, const char *
     if (rc == EXJ_OK && graph->body.failed)
         rc = exj_err_set(&err, EXJ_NOMEM, "out of memory");
     if (rc != EXJ_OK && rc != EXJ_NOT_FOUND) {
-        exj_log(EXJ_LOG_ERROR, "discovery", "graph %s: %s", graph_id, err.text);
-        return rc != EXJ_NOMEM; /* what is damaged does not get well by looking again */
+        if (may_tell(e))
+            exj_log(EXJ_LOG_ERROR, "discovery", "graph %s: %s", graph_id, err.text);
+        /* What is damaged does not get well by looking again; of anything else nothing is known:
+         * its rows stay, and so do the matrices that were not seen. */
+        return rc == EXJ_CORRUPT;
     }
     if (!p)
         p = make_pool(e, matrix_id, run_id, graph_id);
@@ -393,6 +402,7 @@ struct look {
         struct run *next;
         char *matrix, *run;
         bool asked; /* else it has open rows */
+        bool made;  /* its pools could be, of the matrix that is being looked at */
     } *runs, **runs_end;
     bool failed; /* what is not seen may be there all the same */
     bool again;  /* something could not be made: look again soon */
@@ -495,20 +505,23 @@ static void forget_done_locked(struct matrix *m)
 
 /* Pools of every run that is asked for or has open rows, and cycles for those asked for. */
 static bool see_runs(exj_engine *e, struct matrix *m, const exj_matrix_config *c, bool changed,
-                     const struct run *runs, struct doc *graph)
+                     struct run *runs, struct doc *graph)
 {
     bool whole = true;
 
-    for (const struct run *r = runs; r; r = r->next)
+    for (struct run *r = runs; r; r = r->next) {
+        r->made = true;
         for (size_t i = 0; i < c->graphs_len && !strcmp(r->matrix, m->id); i++)
-            whole &= refresh_pool(e, c, m->id, r->run, changed, c->graphs[i], graph);
+            r->made &= refresh_pool(e, c, m->id, r->run, changed, c->graphs[i], graph);
+        whole &= r->made;
+    }
     for (size_t i = 0; i < c->graphs_len && e->o.only_run; i++)
         whole &= refresh_pool(e, c, m->id, e->o.only_run, changed, c->graphs[i], graph);
     pthread_mutex_lock(&e->mu);
     for (struct asked *a = m->asked; a; a = a->next)
         a->seen = false;
     for (const struct run *r = runs; r; r = r->next)
-        if (r->asked && !strcmp(r->matrix, m->id))
+        if (r->asked && r->made && !strcmp(r->matrix, m->id)) /* else its rows had no pool */
             whole &= ask_locked(m, r->run);
     forget_done_locked(m);
     pthread_mutex_unlock(&e->mu);
@@ -518,7 +531,7 @@ static bool see_runs(exj_engine *e, struct matrix *m, const exj_matrix_config *c
 /* ---- matrices as they are ------------------------------------------------------------------- */
 
 /* False: not all of it could be made. What is missing then counts as changed next time. */
-static bool see_matrix(exj_engine *e, const struct found *f, const struct run *runs,
+static bool see_matrix(exj_engine *e, const struct found *f, struct run *runs,
                        struct doc *graph, bool *ret_unseen)
 {
     exj_matrix_config c = { 0 }, kept = { 0 };
@@ -574,7 +587,9 @@ static bool see_matrix(exj_engine *e, const struct found *f, const struct run *r
         exj_matrix_config_release(&kept);
     }
     pthread_mutex_unlock(&e->mu);
-    if (is_new || (!m->has_thread && !m->gone)) /* there was no thread to be had */
+    /* New, or there was no thread to be had. The one cycle of a one-shot command has to find all
+     * pools there: it asks its source once. */
+    if (!m->has_thread && (is_new || !m->gone) && (whole || !e->o.one_cycle))
         whole &= start_loop(e, m);
     return whole;
 }
@@ -651,10 +666,12 @@ static bool look(exj_engine *e)
         exj_buf_release(&f->body);
         free(f);
     }
-    if (l.failed)
-        exj_log(EXJ_LOG_ERROR, "discovery", "matrices could not be listed: %s",
-                err.code ? err.text : "out of memory");
-    else if (!unseen)
+    if (l.failed && !err.code)
+        exj_err_set(&err, EXJ_NOMEM, "out of memory");
+    if (l.failed && may_tell(e))
+        exj_log(EXJ_LOG_ERROR, "discovery", "matrices could not be listed: %s", err.text);
+    exj_run_note_read(e, &e->unlisted, "to list matrices", l.failed && err.code != EXJ_NOMEM ? &err : NULL);
+    if (!l.failed && !unseen)
         forget_unseen(e);
     while (l.runs) {
         struct run *r = l.runs;
@@ -664,7 +681,11 @@ static bool look(exj_engine *e)
     }
     exj_buf_release(&l.last_id);
     exj_buf_release(&graph.body);
-    l.again |= l.failed && (!err.code || err.code == EXJ_NOMEM);
+    l.again |= l.failed && err.code != EXJ_CORRUPT;
+    if (!l.again)
+        e->look_tell_at = 0;
+    else if (may_tell(e))
+        e->look_tell_at = exj_clock_mono_ns() + (exj_nsec)POLL_MS * 1000000;
     pthread_mutex_lock(&e->mu);
     e->discovered |= !l.again;
     pthread_cond_broadcast(&e->idle);

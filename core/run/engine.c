@@ -114,6 +114,24 @@ enum store_said exj_run_store_said(exj_engine *e, const char *what, const exj_op
     return STORE_FAILED;
 }
 
+#define UNREADABLE_MOST 10 /* about five seconds of them */
+
+void exj_run_note_read(exj_engine *e, unsigned *times, const char *what, const exj_err *err)
+{
+    exj_op op = { .kind = EXJ_OP_POOL };
+    bool enough;
+
+    pthread_mutex_lock(&e->mu);
+    *times = err ? *times + 1 : 0;
+    enough = *times >= UNREADABLE_MOST;
+    pthread_mutex_unlock(&e->mu);
+    if (!e->o.one_cycle || e->o.store->v->shared || !enough)
+        return;
+    op.rc = err->code;
+    exj_err_set(&op.err, err->code, "%s", err->text);
+    store_failed(e, what, &op);
+}
+
 #define PAUSE_LEAST_NS 50000000
 #define PAUSE_MOST_NS 2000000000
 
@@ -487,14 +505,15 @@ static bool add_open(void *user, const exj_pool_info *i)
     return true;
 }
 
-static int64_t count_open(exj_engine *e)
+/* Below 0: that cannot be read. */
+static int64_t count_open(exj_engine *e, exj_err *ret_err)
 {
     struct {
         exj_engine *e;
         int64_t open;
     } o = { e, 0 };
 
-    if (e->o.store->v->pools(e->o.store, add_open, &o, NULL) != EXJ_OK)
+    if (e->o.store->v->pools(e->o.store, add_open, &o, ret_err) != EXJ_OK)
         return -1;
     return o.open;
 }
@@ -516,32 +535,46 @@ static bool is_quiet_locked(const exj_engine *e)
     return true;
 }
 
+#define COUNT_AGAIN_NS 500000000
+#define OTHERS_NS 1000000000
+
 bool exj_engine_wait_idle(exj_engine *e, exj_nsec until)
 {
     bool idle = false;
 
     for (;;) {
-        bool quiet, limit;
+        bool quiet, over;
+        exj_nsec again = 0;
+        exj_err err = { 0 };
+        int64_t open;
         uint64_t seen;
 
         pthread_mutex_lock(&e->mu);
         while (!(quiet = is_quiet_locked(e)) && !e->failed)
             if (!exj_run_wait_locked(e, &e->idle, until))
                 break;
-        limit = e->o.max_rows && e->counts.claimed >= e->o.max_rows;
+        over = e->o.max_rows && e->counts.claimed >= e->o.max_rows;
+        over |= e->failed;
         idle = quiet || e->failed;
         seen = e->answers;
         pthread_mutex_unlock(&e->mu);
-        if (!quiet || limit)
+        if (!quiet || over)
             return idle;
         /* Quiet, and nothing waits for its next attempt either? */
-        if (count_open(e) <= 0)
+        open = count_open(e, &err);
+        exj_run_note_read(e, &e->uncounted, "to count open rows", open < 0 ? &err : NULL);
+        if (open == 0)
             return true;
         if (until && exj_clock_mono_ns() >= until)
             return false;
+        /* What others do with their rows is not said here. */
+        if (open < 0 || e->o.store->v->shared)
+            again = exj_clock_mono_ns() + (open < 0 ? COUNT_AGAIN_NS : OTHERS_NS);
+        if (!again || (until && until < again))
+            again = until;
         pthread_mutex_lock(&e->mu);
         /* Every answer of the store to a row signals `idle`. */
-        while (seen == e->answers && !e->failed && exj_run_wait_locked(e, &e->idle, until))
+        while (seen == e->answers && !e->failed && exj_run_wait_locked(e, &e->idle, again))
             ;
         pthread_mutex_unlock(&e->mu);
     }
@@ -551,7 +584,7 @@ bool exj_engine_wait_idle(exj_engine *e, exj_nsec until)
 
 void exj_engine_get_counts(exj_engine *e, exj_engine_counts *ret)
 {
-    int64_t open = count_open(e);
+    int64_t open = count_open(e, NULL);
 
     pthread_mutex_lock(&e->mu);
     *ret = e->counts;

@@ -143,6 +143,7 @@ struct row {
     atomic_int phase; /* ROW_OVER is set by whoever ends it; read by the keeper */
     atomic_bool lost; /* the keeper saw that the claim is over */
     atomic_bool cancel; /* an operator wants it to stop */
+    atomic_bool late; /* its outcome may be stored, the answer did not come: to be asked again */
     /* In process, with a time limit: when (monotonic) it should have come back, its grace
      * included. Afterwards its lease is not renewed and its worker is written off. 0: never. */
     _Atomic int64_t overdue_at;
@@ -267,6 +268,8 @@ struct exj_engine {
     exj_nsec unwell_told;   /* mu; when that was last said in the log; 0: never */
     bool unwell_open;       /* mu; it was said of this time: its end is said, too */
     exj_err unwell_error;   /* mu; what it said last */
+    exj_nsec look_tell_at;  /* discovery only; monotonic: errors are not said again before */
+    unsigned unlisted, uncounted; /* mu; matrices and pools could not be read so often in a row */
     exj_nsec ask_at, ask_pause; /* claimer only; monotonic: no claim and no promotion before; how
                                long the last such rest was. 0: none */
     bool discovered;        /* mu; a look is done since the start and the last wake */
@@ -344,6 +347,9 @@ bool exj_run_start_worker(exj_engine *e, pthread_t *ret, uint32_t index);
 /* The row's name (= job id) and the runtime object of spec 1.4. False: no memory. */
 bool exj_run_request(const struct spec *spec, const struct pool *p, exj_slice record_id,
                      exj_slice input, uint32_t attempt, exj_buf *name, exj_buf *runtime);
+/* The store did not do what a call asked for: a rest, longer than *pause, and then whether it may
+ * be asked again: the call has not to end. */
+bool exj_run_rest_in_call(struct execution *x, exj_nsec *pause);
 /* recording.c: nothing, where the engine has no recorder */
 /* A plugin is about to be called for x->row; x may be gone once it is. And it is over; before the
  * row leaves its deck. */
@@ -386,6 +392,10 @@ void *exj_run_scheduler(void *engine);
  * Any thread, without mu. `what` is for the log: "claims". */
 enum store_said { STORE_OK, STORE_PASSES, STORE_FAILED };
 enum store_said exj_run_store_said(exj_engine *e, const char *what, const exj_op *op);
+/* A read that a one-shot command's end depends on failed (err not NULL), or was done; *times
+ * (mu): how often in a row it failed. Where the store is ours alone that does not get well: after
+ * some the engine is failed. Without mu. */
+void exj_run_note_read(exj_engine *e, unsigned *times, const char *what, const exj_err *err);
 /* Whether an error of the store is one that passes. */
 bool exj_run_passes(const exj_engine *e, exj_code rc);
 /* The next rest before a store is asked again: 50 ms, twice as long each time, 2 s at most. */

@@ -117,7 +117,7 @@ static bool renew_batch(exj_engine *e, struct batch *b)
     for (uint32_t i = 0; i < n; i++) {
         if (items[i].ret_cancel)
             atomic_store(&rows[i]->cancel, true);
-        if (items[i].verdict != EXJ_FENCED ||
+        if (items[i].verdict != EXJ_FENCED || atomic_load(&rows[i]->late) ||
             atomic_load_explicit(&rows[i]->phase, memory_order_acquire) == ROW_OVER)
             continue;
         /* Over, and its outcome has not been stored: somebody else claimed the row. */

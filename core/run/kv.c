@@ -19,6 +19,7 @@ static exj_slice graph_of(const struct row *r)
 static exj_code put(struct execution *x, exj_op *op, exj_slice key, exj_err *err)
 {
     const exj_claim *c = &x->row->claim;
+    exj_nsec pause = 0;
     exj_code rc;
 
     op->u.kv.graph = graph_of(x->row);
@@ -26,18 +27,31 @@ static exj_code put(struct execution *x, exj_op *op, exj_slice key, exj_err *err
     op->u.kv.seq = c->seq;
     op->u.kv.nonce = c->nonce;
     op->u.kv.token = c->token;
-    rc = exj_store_do(x->engine->o.store, op, err);
+    /* What may have been done is not done again: an addition would count twice. */
+    do {
+        exj_err_clear(&op->err);
+        rc = exj_store_do(x->engine->o.store, op, NULL);
+    } while (rc != EXJ_UNKNOWN && exj_run_passes(x->engine, rc) && exj_run_rest_in_call(x, &pause));
     if (rc == EXJ_FENCED)
         atomic_store(&x->row->lost, true);
-    return rc;
+    return rc == EXJ_OK ? EXJ_OK : exj_err_set(err, rc, "%s", op->err.text);
 }
 
 exj_code exj_run_kv_get(void *user, exj_slice key, exj_buf *ret, exj_err *err)
 {
     struct execution *x = user;
     exj_store *s = x->engine->o.store;
+    size_t had = ret->n;
+    exj_nsec pause = 0;
+    exj_err why;
+    exj_code rc;
 
-    return s->v->kv_get(s, graph_of(x->row), key, ret, err);
+    do {
+        exj_err_clear(&why);
+        ret->n = had;
+        rc = s->v->kv_get(s, graph_of(x->row), key, ret, &why);
+    } while (exj_run_passes(x->engine, rc) && exj_run_rest_in_call(x, &pause));
+    return rc == EXJ_OK ? EXJ_OK : exj_err_set(err, rc, "%s", why.text);
 }
 
 exj_code exj_run_kv_put(void *user, exj_slice key, exj_slice json, exj_err *err)

@@ -63,6 +63,8 @@ static bool keep_late(exj_engine *e, struct outbox *box)
 {
     bool kept;
 
+    for (uint32_t i = 0; i < box->len; i++)
+        atomic_store(&box->rows[i]->late, true);
     pthread_mutex_lock(&e->mu);
     kept = !e->gives_up;
     if (kept) {

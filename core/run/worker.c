@@ -33,6 +33,20 @@ static int32_t is_cancelled(void *user)
     return 0;
 }
 
+bool exj_run_rest_in_call(struct execution *x, exj_nsec *pause)
+{
+    exj_engine *e = x->engine;
+    exj_nsec until;
+
+    *pause = exj_run_longer_pause(*pause);
+    until = exj_clock_mono_ns() + *pause;
+    pthread_mutex_lock(&e->mu);
+    while (!is_cancelled(x) && exj_run_wait_locked(e, &e->idle, until))
+        ;
+    pthread_mutex_unlock(&e->mu);
+    return !is_cancelled(x);
+}
+
 /* The bit of a step in execution.put. */
 static uint64_t *put_bit(struct execution *x, exj_slice key, uint64_t *ret_mask)
 {
@@ -48,29 +62,23 @@ static uint64_t *put_bit(struct execution *x, exj_slice key, uint64_t *ret_mask)
 static exj_code get_step(void *user, exj_slice key, exj_buf *ret, exj_err *err)
 {
     struct execution *x = user;
+    exj_store *s = x->engine->o.store;
     uint64_t mask, *bits = put_bit(x, key, &mask);
+    size_t had = ret->n;
+    exj_nsec pause = 0;
+    exj_err why;
+    exj_code rc;
 
     /* A row that nobody claimed before has no steps but those that this call put. */
     if (x->row->claim.token == 1 && !(*bits & mask))
         return exj_err_set(err, EXJ_NOT_FOUND, "row %lld has no step \"%.*s\"",
                            (long long)x->row->claim.seq, (int)key.n, key.p);
-    return x->engine->o.store->v->step_get(x->engine->o.store, x->row->claim.seq, key, ret,
-                                           err);
-}
-
-/* A rest, and whether the call may go on after it. */
-static bool may_ask_again(struct execution *x, exj_nsec *pause)
-{
-    exj_engine *e = x->engine;
-    exj_nsec until;
-
-    *pause = exj_run_longer_pause(*pause);
-    until = exj_clock_mono_ns() + *pause;
-    pthread_mutex_lock(&e->mu);
-    while (!is_cancelled(x) && exj_run_wait_locked(e, &e->idle, until))
-        ;
-    pthread_mutex_unlock(&e->mu);
-    return !is_cancelled(x);
+    do {
+        exj_err_clear(&why);
+        ret->n = had;
+        rc = s->v->step_get(s, x->row->claim.seq, key, ret, &why);
+    } while (exj_run_passes(x->engine, rc) && exj_run_rest_in_call(x, &pause));
+    return rc == EXJ_OK ? EXJ_OK : exj_err_set(err, rc, "%s", why.text);
 }
 
 /* Do one journal op of the row. */
@@ -88,7 +96,7 @@ static exj_code step_op(struct execution *x, exj_op *op, exj_slice key, exj_err 
     /* Done twice is done once: of a step that is there already the store says so, and that is as
      * good. */
     while (exj_run_passes(x->engine, exj_store_do(x->engine->o.store, op, NULL)) &&
-           may_ask_again(x, &pause))
+           exj_run_rest_in_call(x, &pause))
         exj_err_clear(&op->err);
     rc = op->rc == EXJ_OK ? EXJ_OK : exj_err_set(err, op->rc, "%s", op->err.text);
     if (rc == EXJ_OK && op->u.step.verdict == EXJ_FENCED) {

@@ -320,14 +320,16 @@ static void end_one_meanwhile(exj_op *op)
 /* Its outcome was stored while the renewal was on its way: nothing is lost. */
 Test(keeper, a_row_that_ended_meanwhile_is_not_lost)
 {
-    struct batch *b = hand_batch(1);
+    struct batch *b = hand_batch(2);
 
     ends_meanwhile = b;
-    renewed[0] = EXJ_FENCED;
+    renewed[0] = renewed[1] = EXJ_FENCED;
+    atomic_store(&b->rows[1].late, true); /* it was stored, as far as anybody knows */
     hand->e.stopping = hand->e.failed = true;
     hand->answer = end_one_meanwhile;
     exj_run_keeper(&hand->e);
     cr_expect_not(atomic_load(&b->rows[0].lost));
+    cr_expect_not(atomic_load(&b->rows[1].lost));
     cr_expect_eq(hand->e.counts.fenced, 0);
     end_rows(b);
 }

@@ -76,6 +76,8 @@ exj_exit exj_cmd_backup(exj_cli *c)
     exj_err err = { 0 };
     exj_code rc;
 
+    if (exj_settings_embedded(&c->settings, "backup", &err) != EXJ_OK)
+        return exj_fail_err(c, &err);
     exj_progress_begin(&p, c);
     rc = exj_sqlite_backup(dir, c->args[0], exj_progress_tell, &p, &info, &err);
     exj_progress_end(&p);
@@ -92,6 +94,8 @@ exj_exit exj_cmd_restore(exj_cli *c)
     exj_err err = { 0 };
     exj_code rc;
 
+    if (exj_settings_embedded(&c->settings, "restore", &err) != EXJ_OK)
+        return exj_fail_err(c, &err);
     exj_progress_begin(&p, c);
     rc = exj_sqlite_restore_backup(c->args[0], dir, exj_progress_tell, &p, &info, &err);
     exj_progress_end(&p);

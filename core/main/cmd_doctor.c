@@ -46,6 +46,10 @@ exj_exit exj_cmd_doctor(exj_cli *c)
     json_t *body;
     exj_code rc;
 
+    if (exj_settings_embedded(&c->settings, "doctor", &err) != EXJ_OK) {
+        json_decref(l.findings);
+        return exj_fail_err(c, &err);
+    }
     exj_progress_begin(&l.progress, c);
     rc = exj_sqlite_doctor(&o, &r, &err);
     exj_progress_end(&l.progress);

@@ -158,7 +158,8 @@ static void read_journal(struct making *m)
     exj_store *s = NULL;
     exj_err err = { 0 };
 
-    if (exj_row_name_parse(exj_slice_of(m->row), &n, &err) == EXJ_OK &&
+    if (exj_settings_embedded(&m->cli->settings, "plugin replay", &err) == EXJ_OK &&
+        exj_row_name_parse(exj_slice_of(m->row), &n, &err) == EXJ_OK &&
         exj_sqlite_open(&o, &s, &err) == EXJ_OK &&
         s->v->row_get(s, exj_slice_of(n.matrix), exj_slice_of(n.run), exj_slice_of(n.graph),
                       exj_slice_of(n.record), visit_row, m, &err) == EXJ_OK &&

@@ -613,6 +613,16 @@ exj_code exj_settings_support(const exj_settings *s, exj_err *err)
     return EXJ_OK;
 }
 
+exj_code exj_settings_embedded(const exj_settings *s, const char *command, exj_err *err)
+{
+    if (s->at[EXJ_SET_MONGO_URI].text)
+        return exj_err_set(err, EXJ_UNSUPPORTED,
+                           "MONGO_URI is set, and %s knows only the embedded store of a data "
+                           "directory: use MongoDB's own tools, or unset MONGO_URI to mean %.200s",
+                           command, exj_settings_text(s, EXJ_SET_DATA_DIR));
+    return EXJ_OK;
+}
+
 exj_code exj_settings_show(const exj_settings *s, exj_setting id, exj_buf *ret_value,
                            exj_buf *ret_origin, exj_err *err)
 {

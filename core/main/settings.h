@@ -159,6 +159,9 @@ const char *exj_settings_text(const exj_settings *s, exj_setting id); /* NULL: n
 int64_t exj_settings_number(const exj_settings *s, exj_setting id);
 /* Refuse what this build cannot do (MongoDB). Errors: EXJ_UNSUPPORTED. */
 exj_code exj_settings_support(const exj_settings *s, exj_err *err);
+/* Refuse a command that knows only the files of the embedded store where MONGO_URI is set: it
+ * would look at an old data directory. Errors: EXJ_UNSUPPORTED. */
+exj_code exj_settings_embedded(const exj_settings *s, const char *command, exj_err *err);
 
 /* The value for a person, secrets hidden; and where it came from. Errors: EXJ_NOMEM */
 exj_code exj_settings_show(const exj_settings *s, exj_setting id, exj_buf *ret_value,

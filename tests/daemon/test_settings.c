@@ -178,6 +178,10 @@ Test(settings, what_this_build_cannot_do_is_refused_not_ignored)
     expect_refusal(RUN("serve"), 1, "MongoDB store is not part of this build yet");
     cr_expect_null(strstr(said_err, "hunter2"));
     expect_refusal(RUN("graphs"), 1, "MONGO_URI");
+    expect_refusal(RUN("doctor"), 1, "doctor knows only the embedded store");
+    expect_refusal(RUN("backup", "b"), 1, "backup knows only the embedded store");
+    expect_refusal(RUN("restore", "b"), 1, "restore knows only the embedded store");
+    cr_expect_null(strstr(said_err, "hunter2"));
 }
 
 Test(settings, an_empty_value_counts_as_not_set)

@@ -52,6 +52,21 @@ void exj_batch_unref(exj_engine *e, struct batch *b)
     free(b);
 }
 
+void exj_batch_keep(const exj_engine *e, struct batch *b, exj_nsec sent)
+{
+    exj_msec margin = e->o.lease_ms / 10 < 2000 ? e->o.lease_ms / 10 : 2000;
+
+    if (e->o.store->v->shared)
+        atomic_store(&b->kept_until, sent + (e->o.lease_ms - margin) * 1000000);
+}
+
+bool exj_batch_is_past(const struct batch *b)
+{
+    int64_t until = atomic_load_explicit(&b->kept_until, memory_order_relaxed);
+
+    return until && exj_clock_mono_ns() >= until;
+}
+
 void exj_batch_row_over(exj_engine *e, struct row *r)
 {
     atomic_store_explicit(&r->phase, ROW_OVER, memory_order_release);
@@ -247,6 +262,7 @@ static exj_nsec plan_locked(exj_engine *e, struct round *round)
         b = batch_new(p, p->spec, want);
         if (!b)
             break;
+        exj_batch_keep(e, b, now);
         p->claiming = true;
         p->maybe_work = false; /* an insert from here on sets it again */
         p->freed = p->gate->freed;

@@ -158,6 +158,9 @@ struct batch {
     struct spec *spec; /* counted */
     atomic_uint open;  /* rows not over, and one for whoever fills or reads it */
     exj_nsec renew_at; /* keeper only, after it was listed */
+    /* In a shared store: until when (monotonic) nobody else can have taken its rows back, as far
+     * as we know. Past it no row begins, and calls are told to end. 0: the store is ours. */
+    _Atomic int64_t kept_until;
     exj_buf arena;
     uint32_t len;
     exj_op op;
@@ -326,6 +329,9 @@ bool exj_run_freed_locked(exj_engine *e, const struct pool *p);
 void exj_run_return(exj_engine *e, struct pool *p, struct row **rows, uint32_t n);
 void exj_batch_row_over(exj_engine *e, struct row *r);
 void exj_batch_unref(exj_engine *e, struct batch *b);
+/* The leases of b are good for what a claim or a renewal said that was sent at `sent`. */
+void exj_batch_keep(const exj_engine *e, struct batch *b, exj_nsec sent);
+bool exj_batch_is_past(const struct batch *b); /* see kept_until */
 /* outbox.c */
 bool exj_box_spare(exj_engine *e); /* one more free outbox; false: no memory */
 /* NULL: no memory. Each worker began with a spare one, so one comes back through its done. */

@@ -90,6 +90,7 @@ static bool renew_batch(exj_engine *e, struct batch *b)
     struct row **rows = malloc(b->len * sizeof(struct row *));
     uint32_t n = 0, lost = 0;
     enum store_said said = STORE_OK;
+    exj_nsec sent = exj_clock_mono_ns();
 
     if (!items || !rows) {
         exj_log(EXJ_LOG_ERROR, "keeper", "no memory to renew %u leases", b->len);
@@ -114,6 +115,7 @@ static bool renew_batch(exj_engine *e, struct batch *b)
         b->renew_at = 0; /* with the next step, and some more before the lease is over */
         goto out;
     }
+    exj_batch_keep(e, b, sent);
     for (uint32_t i = 0; i < n; i++) {
         if (items[i].ret_cancel)
             atomic_store(&rows[i]->cancel, true);

@@ -26,7 +26,8 @@ static int32_t is_cancelled(void *user)
 
     if (atomic_load_explicit(&x->row->lost, memory_order_relaxed) ||
         atomic_load_explicit(&x->row->cancel, memory_order_relaxed) ||
-        atomic_load_explicit(&x->engine->abandon, memory_order_relaxed))
+        atomic_load_explicit(&x->engine->abandon, memory_order_relaxed) ||
+        exj_batch_is_past(x->row->batch))
         return EXJ_R_CANCELLED;
     if (x->deadline && exj_clock_mono_ns() >= x->deadline)
         return EXJ_R_DEADLINE;
@@ -612,6 +613,13 @@ static void *work(void *start)
             e->sleeping++;
             pthread_cond_wait(&e->work, &e->mu);
             e->sleeping--;
+            continue;
+        }
+        /* The store has not answered for a lease: others may run these rows by now. */
+        if (exj_batch_is_past(p->head->batch))
+            exj_run_release_locked(e, p);
+        if (!p->head) {
+            exj_box_give_locked(e, box);
             continue;
         }
         bite_take_locked(b, p, bite_locked(e, p));

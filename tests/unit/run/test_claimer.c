@@ -600,6 +600,27 @@ Test(claimer, what_it_got_lies_in_the_ring_and_workers_are_woken)
     drop_ring();
 }
 
+Test(claimer, leases_are_good_until_a_little_before_their_end)
+{
+    struct batch *b = hand_batch(1);
+    exj_nsec now = exj_clock_mono_ns();
+
+    exj_batch_keep(&hand->e, b, 1);
+    cr_expect_eq(b->kept_until, 0, "in a store of its own leases do not matter");
+    cr_expect_not(exj_batch_is_past(b));
+    hand->v.shared = true;
+    exj_batch_keep(&hand->e, b, now);
+    cr_expect_eq(b->kept_until, now + (exj_nsec)58 * 1000000000);
+    cr_expect_not(exj_batch_is_past(b));
+    hand->e.o.lease_ms = 1000;
+    exj_batch_keep(&hand->e, b, now);
+    cr_expect_eq(b->kept_until, now + 900 * (exj_nsec)1000000);
+    exj_batch_keep(&hand->e, b, now - (exj_nsec)1000000000);
+    cr_expect(exj_batch_is_past(b));
+    exj_batch_row_over(&hand->e, &b->rows[0]);
+    hand->e.outstanding = 0;
+}
+
 /* ---- giving back ------------------------------------------------------------------------------ */
 
 Test(claimer, rows_that_were_taken_for_nothing_go_back_or_are_left_to_their_leases)

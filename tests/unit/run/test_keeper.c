@@ -145,6 +145,7 @@ Test(keeper, a_store_that_fails_or_no_memory_renews_nothing)
 Test(keeper, a_shared_store_that_fails_is_asked_again_with_the_next_step)
 {
     struct batch *b = hand_batch(1), *other = hand_batch(1);
+    exj_nsec began = exj_clock_mono_ns();
 
     hand->e.stopping = hand->v.shared = true;
     hand->rc = EXJ_IO;
@@ -153,6 +154,7 @@ Test(keeper, a_shared_store_that_fails_is_asked_again_with_the_next_step)
     cr_expect_eq(hand->seen[EXJ_OP_RENEW], 1);
     cr_expect_eq(b->renew_at, 0);
     cr_expect_eq(other->renew_at, 0);
+    cr_expect_eq(b->kept_until, 0);
     cr_expect_not(atomic_load(&b->rows[0].lost));
     cr_expect(strstr(hand->said, "the store did not do reaping"), "%s", hand->said);
     hand->rc = EXJ_OK;
@@ -161,6 +163,9 @@ Test(keeper, a_shared_store_that_fails_is_asked_again_with_the_next_step)
     cr_expect_gt(b->renew_at, exj_clock_mono_ns());
     cr_expect_gt(other->renew_at, exj_clock_mono_ns());
     cr_expect(strstr(hand->said, "does what it is asked again"), "%s", hand->said);
+    cr_expect_geq(b->kept_until, began + (exj_nsec)58 * 1000000000);
+    cr_expect_leq(b->kept_until, exj_clock_mono_ns() + (exj_nsec)58 * 1000000000);
+    cr_expect_not(exj_batch_is_past(b));
     end_rows(b);
     end_rows(other);
 }

@@ -1,5 +1,5 @@
 /* Each fault of the proxy as a libmongoc client sees it, with a real server behind it. */
-#include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -265,6 +265,62 @@ Test(proxy, chance_is_the_seed_s)
     cr_assert_str_neq(one, other);
     cr_assert(strchr(one, 'x') && strchr(one, 'o'), "%s", one);
     cr_assert_eq(look(), 120);
+}
+
+struct worker {
+    pthread_t thread;
+    char uri[EXJ_TEST_MONGO_URI_MAX];
+    int acknowledged;
+};
+
+/* Forty updates, each once; a new client after each failure, which waits for nothing. */
+static void *work(void *user)
+{
+    struct worker *w = user;
+    mongoc_client_t *c = client_of(w->uri, "socketTimeoutMS=20000");
+    bson_error_t why;
+
+    for (int i = 0; i < 40; i++) {
+        if (count_up(c, database, 1, &why)) {
+            w->acknowledged++;
+        } else {
+            mongoc_client_destroy(c);
+            c = client_of(w->uri, "socketTimeoutMS=20000");
+        }
+    }
+    mongoc_client_destroy(c);
+    return NULL;
+}
+
+Test(proxy, among_many_clients_a_lost_reply_was_applied_and_a_lost_request_was_not)
+{
+    exj_proxy_rule rules[] = {
+        { .fault = EXJ_PROXY_CUT, .command = "update", .permille = 100 },
+        { .fault = EXJ_PROXY_TORN_REQUEST, .command = "update", .permille = 100 },
+        { .fault = EXJ_PROXY_CUT_REPLY, .command = "update", .permille = 100 },
+        { .fault = EXJ_PROXY_TORN_REPLY, .command = "update", .permille = 100 },
+        { .fault = EXJ_PROXY_DELAY_REPLY, .command = "update", .permille = 100, .ms = 5 },
+    };
+    struct worker workers[4] = { 0 };
+    uint64_t seed = exj_test_seed("proxy, many clients");
+    int expected = 0, ids[5];
+
+    exj_proxy_end(proxy);
+    proxy = exj_proxy_start(server_port(), 0, seed);
+    for (size_t i = 0; i < 5; i++)
+        ids[i] = exj_proxy_add(proxy, &rules[i]);
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert(exj_test_mongo_via(uri, exj_proxy_port(proxy), workers[i].uri));
+        cr_assert_eq(pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(workers[i].thread, NULL);
+        expected += workers[i].acknowledged;
+    }
+    for (size_t i = 0; i < 5; i++)
+        cr_assert_gt(exj_proxy_hits(proxy, ids[i]), 0);
+    expected += (int)(exj_proxy_hits(proxy, ids[2]) + exj_proxy_hits(proxy, ids[3]));
+    cr_assert_eq(look(), expected);
 }
 
 Test(proxy, a_server_that_is_gone_is_an_error_of_the_client_only)

@@ -111,7 +111,7 @@ static bson_t *row(int id)
 
 static exj_code put_rows(exj_mongo_client *c, int from, int n, exj_code *items, exj_err *err)
 {
-    const bson_t *docs[8];
+    const bson_t *docs[8] = { NULL };
     exj_code rc;
 
     for (int i = 0; i < n; i++)

@@ -10,6 +10,8 @@
 
 #define CLAIMS_AT_ONCE 64u
 #define PROMOTE_LIMIT 1000u
+#define SHARED_POLL_LEAST_NS 10000000 /* 10 ms after rows were found, */
+#define SHARED_POLL_MOST_NS 1000000000 /* growing to 1 s while there are none */
 
 /* ---- batches ---------------------------------------------------------------------------- */
 
@@ -224,11 +226,32 @@ static void adapt_depth_locked(exj_engine *e, struct pool *p, exj_nsec now)
         p->depth = e->o.prefetch;
 }
 
-/* Choose pools and make their batches. Returns when the first rate limit allows more
- * (monotonic); 0: none holds anything back. */
-static exj_nsec plan_locked(exj_engine *e, struct round *round)
+/* Rows that others put into a shared store come without our hearing of it: all pools are asked
+ * from time to time, sooner where rows were found, and not by all workers at the same moment.
+ * Returns when the next time is (monotonic); 0: the store is ours, never. */
+static exj_nsec poll_locked(exj_engine *e)
 {
-    exj_nsec now = exj_clock_mono_ns(), again = 0;
+    exj_nsec now = exj_clock_mono_ns(), pause = e->poll_pause;
+
+    if (!e->o.store->v->shared)
+        return 0;
+    if (e->poll_at > now)
+        return e->poll_at;
+    for (struct pool *p = e->pools; p; p = p->next)
+        p->maybe_work = true;
+    pause = !pause                           ? SHARED_POLL_LEAST_NS
+            : pause >= SHARED_POLL_MOST_NS / 2 ? SHARED_POLL_MOST_NS
+                                               : 2 * pause;
+    e->poll_pause = pause;
+    e->poll_at = now + pause - (exj_nsec)(exj_random_u64() % (uint64_t)(pause / 4));
+    return e->poll_at;
+}
+
+/* Choose pools and make their batches. Returns when to look again (monotonic): `again`, or when
+ * the first rate limit allows more; 0: there is no such time. */
+static exj_nsec plan_locked(exj_engine *e, struct round *round, exj_nsec again)
+{
+    exj_nsec now = exj_clock_mono_ns();
     uint32_t candidates = 0;
     uint64_t left = UINT64_MAX;
 
@@ -487,6 +510,8 @@ static void take_in(exj_engine *e, struct batch *b)
         list_locked(e, b);
         put_in_ring_locked(e, b);
         p->filled_at = exj_clock_mono_ns();
+        e->poll_pause = 0;
+        e->poll_at = p->filled_at + SHARED_POLL_LEAST_NS;
         if (!loaded || e->paused || e->stopping || !p->wanted || !p->spec->runnable)
             exj_run_release_locked(e, p);
         else if (e->sleeping)
@@ -613,7 +638,7 @@ void *exj_run_claimer(void *engine)
         if (asks)
             take_promotion_locked(e, &round);
         if (asks && !e->paused)
-            again = plan_locked(e, &round);
+            again = plan_locked(e, &round, poll_locked(e));
         if (!round.len && !round.promotes) {
             exj_run_wait_locked(e, &e->claim, again);
             continue;

@@ -251,6 +251,8 @@ struct exj_engine {
     struct batch *batches;  /* mu */
     struct outbox *outboxes; /* mu; free ones, no more than two a worker: */
     uint32_t outboxes_len;   /* mu */
+    exj_nsec poll_at, poll_pause; /* claimer only; monotonic: when all pools of a shared store are
+                               asked although nobody told of work, and how long until then */
     struct outbox *late;    /* mu; outcomes that a shared store did not take yet */
     exj_nsec late_at;       /* mu; monotonic: when they go to it again; 0: there are none */
     exj_nsec late_pause;    /* mu; how long they wait; 0: it took the last ones */

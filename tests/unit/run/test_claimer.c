@@ -292,6 +292,7 @@ Test(claimer, a_shared_store_that_fails_has_a_rest_and_is_asked_again)
     exj_nsec began = exj_clock_mono_ns();
 
     hand->v.shared = true;
+    e->poll_at = INT64_MAX;
     hand->rc = EXJ_UNKNOWN;
     give = 2;
     claim_rounds(1);
@@ -325,6 +326,36 @@ Test(claimer, a_shared_store_that_fails_has_a_rest_and_is_asked_again)
     hand->rc = EXJ_CORRUPT; /* this does not pass */
     claim_rounds(1);
     cr_expect(e->failed);
+}
+
+Test(claimer, a_shared_store_is_asked_now_and_then_although_nobody_told_of_work)
+{
+    exj_engine *e = &hand->e;
+    exj_nsec began = exj_clock_mono_ns();
+
+    hand->v.shared = true;
+    hand->pool.maybe_work = false;
+    give = 0;
+    claim_rounds(1);
+    cr_expect_eq(hand->seen[EXJ_OP_CLAIM], 1);
+    cr_expect_not(hand->pool.maybe_work);
+    cr_expect_eq(e->poll_pause, 10000000);
+    cr_expect_geq(e->poll_at, began + 7500000, "up to a quarter sooner");
+    cr_expect_leq(e->poll_at, exj_clock_mono_ns() + 10000000);
+    claim_rounds(1); /* by itself, when it is time */
+    cr_expect_eq(hand->seen[EXJ_OP_CLAIM], 2);
+    cr_expect_eq(e->poll_pause, 20000000);
+    cr_expect_geq(exj_clock_mono_ns(), began + 7500000);
+    e->poll_pause = 600000000;
+    e->poll_at = 0;
+    claim_rounds(1);
+    cr_expect_eq(e->poll_pause, 1000000000);
+    cr_expect_gt(e->poll_at, exj_clock_mono_ns() + 500000000);
+    hand->pool.maybe_work = true; /* news */
+    give = 2;
+    claim_rounds(1);
+    cr_expect_eq(e->poll_pause, 0);
+    cr_expect_leq(e->poll_at, exj_clock_mono_ns() + 10000000, "more may come soon");
 }
 
 Test(claimer, a_rate_limit_holds_until_the_store_says_when)

@@ -391,7 +391,7 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
     for (struct pool *p = e->pools; p; p = p->next)
         exj_run_release_locked(e, p);
     wake_all_locked(e);
-    while ((e->executing || loops_locked(e) || (e->outstanding && !e->failed)))
+    while (e->executing || loops_locked(e) || e->outstanding)
         if (!exj_run_wait_locked(e, &e->idle, e->executing ? until : settled))
             break;
     left = e->executing + loops_locked(e);
@@ -414,7 +414,7 @@ uint32_t exj_engine_stop(exj_engine *e, exj_msec grace_ms)
     if (e->o.store->v->shared) /* it had its time; each answer that is still to come is near */
         exj_box_give_up(e);
     pthread_mutex_lock(&e->mu);
-    while (e->outstanding && !e->failed)
+    while (e->outstanding) /* a store that failed answers too, and it answers us */
         pthread_cond_wait(&e->idle, &e->mu);
     wake_all_locked(e);
     pthread_mutex_unlock(&e->mu);

@@ -55,7 +55,8 @@ struct chaos {
     _Atomic bool orders_over; /* clients end */
     _Atomic bool over;        /* the reader reads to the end, then ends */
     _Atomic int64_t read_to;
-    _Atomic uint64_t rows, ended; /* ended: as the reader was told; a rerun ends once more */
+    _Atomic uint64_t rows, ended; /* ended: as the reader was told, and not back since */
+    bool *has_ended[CLIENTS_MOST]; /* reader; by row; owned */
     char reader_wrong[300];
     unsigned faults[F_COUNT], deaths, starts; /* deaths: that no fault of ours explains by itself */
     unsigned version;                         /* how often a plugin was replaced */
@@ -90,7 +91,8 @@ const char *chaos_text(const json_t *o, const char *key);
 /* Send until it is answered; the status. *ret: the body or NULL, a new reference. */
 int chaos_ask(struct client *l, const char *method, const char *path, const char *body, json_t **ret);
 
-/* end.c: the store comes to rest, and is judged. The number of things that are wrong. */
+/* end.c: the store comes to rest, and is judged. The number of things that are wrong. False: no row
+ * more came to its end in `ms`. */
 bool chaos_drain(struct chaos *c, unsigned ms);
 unsigned chaos_judge(struct chaos *c);
 

@@ -2,6 +2,7 @@
  * reads the stream of events and writes down what he was told. */
 #include <inttypes.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -165,6 +166,24 @@ void *chaos_client(void *client)
 
 /* ---- the reader ------------------------------------------------------------------------------ */
 
+/* How many rows of clients have ended, and not come back since. */
+static void count_ended(struct chaos *c, const char *row, const char *kind)
+{
+    bool ends = !strcmp(kind, "completed") || !strcmp(kind, "failed") || !strcmp(kind, "canceled");
+    bool back = !strcmp(kind, "retried") || !strcmp(kind, "rerun");
+    const char *record = strrchr(row, '|');
+    unsigned l, k;
+
+    if (!(ends || back) || !record || sscanf(record, "|c%u-%u", &l, &k) != 2 ||
+        l >= c->clients_len || k >= c->clients[l].rows_most || c->has_ended[l][k] == ends)
+        return;
+    c->has_ended[l][k] = ends;
+    if (ends)
+        atomic_fetch_add(&c->ended, 1);
+    else
+        atomic_fetch_sub(&c->ended, 1);
+}
+
 /* One page; false: nothing more is there now. */
 static bool read_page(struct chaos *c, exj_recorder *r, bool *ret_answered)
 {
@@ -186,9 +205,7 @@ static bool read_page(struct chaos *c, exj_recorder *r, bool *ret_answered)
         line.job = (exj_slice){ chaos_text(e, "matrixRowId"), strlen(chaos_text(e, "matrixRowId")) };
         line.key = (exj_slice){ chaos_text(e, "kind"), strlen(chaos_text(e, "kind")) };
         exj_recorder_write(r, &line);
-        if (!strcmp(line.key.p, "completed") || !strcmp(line.key.p, "failed") ||
-            !strcmp(line.key.p, "canceled"))
-            atomic_fetch_add(&c->ended, strstr(chaos_text(e, "matrixRowId"), "|c") != NULL);
+        count_ended(c, line.job.p, line.key.p);
         if (number != after + 1 && !c->reader_wrong[0])
             snprintf(c->reader_wrong, sizeof(c->reader_wrong),
                      "event %" PRId64 " follows %" PRId64, number, after);

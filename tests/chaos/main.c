@@ -205,7 +205,9 @@ int main(int argc, char **argv)
         goto out;
     }
     chaos_configure(&c);
-    pthread_create(&c.reader, NULL, chaos_reader, &c);
+    for (unsigned i = 0; i < c.clients_len; i++)
+        if (!(c.has_ended[i] = calloc(ROWS_MOST, sizeof(bool))))
+            abort();
     for (unsigned i = 0; i < c.clients_len; i++) {
         struct client *l = &c.clients[i];
 
@@ -215,6 +217,7 @@ int main(int argc, char **argv)
         if (!l->rows || pthread_create(&l->thread, NULL, chaos_client, l) != 0)
             abort();
     }
+    pthread_create(&c.reader, NULL, chaos_reader, &c);
     if (!faults(&c, &o)) {
         printf("WRONG: the worker does not start again\n");
         o.keep = true;
@@ -237,8 +240,10 @@ out:
         fflush(stdout);
         _Exit(wrong != 0); /* or else the folder is removed */
     }
-    for (unsigned i = 0; i < c.clients_len; i++)
+    for (unsigned i = 0; i < c.clients_len; i++) {
         free(c.clients[i].rows);
+        free(c.has_ended[i]);
+    }
     exj_recorder_close(c.history);
     exj_daemon_release(&c.d);
     return wrong != 0;

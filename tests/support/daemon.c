@@ -161,6 +161,15 @@ void exj_daemon_matrix(exj_daemon *d, const char *matrix, const char *graphs,
 void exj_daemon_rows(exj_daemon *d, const char *matrix,
                      bool (*visit)(void *user, const json_t *row), void *user)
 {
+    char query[300];
+
+    snprintf(query, sizeof(query), "%s%s", *matrix ? "&matrixCatalogId=" : "", matrix);
+    exj_daemon_rows_where(d, query, visit, user);
+}
+
+void exj_daemon_rows_where(exj_daemon *d, const char *query,
+                           bool (*visit)(void *user, const json_t *row), void *user)
+{
     int64_t after = 0;
 
     for (;;) {
@@ -169,8 +178,7 @@ void exj_daemon_rows(exj_daemon *d, const char *matrix,
         size_t i;
         bool more = true;
 
-        snprintf(path, sizeof(path), "/v1/rows?limit=1000&after=%" PRId64 "%s%s", after,
-                 *matrix ? "&matrixCatalogId=" : "", matrix);
+        snprintf(path, sizeof(path), "/v1/rows?limit=1000&after=%" PRId64 "%s", after, query);
         if (exj_daemon_call(d, "GET", path, NULL, &body) != 200)
             exj_support_die("GET %s", path);
         rows = json_object_get(body, "rows");

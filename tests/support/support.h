@@ -131,6 +131,9 @@ exj_tally exj_daemon_tally(exj_daemon *d, const char *matrix);
 /* Visit every row document; return false to stop. */
 void exj_daemon_rows(exj_daemon *d, const char *matrix,
                      bool (*visit)(void *user, const json_t *row), void *user);
+/* Those that a query names: "&status=queued&matrixCatalogId=m". */
+void exj_daemon_rows_where(exj_daemon *d, const char *query,
+                           bool (*visit)(void *user, const json_t *row), void *user);
 /* The sum of a metric over all series whose labels contain `labels` (NULL: all);
  * -1: the metric is not there. */
 double exj_daemon_metric(exj_daemon *d, const char *name, const char *labels);

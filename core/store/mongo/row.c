@@ -117,6 +117,8 @@ void exj_mrow_release(exj_mrow *r)
     bson_destroy(r->doc);
     bson_destroy(r->set);
     bson_destroy(r->unset);
+    bson_destroy(r->pull);
+    bson_destroy(r->add);
     bson_destroy(r->log);
     *r = (exj_mrow){ 0 };
 }
@@ -132,13 +134,35 @@ bson_t *exj_mrow_set(exj_mrow *r)
 
 void exj_mrow_unset(exj_mrow *r, const char *name)
 {
+    if (r->set && bson_has_field(r->set, name)) {
+        bson_t *rest = bson_new();
+
+        bson_copy_to_excluding_noinit(r->set, rest, name, NULL);
+        bson_destroy(r->set);
+        r->set = rest;
+    }
     if (!r->unset)
         r->unset = bson_new();
-    bson_append_bool(r->unset, name, -1, true);
+    if (!bson_has_field(r->unset, name))
+        bson_append_bool(r->unset, name, -1, true);
+}
+
+bson_t *exj_mrow_pull(exj_mrow *r)
+{
+    if (!r->pull)
+        r->pull = bson_new();
+    return r->pull;
+}
+
+void exj_mrow_add(exj_mrow *r, const char *array, const bson_t *element)
+{
+    if (!r->add)
+        r->add = bson_new();
+    BSON_APPEND_DOCUMENT(r->add, array, element);
 }
 
 /* What became of the row, for the journal and for the counts of its pool. */
-static void push(exj_mrow *r, int kind, exj_status from, int64_t value, exj_slice key,
+static void push(exj_mrow *r, int kind, int from, int64_t value, exj_slice key,
                  exj_slice text, const bson_t *body, exj_msec now)
 {
     char index[16];
@@ -166,8 +190,9 @@ static void push(exj_mrow *r, int kind, exj_status from, int64_t value, exj_slic
         if (text.n)
             exj_bson_add_text(&e, "text", text);
     }
-    if (from != r->status) {
-        BSON_APPEND_INT32(&e, "from", (int32_t)from);
+    if (from != (int)r->status) {
+        if (from >= 0)
+            BSON_APPEND_INT32(&e, "from", from);
         BSON_APPEND_INT32(&e, "to", (int32_t)r->status);
     }
     if (body)
@@ -175,14 +200,21 @@ static void push(exj_mrow *r, int kind, exj_status from, int64_t value, exj_slic
     bson_append_document_end(r->log, &e);
 }
 
+void exj_mrow_come(exj_mrow *r, exj_entry_kind kind, int64_t value, exj_msec now)
+{
+    static const exj_slice none = { NULL, 0 };
+
+    push(r, (int)kind, -1, value, none, none, NULL, now);
+}
+
 void exj_mrow_tell(exj_mrow *r, exj_entry_kind kind, int64_t value, exj_slice key, exj_slice text,
                    const bson_t *body, exj_msec now)
 {
-    push(r, (int)kind, r->status, value, key, text, body, now);
+    push(r, (int)kind, (int)r->status, value, key, text, body, now);
 }
 
 exj_code exj_mrow_move(exj_mrow *r, exj_event event, int64_t value, exj_slice key, exj_slice text,
-                       exj_msec now, exj_err *err)
+                       const bson_t *body, exj_msec now, exj_err *err)
 {
     exj_status from = r->status, to;
     exj_entry_kind kind;
@@ -192,9 +224,9 @@ exj_code exj_mrow_move(exj_mrow *r, exj_event event, int64_t value, exj_slice ke
         return rc;
     r->status = to;
     if (exj_entry_of(event, &kind))
-        push(r, (int)kind, from, value, key, text, NULL, now);
+        push(r, (int)kind, (int)from, value, key, text, body, now);
     else if (from != to)
-        push(r, -1, from, 0, key, text, NULL, now);
+        push(r, -1, (int)from, 0, key, text, body, now);
     return EXJ_OK;
 }
 
@@ -220,6 +252,8 @@ void exj_mrow_guard(const exj_mrow *r, bson_t *ret)
         BSON_APPEND_INT64(ret, "tx", r->tx);
     else
         BSON_APPEND_NULL(ret, "tx");
+    if (r->guard_until)
+        exj_bson_add_msec(ret, "claim.until", r->guard_until);
 }
 
 static void add_subject(bson_t *d, const char *name, int64_t id, const char *holder_or_token,
@@ -279,26 +313,43 @@ static void add_state(const exj_mrow *r, bson_t *set, bson_t *unset)
 
 void exj_mrow_update(exj_mrow *r, bson_t *ret)
 {
-    bson_t set = BSON_INITIALIZER, unset = BSON_INITIALIZER, inc, push_to, each;
+    bson_t set = BSON_INITIALIZER, unset = BSON_INITIALIZER, inc, push_to, each, ids;
+    bson_iter_t it;
 
     add_state(r, &set, &unset);
     if (r->set)
         bson_concat(&set, r->set);
-    if (r->unset)
-        bson_concat(&unset, r->unset);
+    if (r->unset && bson_iter_init(&it, r->unset))
+        while (bson_iter_next(&it)) /* what was set after it stays */
+            if (!r->set || !bson_has_field(r->set, bson_iter_key(&it)))
+                BSON_APPEND_BOOL(&unset, bson_iter_key(&it), true);
     if (r->tx)
         BSON_APPEND_BOOL(&unset, "tx", true);
     BSON_APPEND_DOCUMENT(ret, "$set", &set);
     if (!bson_empty(&unset))
         BSON_APPEND_DOCUMENT(ret, "$unset", &unset);
+    if (r->pull)
+        BSON_APPEND_DOCUMENT(ret, "$pull", r->pull);
     BSON_APPEND_DOCUMENT_BEGIN(ret, "$inc", &inc);
     BSON_APPEND_INT64(&inc, "rev", 1);
     bson_append_document_end(ret, &inc);
-    if (r->log) {
+    if (r->log || r->add || r->write) {
         BSON_APPEND_DOCUMENT_BEGIN(ret, "$push", &push_to);
-        BSON_APPEND_DOCUMENT_BEGIN(&push_to, "log", &each);
-        BSON_APPEND_ARRAY(&each, "$each", r->log);
-        bson_append_document_end(&push_to, &each);
+        if (r->write) {
+            BSON_APPEND_DOCUMENT_BEGIN(&push_to, "w", &each);
+            BSON_APPEND_ARRAY_BEGIN(&each, "$each", &ids);
+            BSON_APPEND_INT64(&ids, "0", r->write);
+            bson_append_array_end(&each, &ids);
+            BSON_APPEND_INT32(&each, "$slice", -EXJ_MROW_WRITES);
+            bson_append_document_end(&push_to, &each);
+        }
+        if (r->add)
+            bson_concat(&push_to, r->add);
+        if (r->log) {
+            BSON_APPEND_DOCUMENT_BEGIN(&push_to, "log", &each);
+            BSON_APPEND_ARRAY(&each, "$each", r->log);
+            bson_append_document_end(&push_to, &each);
+        }
         bson_append_document_end(ret, &push_to);
     }
     bson_destroy(&set);

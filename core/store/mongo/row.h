@@ -16,6 +16,7 @@
 
 #include "core/store/store.h"
 
+#define EXJ_MROW_WRITES 4 /* writes that a row remembers: by them it is known who wrote it */
 #define EXJ_MROW_NEVER INT64_MAX /* runAfter of a suspended row that only a signal resumes */
 
 typedef struct exj_mrow {
@@ -47,8 +48,10 @@ typedef struct exj_mrow {
     int64_t last;     /* number of its newest drained entry */
     unsigned log_len; /* entries that are not drained */
     /* Besides: what exj_mrow_update adds to it. Owned. */
-    bson_t *set, *unset, *log;
+    bson_t *set, *unset, *pull, *add, *log;
     uint32_t log_new;
+    exj_msec guard_until; /* not 0: only while its lease ends then, too */
+    int64_t write;    /* which write this is: kept in `w`, by which it is known again; 0: none */
 } exj_mrow;
 
 /* hash(seq) mod 16. */
@@ -59,22 +62,29 @@ exj_code exj_mrow_load(const bson_t *doc, exj_mrow *ret, exj_err *err);
 void exj_mrow_release(exj_mrow *r);
 
 /* One move of the table, told in the row's log. The members of the state that the move means are
- * the caller's to set. Errors: EXJ_REFUSED with the table's reason; nothing changed. */
+ * the caller's to set. `body` (may be NULL): what the drain has to keep besides the entry.
+ * Errors: EXJ_REFUSED with the table's reason; nothing changed. */
 exj_code exj_mrow_move(exj_mrow *r, exj_event event, int64_t value, exj_slice key, exj_slice text,
-                       exj_msec now, exj_err *err);
-/* An entry that is no move. `body` (may be NULL): what the drain has to keep with it. */
+                       const bson_t *body, exj_msec now, exj_err *err);
+/* A new row: its first entry, QUEUED or SCHEDULED. */
+void exj_mrow_come(exj_mrow *r, exj_entry_kind kind, int64_t value, exj_msec now);
+/* An entry that is no move. */
 void exj_mrow_tell(exj_mrow *r, exj_entry_kind kind, int64_t value, exj_slice key, exj_slice text,
                    const bson_t *body, exj_msec now);
 /* The claim is over: claim and cancelAsked go. */
 void exj_mrow_end_claim(exj_mrow *r, exj_msec now);
 
-/* What the operators change besides the state; made when first asked for. */
+/* What changes besides the state: $set, $unset, $pull, $push; made when first asked for. A member stands
+ * in one of them, once. */
 bson_t *exj_mrow_set(exj_mrow *r);
 void exj_mrow_unset(exj_mrow *r, const char *name);
+bson_t *exj_mrow_pull(exj_mrow *r);
+/* Push one element to an array besides `log`; one array, one element a change. */
+void exj_mrow_add(exj_mrow *r, const char *array, const bson_t *element);
 
 /* {seq, b, rev: as read, tx: null}, or with the transaction that holds it. */
 void exj_mrow_guard(const exj_mrow *r, bson_t *ret);
-/* {$set, $unset, $inc: {rev: 1}, $push: {log}}: what makes the document what the row is. */
+/* {$set, $unset, $pull, $inc: {rev: 1}, $push: {log}}: what makes the document what the row is. */
 void exj_mrow_update(exj_mrow *r, bson_t *ret);
 /* The whole document of a new row, but `input`, which the caller adds. */
 void exj_mrow_document(exj_mrow *r, bson_t *ret);

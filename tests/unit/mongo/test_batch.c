@@ -28,13 +28,13 @@ static void comes_in_and_is_claimed(exj_mrow *r)
 {
     exj_mrow_tell(r, EXJ_ENTRY_QUEUED, 11, none, none, NULL, NOW);
     r->token = r->attempts = 1;
-    cr_assert_eq(exj_mrow_move(r, EXJ_EV_CLAIM, 3, none, none, NOW + 1, NULL), EXJ_OK);
+    cr_assert_eq(exj_mrow_move(r, EXJ_EV_CLAIM, 3, none, none, NULL, NOW + 1, NULL), EXJ_OK);
 }
 
 static void is_promoted(exj_mrow *r)
 {
     r->status = EXJ_WAITING;
-    cr_assert_eq(exj_mrow_move(r, EXJ_EV_PROMOTE, 0, none, none, NOW, NULL), EXJ_OK);
+    cr_assert_eq(exj_mrow_move(r, EXJ_EV_PROMOTE, 0, none, none, NULL, NOW, NULL), EXJ_OK);
 }
 
 static void has_steps(exj_mrow *r)

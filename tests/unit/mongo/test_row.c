@@ -148,7 +148,7 @@ Test(mongo_row, a_claim_is_one_update_under_what_was_read)
 
     r.token++;
     r.attempts++;
-    cr_assert_eq(exj_mrow_move(&r, EXJ_EV_CLAIM, 3, none, none, NOW, &err), EXJ_OK);
+    cr_assert_eq(exj_mrow_move(&r, EXJ_EV_CLAIM, 3, none, none, NULL, NOW, &err), EXJ_OK);
     r.nonce = 4711;
     r.holder = EXJ_SLICE_LITERAL("w-1");
     r.claimed_at = NOW;
@@ -187,7 +187,7 @@ Test(mongo_row, what_ended_a_claim_is_remembered_and_the_claim_is_gone)
     r.nonce = 4711;
     r.token = 10;
     r.cancel_asked = true;
-    cr_assert_eq(exj_mrow_move(&r, EXJ_EV_SUCCEED, 0, none, none, NOW, &err), EXJ_OK);
+    cr_assert_eq(exj_mrow_move(&r, EXJ_EV_SUCCEED, 0, none, none, NULL, NOW, &err), EXJ_OK);
     exj_mrow_end_claim(&r, NOW);
     exj_mrow_update(&r, &update);
     cr_expect(exj_slice_is(exj_bson_text(&update, "$set.status"), "completed"));
@@ -205,7 +205,7 @@ Test(mongo_row, a_move_that_is_not_in_the_table_changes_nothing)
     exj_mrow r = load(queued());
     exj_err err = { 0 };
 
-    cr_expect_eq(exj_mrow_move(&r, EXJ_EV_SUCCEED, 0, none, none, NOW, &err), EXJ_REFUSED);
+    cr_expect_eq(exj_mrow_move(&r, EXJ_EV_SUCCEED, 0, none, none, NULL, NOW, &err), EXJ_REFUSED);
     cr_expect_eq(r.status, EXJ_QUEUED);
     cr_expect_null(r.log);
     exj_mrow_release(&r);
@@ -218,7 +218,7 @@ Test(mongo_row, a_move_that_nobody_sees_is_in_the_log_for_the_counts)
     exj_mrow r = load(d);
 
     r.status = EXJ_WAITING;
-    cr_assert_eq(exj_mrow_move(&r, EXJ_EV_PROMOTE, 0, none, none, NOW, &err), EXJ_OK);
+    cr_assert_eq(exj_mrow_move(&r, EXJ_EV_PROMOTE, 0, none, none, NULL, NOW, &err), EXJ_OK);
     exj_mrow_update(&r, &update);
     cr_expect(!exj_bson_has(&update, "$push.log.$each.0.k"));
     cr_expect_eq(exj_bson_i64(&update, "$push.log.$each.0.from", -1), EXJ_WAITING);

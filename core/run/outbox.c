@@ -146,12 +146,12 @@ static void box_end(struct outbox *box)
         pthread_cond_broadcast(&e->cycle);
         pthread_cond_broadcast(&e->idle);
     }
-    exj_box_give_locked(e, box);
+    if (op->rc == EXJ_OK)
+        e->late_pause = 0;
+    exj_box_give_locked(e, box); /* it may be gone from here on */
     if (e->starved)
         pthread_cond_broadcast(&e->work);
     e->starved = false;
-    if (op->rc == EXJ_OK)
-        e->late_pause = 0;
     pthread_mutex_unlock(&e->mu);
 }
 

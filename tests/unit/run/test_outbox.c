@@ -1,4 +1,6 @@
 /* What the end of an execution means for its row. */
+#include <malloc.h>
+
 #include "tests/support/fault.h"
 #include "tests/unit/run/hand_engine.h"
 
@@ -438,4 +440,29 @@ Test(outbox, no_more_boxes_are_kept_than_are_of_use)
         exj_box_give_locked(e, boxes[i]);
     pthread_mutex_unlock(&e->mu);
     cr_expect_eq(e->outboxes_len, 2);
+}
+
+/* Where there are enough of them, a box that was answered is gone: nothing of it is read then. */
+Test(outbox, a_box_that_is_not_kept_was_read_before)
+{
+    static const exj_call_end end = { .result = EXJ_R_OK, .emits = true,
+                                      .answer = { "{\"status\":\"completed\"}", 22 } };
+    exj_engine *e = &hand->e;
+    struct outbox *boxes[3];
+
+    mallopt(M_PERTURB, 0x55); /* what is freed is overwritten */
+    hand->answer = keep_outcome;
+    e->late_pause = 4711;
+    pthread_mutex_lock(&e->mu);
+    for (int i = 0; i < 3; i++)
+        boxes[i] = exj_box_take_locked(e);
+    exj_box_give_locked(e, boxes[0]);
+    exj_box_give_locked(e, boxes[1]);
+    pthread_mutex_unlock(&e->mu);
+    boxes[2]->pool = &hand->pool;
+    exj_box_add(boxes[2], &hand_batch(1)->rows[0], &end);
+    exj_box_submit(boxes[2]);
+    cr_expect_eq(e->outboxes_len, 2);
+    cr_expect_eq(e->late_pause, 0, "the store took it");
+    cr_expect_eq(e->outstanding, 0);
 }

@@ -45,8 +45,8 @@ static void canary(const char *lane)
     rig_wait_calm(&r);
     rig_check_all_good(&r, 4000);
     CHECK(rig_has_event(&r, "canary", "2.0.0", NULL) && rig_has_event(&r, "current", "2.0.0", NULL));
-    CHECK(rig_has_event(&r, "drained", "1.0.0", NULL) &&
-          rig_has_event(&r, "retired", "1.0.0", NULL));
+    WAIT(rig_has_event(&r, "drained", "1.0.0", NULL) &&
+         rig_has_event(&r, "retired", "1.0.0", NULL));
     WAIT(rig_generations(&r) == 1);
     CHECK(exj_registry_pinned(r.o.plugins) == 0);
     rig_end(&r);

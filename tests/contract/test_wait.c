@@ -292,6 +292,7 @@ CONTRACT(wait, many_rows_resume_each_at_its_time_and_within_the_limit)
     int64_t p = pool(f, "m", "", "g");
     exj_op op = { .kind = EXJ_OP_PROMOTE };
     unsigned n = scaled(f, 600) & ~1u;
+    unsigned bite = n > 512 ? 256 : n / 2 - 1; /* as many as it takes at once */
     exj_claim c[600];
     char id[16];
 
@@ -304,13 +305,18 @@ CONTRACT(wait, many_rows_resume_each_at_its_time_and_within_the_limit)
         expect_code(suspend(f, &c[i], EXJ_WAIT_TIME, NULL, START + 1000 + i % 2 * 5000),
                     EXJ_OK);
     advance(f, 1000);
-    op.u.promote.limit = n / 2 - 1;
+    op.u.promote.limit = bite;
     expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
-    expect_int(op.u.promote.ret_promoted, n / 2 - 1);
+    expect_int(op.u.promote.ret_promoted, bite);
     expect_int(op.u.promote.ret_next_due, START + 1000);
     expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
-    expect_int(op.u.promote.ret_promoted, 1);
+    expect_int(op.u.promote.ret_promoted, n / 2 - bite);
     expect_int(op.u.promote.ret_next_due, START + 6000);
     expect_int(count(f, p, EXJ_SUSPENDED), n / 2);
     expect_int(count(f, p, EXJ_QUEUED), n / 2);
+    advance(f, 5000);
+    op.u.promote.limit = n;
+    expect_code(exj_store_do(f->s, &op, NULL), EXJ_OK);
+    expect_int(op.u.promote.ret_promoted, n / 2);
+    expect_int(count(f, p, EXJ_QUEUED), n);
 }

@@ -358,7 +358,9 @@ void *sim_stale(void *arg)
 {
     exj_store *s = arg;
 
-    while (!sim->stopping && !sim->draining) {
+    /* Nothing happens between picking and writing: the holder might tell of its end meanwhile. */
+    for (; !sim->stopping && !sim->draining;
+         sim_sleep((int64_t)sim_below(&sim->rng_load, 300) * MS)) {
         sim_old old = pick_old();
         exj_op op = { .kind = EXJ_OP_FINISH };
         exj_outcome end = { .seq = old.seq,
@@ -371,7 +373,6 @@ void *sim_stale(void *arg)
         exj_held h = { .seq = old.seq, .nonce = old.nonce };
         exj_code verdict = EXJ_FENCED;
 
-        sim_sleep((int64_t)sim_below(&sim->rng_load, 300) * MS);
         if (!old.seq || sim->seqs[old.seq].nonce == old.nonce ||
             sim->seqs[old.seq].accepted_nonce == old.nonce)
             continue;

@@ -47,9 +47,14 @@ void chaos_put_plugin(struct chaos *c, const char *id, unsigned version)
 void chaos_release_plugin(struct chaos *c)
 {
     json_t *o = NULL;
+    int status = exj_daemon_call(&c->d, "POST", "/v1/quarantine/plugins/chaos-far/release", NULL, &o);
 
-    exj_daemon_call(&c->d, "POST", "/v1/quarantine/plugins/chaos-far/release", NULL, &o);
     json_decref(o);
+    o = NULL;
+    if (status == 200) { /* a worker that found it in quarantine looks again by itself after 10 s */
+        exj_daemon_call(&c->d, "POST", "/v1/plugins/chaos-far/reload", NULL, &o);
+        json_decref(o);
+    }
 }
 
 static volatile int64_t *control(struct chaos *c, const char *variable, const char *name)

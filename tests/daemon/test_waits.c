@@ -336,8 +336,9 @@ Test(waits, memory_does_not_grow_with_the_rows_that_wait)
     fprintf(stderr, "waits: RSS %" PRId64 " kB with 1,000 rows, %" PRId64 " with 21,000\n", few,
             many);
 #if !defined(__SANITIZE_ADDRESS__)
-    /* Caches of the store fill up to their 12 MiB meanwhile. */
-    cr_expect_lt(many - few, 24 * 1024);
+    /* Caches of the store fill up to their 12 MiB meanwhile, and where the disk is slow some
+     * thousand rows are on their way at once: 13 to 25 MiB were seen. A kilobyte a row shows. */
+    cr_expect_lt(many - few, 30 * 1024);
     cr_expect_lt(many, 64 * 1024);
 #endif
 }
